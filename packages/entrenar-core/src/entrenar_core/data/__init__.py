@@ -1,0 +1,1 @@
+"""Data: documents from files, token ids from documents, batches from token ids."""

@@ -1,0 +1,218 @@
+"""Rows of token ids with their targets, in an order that is a function of the seed only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from entrenar_common.errors import ConfigError
+from entrenar_core.data.documents import TokenizedDocuments
+from entrenar_core.rng import stream
+
+__all__ = ["IGNORED", "Batch", "Batches", "evaluation_batches"]
+
+Int64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+IGNORED = -100  # the label that cross-entropy leaves out, in PyTorch and here
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """`labels[b, t]` is the token that follows `ids[b, t]`, or IGNORED.
+
+    ids, labels: int64 (B, T); row_ids: which rows of the dataset these are, int64 (B,)
+    """
+
+    ids: Int64
+    labels: Int64
+    row_ids: Int64
+
+    @property
+    def targets(self) -> int:
+        """How many labels are not ignored: what a mean loss divides by."""
+        return int(np.count_nonzero(self.labels != IGNORED))
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Equal consecutive parts, for accumulating gradients; views, not copies."""
+        if parts < 1 or len(self.ids) % parts:
+            raise ConfigError(
+                f"a batch of {len(self.ids)} rows cannot be split into {parts} equal parts",
+                hint="choose a batch size that is a multiple of the accumulation steps",
+            )
+        size = len(self.ids) // parts
+        cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
+        return [Batch(self.ids[cut], self.labels[cut], self.row_ids[cut]) for cut in cuts]
+
+
+class _Rows(Protocol):
+    """How documents are laid out in rows of T inputs and T targets.
+
+    full: rows without padding at the end of the data; count: all rows.
+    """
+
+    full: int
+    count: int
+
+    def places(self, row_ids: Int64, width: int) -> tuple[Int64, Int64, Mask]:
+        """For `width` places of each row: document, position in it, and whether there is one."""
+        ...
+
+
+class _Packed:
+    """Documents, each followed by EOS, as one stream; a row starts on the last token of the one
+    before, so that every token but the first is a target exactly once."""
+
+    def __init__(self, lengths: Int64, seq_len: int) -> None:
+        self._starts = np.cumsum(lengths) - lengths
+        self._total = int(lengths.sum())
+        self._seq_len = seq_len
+        targets = max(self._total - 1, 0)
+        self.full, self.count = targets // seq_len, -(-targets // seq_len)
+
+    def places(self, row_ids: Int64, width: int) -> tuple[Int64, Int64, Mask]:
+        position = row_ids[:, None] * self._seq_len + np.arange(width)
+        present = position < self._total
+        position = np.minimum(position, self._total - 1)
+        document = np.searchsorted(self._starts, position, side="right") - 1
+        return document, position - self._starts[document], present
+
+
+class _Padded:
+    """Each document, followed by EOS, in rows of its own, the last one padded."""
+
+    def __init__(self, lengths: Int64, seq_len: int) -> None:
+        rows = -(-np.maximum(lengths - 1, 0) // seq_len)  # one token alone has no target
+        self._lengths = lengths
+        self._starts = np.cumsum(rows) - rows
+        self._seq_len = seq_len
+        self.full = self.count = int(rows.sum())
+
+    def places(self, row_ids: Int64, width: int) -> tuple[Int64, Int64, Mask]:
+        # Of documents without rows, which start where the next one does, this finds the next one.
+        document = (np.searchsorted(self._starts, row_ids, side="right") - 1)[:, None]
+        position = (row_ids[:, None] - self._starts[document]) * self._seq_len + np.arange(width)
+        present = position < self._lengths[document]
+        return np.broadcast_to(document, position.shape), position, present
+
+
+class _Source:
+    """Gathers rows from tokenized documents."""
+
+    def __init__(
+        self,
+        docs: TokenizedDocuments,
+        seq_len: int,
+        batch_size: int,
+        packing: bool,
+        eos_id: int | None,
+        pad_id: int | None,
+    ) -> None:
+        if seq_len < 1 or batch_size < 1:
+            raise ConfigError(
+                f"seq_len {seq_len} and batch_size {batch_size} must be at least 1",
+                hint="typical are 128 to 2048 tokens and 4 to 64 rows",
+            )
+        fill = pad_id if pad_id is not None else eos_id
+        if fill is None or (packing and eos_id is None):
+            raise ConfigError(
+                "the tokenizer has no end-of-text token to put between documents",
+                hint="name one as eos_token in its tokenizer_config.json",
+            )
+        self._docs = docs
+        self._seq_len = seq_len
+        self._fill = fill
+        self._eos = eos_id if eos_id is not None else fill
+        layout = _Packed if packing else _Padded
+        self.rows: _Rows = layout(docs.lengths + (eos_id is not None), seq_len)
+
+    def gather(self, row_ids: Int64) -> Batch:
+        document, position, present = self.rows.places(row_ids, self._seq_len + 1)
+        docs = self._docs
+        inside = present & (position < docs.lengths[document])
+        values = np.where(present, self._eos, self._fill).astype(np.int64)
+        values[inside] = docs.tokens[(docs.starts[document] + position)[inside]]
+        labels = np.where(present[:, 1:], values[:, 1:], IGNORED)
+        return Batch(values[:, :-1], labels, row_ids)  # (B, T), (B, T), (B,)
+
+
+class Batches:
+    """Training batches: position 0, 1, 2 … counts batches from the start, across epochs.
+
+    With `packing`, documents are joined by EOS into one stream and cut into rows; without, each
+    document has rows of its own, padded with `pad_id` (or `eos_id`). Each epoch has every full row
+    at most once, in an order that depends on seed and epoch only; the rows that do not fill
+    a batch are left out of that epoch.
+
+    Raises ConfigError when there is not one whole batch, or no EOS token to join documents with.
+
+    >>> docs = TokenizedDocuments.from_arrays(["a"], [np.arange(9, dtype=np.int32)], [9])
+    >>> batches = Batches(docs, seq_len=3, batch_size=1, seed=0, eos_id=0, pad_id=None)
+    >>> batches.rows, batches.steps_per_epoch
+    (3, 3)
+    """
+
+    def __init__(
+        self,
+        docs: TokenizedDocuments,
+        *,
+        seq_len: int,
+        batch_size: int,
+        seed: int,
+        eos_id: int | None,
+        pad_id: int | None = None,
+        packing: bool = True,
+    ) -> None:
+        self._source = _Source(docs, seq_len, batch_size, packing, eos_id, pad_id)
+        self.rows = self._source.rows.full
+        self.batch_size = batch_size
+        self.seq_len = seq_len
+        self.steps_per_epoch = self.rows // batch_size
+        self._seed = seed
+        self._order: tuple[int, Int64] | None = None
+        if self.steps_per_epoch == 0:
+            raise ConfigError(
+                f"{docs.total_tokens} tokens in {len(docs)} documents make {self.rows} rows "
+                f"of {seq_len}, fewer than one batch of {batch_size}",
+                hint="use more data, a smaller batch_size or a smaller seq_len",
+            )
+
+    def batch(self, position: int) -> Batch:
+        """The batch at `position`, the same in every process and in any order of calls."""
+        if position < 0:
+            raise ConfigError(f"batch position {position} is negative", hint="positions start at 0")
+        epoch, step = divmod(position, self.steps_per_epoch)
+        start = step * self.batch_size
+        return self._source.gather(self._permutation(epoch)[start : start + self.batch_size])
+
+    def _permutation(self, epoch: int) -> Int64:
+        if self._order is None or self._order[0] != epoch:
+            # Raw bits are the same in every version of numpy; its permutation need not be.
+            bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
+            self._order = epoch, np.argsort(bits, kind="stable")
+        return self._order[1]
+
+
+def evaluation_batches(
+    docs: TokenizedDocuments,
+    *,
+    seq_len: int,
+    batch_size: int,
+    eos_id: int | None,
+    pad_id: int | None = None,
+    packing: bool = True,
+) -> Iterator[Batch]:
+    """Every row once and in order, nothing left out: the last row may be padded, the last batch
+    short. Each token is a target exactly once, but the first one (of each document, without
+    packing), so that the sum of losses divided by `docs.total_bytes` is nats per byte.
+    """
+    source = _Source(docs, seq_len, batch_size, packing, eos_id, pad_id)
+    if source.rows.count == 0:
+        raise ConfigError(
+            f"{docs.total_tokens} tokens in {len(docs)} documents: there is nothing to predict",
+            hint="hold out more documents",
+        )
+    for start in range(0, source.rows.count, batch_size):
+        yield source.gather(np.arange(start, min(start + batch_size, source.rows.count)))

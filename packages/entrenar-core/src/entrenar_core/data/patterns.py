@@ -1,0 +1,43 @@
+"""The regular expressions of known pre-tokenizers: a tokenizer file may hold no others.
+
+The engine backtracks, so that an expression such as `(a+)+` from a file can take exponential time.
+Sources: the tokenizer files of GPT-2, Llama 3 and Qwen 2; tiktoken's encodings cl100k and o200k.
+"""
+
+import re
+
+_SPACE = r"|\s+(?!\S)|\s+"
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_SYMBOLS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+" + _SPACE
+_POSSESSIVE = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}"
+
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+" + _SPACE
+KNOWN_PATTERNS = {
+    GPT2_PATTERN: "GPT-2",
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+" + _SPACE: "GPT-2 in tiktoken",
+    _POSSESSIVE + r"+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]" + _SPACE: "GPT-4 (cl100k)",
+    _POSSESSIVE
+    + r"++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s": "GPT-4 (cl100k)",
+    f"{_CASELESS}|{_LETTERS}|\\p{{N}}{{1,3}}|{_SYMBOLS}": "Llama 3",
+    f"{_CASELESS}|{_LETTERS}|\\p{{N}}|{_SYMBOLS}": "Qwen 2",
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CASELESS}?"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CASELESS}?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE: "GPT-4o (o200k)",
+}
+# One character, escape or plain class with at most one quantifier runs in linear time.
+_ONE_ATOM = re.compile(
+    r"(?:[^\\\[\](){}|.*+?^$]|\\[pP]\{\w{1,20}\}|\\.|\[\^?(?:\\[pP]\{\w{1,20}\}|\\.|[^\\\[\]&])+\])"
+    r"(?:[*+?]|\{\d{1,3}(?:,\d{0,3})?\})?",
+    re.DOTALL,
+)
+
+
+def is_safe_pattern(expression: str) -> bool:
+    """True for a known pre-tokenizer's pattern, and for one character class with one quantifier.
+
+    >>> is_safe_pattern(" {2,}"), is_safe_pattern("(a+)+")
+    (True, False)
+    """
+    return expression in KNOWN_PATTERNS or _ONE_ATOM.fullmatch(expression) is not None

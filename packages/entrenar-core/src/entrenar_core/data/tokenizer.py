@@ -1,0 +1,299 @@
+"""Text to token ids and back: a thin, strict layer over the `tokenizers` library."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from entrenar_common.errors import ConfigError, FormatError, NotFoundError
+from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.data.tokenizer_json import check_tokenizer
+from entrenar_core.io import files
+
+__all__ = ["Tokenizer", "started", "train_bpe"]
+
+Ids = npt.NDArray[np.int32]
+
+_ROLES = ("bos", "eos", "pad")
+_SMALLEST_VOCAB = 257  # 256 bytes and the end-of-text token
+_PROBE = "Probe 12, naïve: 漢字 🙂\n\n  end"
+
+
+@contextlib.contextmanager
+def started(progress: Progress | None, task_name: str, total: int | None) -> Iterator[Progress]:
+    """A started progress, finished at the end whatever happens; None reports to nobody."""
+    progress = progress or NullProgress()
+    progress.start(task_name, total)
+    try:
+        yield progress
+    finally:
+        progress.finish()
+
+
+class _LibraryErrors:
+    """Turns the errors of `tokenizers` into FormatError.
+
+    The library raises the plain Exception, and a panic of its Rust code as a BaseException of a
+    class that cannot be imported: neither can be named in an `except` clause without catching more.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None and (kind is Exception or kind.__name__ == "PanicException"):
+            raise FormatError(
+                f"{self._where}: the tokenizer cannot be used: {error}",
+                hint="the tokenizer file is damaged or was edited: fetch or write it again",
+            ) from error
+
+
+class Tokenizer:
+    """A tokenizer of Hugging Face's tokenizer.json kind; encodes and decodes as transformers does.
+
+    `bos_id`, `eos_id` and `pad_id` are None where the tokenizer defines no such token.
+    Make one with `Tokenizer.load` or `train_bpe`.
+    """
+
+    def __init__(
+        self, inner: tokenizers.Tokenizer, *, special: dict[str, str], where: str = "tokenizer"
+    ) -> None:
+        inner.no_truncation()  # settings of whoever saved the file: they would cut documents
+        inner.no_padding()
+        self._inner = inner
+        self._where = where
+        self._special = dict(special)
+        self._config: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
+        self.bos_id, self.eos_id, self.pad_id = (self._special_id(role) for role in _ROLES)
+
+    def _special_id(self, role: str) -> int | None:
+        token = self._special.get(role)
+        if token is None:
+            return None
+        number = self._inner.token_to_id(token)
+        if number is None:
+            raise FormatError(
+                f"{self._where}: the {role} token {token!a} is not in tokenizer.json",
+                hint="load it with transformers' AutoTokenizer and save it again: that adds it",
+            )
+        return number
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        """The tokenizer of a model folder: tokenizer.json, and the files that name its bos, eos
+        and pad tokens (tokenizer_config.json, special_tokens_map.json or config.json).
+
+        Raises NotFoundError, FormatError (damaged), RefusedError (an unknown regular expression)
+        and UnsupportedError.
+        """
+        folder = Path(folder)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise NotFoundError(
+                f"{path}: no such file",
+                hint="a folder with vocab.json, vocab.txt or tokenizer.model only is converted by "
+                "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+            )
+        text = files.read_text(path)
+        check_tokenizer(files.parse_json(text, path), str(path))
+        with _LibraryErrors(str(path)):
+            inner = tokenizers.Tokenizer.from_str(text)
+            inner.decode(inner.encode(_PROBE).ids)  # what panics at all mostly does so at once
+        special, config = _read_special(folder, inner)
+        tokenizer = cls(inner, special=special, where=str(path))
+        tokenizer._config = config
+        template = folder / "chat_template.jinja"
+        if template.is_file():
+            tokenizer._texts[template.name] = files.read_text(template)
+        return tokenizer
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the files that `Tokenizer.load` and transformers' AutoTokenizer read."""
+        folder = Path(folder)
+        files.make_folder(folder)
+        tokens = {f"{role}_token": self._special[role] for role in _ROLES if role in self._special}
+        default = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        config = default | tokens | {"clean_up_tokenization_spaces": False} | self._config
+        files.write_text(folder / "tokenizer.json", self._inner.to_str(pretty=True) + "\n")
+        files.write_json(folder / "tokenizer_config.json", config)
+        files.write_json(folder / "special_tokens_map.json", tokens)
+        for name, text in self._texts.items():
+            files.write_text(folder / name, text)
+
+    def encode(self, text: str) -> Ids:
+        """The ids of `text`, with the tokens that the tokenizer's template puts around it.
+
+        The text of a special token inside `text` becomes that token, as in transformers.
+        Raises ConfigError for text with half of a surrogate pair: it has no UTF-8 form.
+        """
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[Ids]:
+        """`encode` of each text, in parallel inside the library's own threads (no fork)."""
+        for index, text in enumerate(texts):
+            if not text.isascii():
+                _check_text(text, index)
+        with _LibraryErrors(self._where):
+            encodings = self._inner.encode_batch_fast(list(texts))
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, special tokens included; bytes that are not UTF-8 show as U+FFFD."""
+        numbers = [int(number) for number in ids]
+        for number in numbers:
+            if not 0 <= number < self.vocab_size:
+                raise ConfigError(
+                    f"token id {number} is outside the vocabulary of {self.vocab_size}",
+                    hint="the ids come from another tokenizer or from a model with padded rows",
+                )
+        with _LibraryErrors(self._where):
+            return self._inner.decode(numbers, skip_special_tokens=False)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id, added tokens included: the rows an embedding needs."""
+        return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the ids of a text, independent of the file's layout."""
+        content = json.loads(self._inner.to_str())
+        parts = {key: content[key] for key in ("added_tokens", "normalizer", "pre_tokenizer")}
+        parts["model"] = content["model"]
+        parts["post_processor"] = _adds_tokens(content["post_processor"])
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def same_as(self, other: "Tokenizer") -> bool:
+        """True when both give equal ids to every text."""
+        return self.fingerprint == other.fingerprint
+
+
+def _check_text(text: str, index: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"text {index} has half of a surrogate pair at character {error.start}",
+            hint="it has no UTF-8 form: repair it with text.encode('utf-8', 'replace').decode()",
+        ) from error
+
+
+def _adds_tokens(processor: dict[str, Any] | None) -> Any:
+    """The post-processor without its ByteLevel parts: they change offsets, never ids."""
+    if processor is None or processor["type"] == "ByteLevel":
+        return None
+    if processor["type"] == "Sequence":
+        return [part for part in map(_adds_tokens, processor["processors"]) if part] or None
+    return processor
+
+
+def _read_special(
+    folder: Path, inner: tokenizers.Tokenizer
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The bos, eos and pad tokens as the folder's files say, and tokenizer_config.json itself."""
+    config = _read_object(folder / "tokenizer_config.json")
+    model = _read_object(folder / "config.json")
+    special: dict[str, str] = {}
+    for role in _ROLES:
+        for source in (config, _read_object(folder / "special_tokens_map.json")):
+            token = source.get(f"{role}_token")
+            token = token.get("content") if isinstance(token, dict) else token
+            if isinstance(token, str):
+                special.setdefault(role, token)
+        number = model.get(f"{role}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        if role not in special and isinstance(number, int) and number >= 0:
+            token = inner.id_to_token(number)
+            if token is not None:
+                special[role] = token
+    return special, config
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise FormatError(f"{path}: not a JSON object", hint="fetch or write the file again")
+    return value
+
+
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    eos_token: str = "<|endoftext|>",
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Learns byte-level BPE with GPT-2's pre-tokenizer from `texts`, read once.
+
+    All 256 bytes are in the alphabet, so every text is encoded without loss. Equal texts give equal
+    tokenizers, on any number of threads. `eos_token` has id 0. The vocabulary has `vocab_size`
+    entries, or fewer when the text is too small to find that many pairs.
+
+    Raises ConfigError for a vocabulary below 257 entries, for no text, and for an `eos_token` that
+    ordinary text could produce. Source: Sennrich et al., "Neural Machine Translation of Rare Words
+    with Subword Units" (2016); Radford et al., "Language Models are Unsupervised Multitask
+    Learners" (2019).
+
+    >>> tokenizer = train_bpe(["the cat and the dog"] * 9, 260)
+    >>> tokenizer.decode(tokenizer.encode("the end"))
+    'the end'
+    """
+    if vocab_size < _SMALLEST_VOCAB:
+        raise ConfigError(
+            f"vocab_size is {vocab_size}, a byte-level vocabulary has at least {_SMALLEST_VOCAB}",
+            hint="choose 1,000 to 32,000 by the size of the text",
+        )
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if len(splitter.pre_tokenize_str(eos_token)) < 2:
+        raise ConfigError(
+            f"eos_token {eos_token!a} could be produced by ordinary text",
+            hint="use one that mixes letters and signs, such as <|endoftext|> or </s>",
+        )
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = splitter
+    inner.decoder = decoders.ByteLevel()
+    inner.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[eos_token],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    total = len(texts) if isinstance(texts, Sequence) else None
+    with started(progress, "train tokenizer", total) as meter, _LibraryErrors("training"):
+        inner.train_from_iterator(_counted(texts, meter), trainer)
+    return Tokenizer(inner, special={"bos": eos_token, "eos": eos_token}, where="trained tokenizer")
+
+
+def _counted(texts: Iterable[str], progress: Progress) -> Iterator[str]:
+    count = 0
+    for index, text in enumerate(texts):
+        _check_text(text, index)
+        yield text
+        count += len(text)
+        progress.advance(1, characters=count)
+    if count == 0:
+        raise ConfigError(
+            "there is no text to train a tokenizer on", hint="check the paths of the dataset"
+        )

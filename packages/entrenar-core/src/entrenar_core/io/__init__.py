@@ -1,0 +1,1 @@
+"""Files: the one seam for writes, dtypes, safetensors and the hub."""

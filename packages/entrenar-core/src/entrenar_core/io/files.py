@@ -1,0 +1,274 @@
+"""The one seam through which files are written: a file is old or new, never half of either.
+
+A file is written under a temporary name in its own folder, hashed while it streams, fsynced,
+renamed over the old one, and the folder is fsynced. After a failed fsync the kernel marks the pages
+clean, so the temporary file is thrown away and fsync is never tried again on it
+(Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from entrenar_common.errors import StorageError
+from entrenar_core.io.locks import lock
+from entrenar_core.io.os_calls import os_calls, read_errors, storage_errors
+from entrenar_core.io.strict_json import parse_json, read_bytes, read_json, read_text
+
+__all__ = [
+    "AtomicWriter",
+    "append_line",
+    "lock",
+    "make_folder",
+    "open_atomic",
+    "os_calls",
+    "parse_json",
+    "probe_writable",
+    "publish_folder",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "remove_tree",
+    "sha256_file",
+    "temporary_name",
+    "truncate_after",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+AnyPath = str | os.PathLike[str]
+
+_CHUNK = 8 * 2**20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class AtomicWriter:
+    """Receives the bytes of one file; `size` and `sha256` are those of what was written so far."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.size = 0
+        self._fd = fd
+        self._path = path
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends `data`, any C-contiguous buffer, without copying it."""
+        view = memoryview(data)
+        if view.nbytes == 0:
+            return  # a view with a zero in its shape cannot be cast
+        view = view.cast("B")
+        for start in range(0, len(view), _CHUNK):
+            chunk = view[start : start + _CHUNK]
+            self._write_chunk(chunk)
+            self._hash.update(chunk)
+
+    def _write_chunk(self, chunk: memoryview) -> None:
+        with storage_errors("write", self._path):
+            while chunk:
+                written = os_calls.write(self._fd, chunk)  # may be short near a limit
+                chunk = chunk[written:]
+                self.size += written
+
+    @property
+    def sha256(self) -> str:
+        """The hexadecimal SHA-256 of the bytes written so far."""
+        return self._hash.hexdigest()
+
+
+def temporary_name(name: str) -> str:
+    """A fresh name `.<name>.tmp-<pid>-<random>` that every reader of this library ignores."""
+    short = name.encode()[:180].decode(errors="ignore")  # names have at most 255 bytes
+    return f".{short}.tmp-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+@contextmanager
+def open_atomic(path: AnyPath) -> Iterator[AtomicWriter]:
+    """Writes the file `path` whole or not at all.
+
+    The body writes to the AtomicWriter; when it ends the file appears under its name, on the disk.
+    Any exception removes the temporary file and leaves what was there before.
+    A symbolic link at `path` is replaced, not followed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open_atomic(Path(folder) / "a") as file:
+    ...         file.write(b"one")
+    ...     (Path(folder) / "a").read_bytes()
+    b'one'
+    """
+    path = Path(path)
+    temporary = path.with_name(temporary_name(path.name))
+    published = False
+    with storage_errors("create a file", path):
+        fd = os_calls.open(temporary, _CREATE, 0o666)
+    try:
+        try:
+            yield AtomicWriter(fd, path)
+            with storage_errors("write", path):
+                os_calls.fsync(fd)
+        finally:
+            _close_quietly(fd)
+        with storage_errors("write", path):
+            os_calls.replace(temporary, path)
+        published = True
+    finally:
+        if not published:
+            with suppress(OSError):  # the first error is the one to report
+                os_calls.unlink(temporary)
+    _fsync_folder(path.parent)
+
+
+def _close_quietly(fd: int) -> None:  # after fsync, close has nothing left to say
+    with suppress(OSError):
+        os_calls.close(fd)
+
+
+def _fsync_folder(folder: Path) -> None:
+    with storage_errors("sync the folder", folder):
+        fd = os_calls.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os_calls.fsync(fd)
+        finally:
+            _close_quietly(fd)
+
+
+def write_bytes(path: AnyPath, data: bytes) -> None:
+    """Writes `data` to `path`, whole or not at all."""
+    with open_atomic(path) as file:
+        file.write(data)
+
+
+def write_text(path: AnyPath, text: str) -> None:
+    """Writes `text` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: AnyPath, value: Any) -> None:
+    """Writes `value` as indented JSON, keys in their order; NaN and infinity are a ValueError."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: AnyPath, text: str) -> None:
+    """Appends `text` and a newline in one write; if it does not fit whole, nothing is appended."""
+    if "\n" in text:
+        raise ValueError("append_line writes one line: the text has a newline in it")
+    path, data = Path(path), (text + "\n").encode()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    with storage_errors("append to", path):
+        fd = os_calls.open(path, flags, 0o666)
+        try:
+            before = os.fstat(fd).st_size
+            if os_calls.write(fd, data) != len(data):
+                os_calls.ftruncate(fd, before)
+                raise StorageError(
+                    f"{path}: cannot append to: the disk is full or a size limit is reached",
+                    hint="free some space or choose an output folder on another disk",
+                )
+        finally:
+            _close_quietly(fd)
+
+
+def truncate_after(path: AnyPath, size: int) -> int:
+    """Cuts the file to its first `size` bytes and returns its size now.
+
+    A shorter or missing file is left as it is: it is never padded.
+    """
+    path = Path(path)
+    if not path.exists():
+        return 0
+    with storage_errors("shorten", path):
+        fd = os_calls.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            now = os.fstat(fd).st_size
+            if now > size:
+                os_calls.ftruncate(fd, size)
+                os_calls.fsync(fd)
+            return min(now, size)
+        finally:
+            _close_quietly(fd)
+
+
+def make_folder(path: AnyPath) -> None:
+    """Creates the folder and its parents; one that is there already is fine."""
+    path = Path(path)
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        if path == path.parent:
+            break
+        path = path.parent
+    for folder in reversed(missing):
+        with storage_errors("create the folder", folder):
+            try:
+                os_calls.mkdir(folder)
+            except FileExistsError:
+                if not folder.is_dir():  # another process may have created it meanwhile
+                    raise
+        _fsync_folder(folder.parent)
+
+
+def publish_folder(temporary: AnyPath, final: AnyPath) -> None:
+    """Gives a finished folder, whose files are synced, its final name; that must not exist yet."""
+    temporary, final = Path(temporary), Path(final)
+    _fsync_folder(temporary)
+    if final.exists() or final.is_symlink():  # rename would replace an empty folder silently
+        raise StorageError(
+            f"{final}: exists already", hint="move it away or choose another output folder"
+        )
+    with storage_errors("rename the finished folder to", final):
+        os_calls.rename(temporary, final)
+    _fsync_folder(final.parent)
+
+
+def remove_tree(path: AnyPath) -> None:
+    """Removes a file or a folder with all in it; the name is free at once, whatever follows."""
+    path = Path(path)
+    trash = path.with_name(f".trash-{secrets.token_hex(6)}")
+    with storage_errors("remove", path):
+        if not path.name.startswith(".trash-"):
+            os_calls.rename(path, trash)
+            path = trash
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if not stat.S_ISDIR(path.lstat().st_mode):  # a link is removed, what it points to stays
+        os_calls.unlink(path)
+        return
+    for child in path.iterdir():
+        _remove(child)
+    os_calls.rmdir(path)
+
+
+def probe_writable(folder: AnyPath, *, need_bytes: int = 0) -> int:
+    """Creates, writes, syncs, renames and deletes a small file; returns the free bytes.
+
+    Raises StorageError when a step fails or fewer than `need_bytes` are free, so that a run learns
+    it before its first step and not at its first checkpoint.
+    """
+    folder = Path(folder)
+    probe = folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    write_bytes(probe, b"probe\n")
+    with storage_errors("delete in", folder):
+        os_calls.unlink(probe)
+        free = shutil.disk_usage(folder).free
+    if free < need_bytes:
+        raise StorageError(
+            f"{folder}: {free} bytes are free, {need_bytes} are needed",
+            hint="free some space or choose an output folder on another disk",
+        )
+    return free
+
+
+def sha256_file(path: AnyPath) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    with read_errors(path), Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,161 @@
+"""Finding a model: a folder on this machine, or a download through huggingface_hub's cache."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from entrenar_common.errors import (
+    EntrenarError,
+    HubError,
+    IntegrityError,
+    NotFoundError,
+    StorageError,
+)
+from entrenar_common.text import escape_controls
+
+_ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.model", "tokenizer*"]
+# top-level files only: sub-folders hold other formats, and no listed name leads out of the folder
+_IGNORED = ["*/*", "consolidated*.safetensors"]
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
+    """The folder of a model: `spec` itself where it is one, else the hub's model of that name.
+
+    Configs, tokenizer and safetensors files are downloaded to huggingface_hub's cache, or found in
+    it. `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured; `revision` is a
+    branch, tag or commit.
+
+    Raises NotFoundError (neither a folder nor a model on the hub), HubError (access refused,
+    offline, no network, the hub is down), IntegrityError (a download of the wrong size),
+    StorageError (the cache cannot be written).
+    """
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise NotFoundError(
+            f"{folder}: a file, not a model's folder", hint="give the folder that contains it"
+        )
+    name = str(spec)
+    if not _HUB_NAME.fullmatch(name) or ".." in name or "--" in name:
+        raise NotFoundError(
+            f"'{escape_controls(name)}': no such folder, and not a name on the hub",
+            hint="give a folder, or a name like org/model",
+        )
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download  # a slow import
+
+    with _hub_errors(name, revision):
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=_ALLOWED, ignore_patterns=_IGNORED
+        )
+    return Path(found)
+
+
+@contextmanager
+def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # its bases are OSError and the error of the HTTP client, which varies between versions
+    kinds = tuple(k for k in HfHubHTTPError.__mro__ if k not in (Exception, BaseException, object))
+    try:
+        yield
+    except kinds as error:
+        raise _explain(error, name, revision) from error
+
+
+def _explain(error: BaseException, name: str, revision: str | None) -> EntrenarError:
+    """The error to report: the hub wraps what happened, so the first known cause decides."""
+    from huggingface_hub import errors as hub
+
+    causes = list(_causes(error))
+    for kind, explain in (
+        (hub.GatedRepoError, _gated),
+        (hub.RevisionNotFoundError, lambda n: _no_revision(n, revision)),
+        (hub.RepositoryNotFoundError, _missing),
+        (hub.OfflineModeIsEnabled, _offline),
+    ):
+        if any(isinstance(cause, kind) for cause in causes):
+            return explain(name)
+    for cause in causes:
+        if isinstance(cause, hub.HfHubHTTPError):
+            return _http_status(cause.response.status_code, name)
+    return _transport(causes, name)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _gated(name: str) -> EntrenarError:
+    return HubError(
+        f"{name}: gated: its owner must grant you access first",
+        hint=f"accept the terms on the page of {name}, then set HF_TOKEN or run: hf auth login",
+    )
+
+
+def _no_revision(name: str, revision: str | None) -> EntrenarError:
+    return NotFoundError(
+        f"{name}: the hub has no revision '{escape_controls(revision or 'main')}' of it",
+        hint="give a branch, a tag or a full commit hash",
+    )
+
+
+def _missing(name: str) -> EntrenarError:
+    return NotFoundError(
+        f"{name}: no such folder, and no such model on the hub (or it is private)",
+        hint="check the spelling; for a private model set HF_TOKEN or run: hf auth login",
+    )
+
+
+def _offline(name: str) -> EntrenarError:
+    return HubError(
+        f"{name}: not in the cache, or not all of it, and offline mode is on (HF_HUB_OFFLINE)",
+        hint="unset HF_HUB_OFFLINE, or give the folder of a local copy",
+    )
+
+
+def _http_status(status: int, name: str) -> EntrenarError:
+    if status == 404:
+        return _missing(name)
+    if status in (401, 403):
+        return HubError(
+            f"{name}: the hub refuses access (status {status})",
+            hint="set HF_TOKEN to a token that may read this model, or run: hf auth login",
+        )
+    if status == 429:
+        return HubError(f"{name}: the hub's rate limit is reached (429)", hint="wait, then retry")
+    return HubError(
+        f"{name}: the hub failed (status {status})", hint="try again later: it is the hub's fault"
+    )
+
+
+def _transport(causes: list[BaseException], name: str) -> EntrenarError:
+    """What is left: no answer, an answer that is not the hub's, a wrong size, or our own disk."""
+    first = causes[0]
+    text = escape_controls(" ".join(str(causes[-1]).split())[:200])
+    if "onsistency check failed" in str(first):
+        return IntegrityError(
+            f"{name}: a downloaded file has the wrong size", hint="run again to fetch it anew"
+        )
+    if isinstance(first, ValueError):
+        return HubError(
+            f"{name}: the answer is not that of a hub: {text}",
+            hint="check HF_ENDPOINT, and whether a proxy or login page answers instead",
+        )
+    if isinstance(first, OSError) and first.errno is not None and first.filename is not None:
+        return StorageError(
+            f"{first.filename}: {first.strerror}", hint="check the cache folder (HF_HOME)"
+        )
+    return HubError(
+        f"{name}: the hub cannot be reached: {text or type(causes[-1]).__name__}",
+        hint="check the network and HF_ENDPOINT, or give the folder of a local copy",
+    )

@@ -1,0 +1,23 @@
+"""Gated activations: Shazeer 2020, arXiv:2002.05202."""
+
+from .registry import array_module, kernel
+
+
+@kernel
+def swiglu(gate, up):
+    """silu(gate) · up with silu(x) = x·σ(x), elementwise. Both (N, F) → (N, F)."""
+    xp = array_module(gate)
+    return gate / (1 + xp.exp(-gate)) * up
+
+
+@kernel
+def swiglu_grad(g, gate, up):
+    """The gradients of `swiglu` and its value again: dgate, dup, y, each (N, F).
+
+    silu'(x) = σ(x)·(1 + x·(1 − σ(x))). The value comes with the gradients so that a caller that
+    needs it backwards does not have to keep it.
+    """
+    xp = array_module(g)
+    sigmoid = 1 / (1 + xp.exp(-gate))
+    silu = gate * sigmoid
+    return g * up * (sigmoid + silu * (1 - sigmoid)), g * silu, silu * up

@@ -1,0 +1,52 @@
+"""`cblas_sgemm` of the OpenBLAS that numpy has loaded, callable from compiled kernels.
+
+Why not `@`: OpenBLAS's own workers and numba's spin on each other's cores. Here OpenBLAS runs one
+thread, and a kernel's `prange` splits the work. From inside a kernel the call also takes strides
+and adds to what is there, so products need neither transposed copies nor temporaries.
+"""
+
+import ctypes
+
+import llvmlite.binding
+import numpy as np
+from numba.core import types
+from numba.core.types import ExternalFunction
+
+ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
+"""cblas's names for a layout and the two transposes."""
+
+_SYMBOLS = {
+    "entrenar_sgemm": "scipy_cblas_sgemm64_",
+    "entrenar_blas_get_threads": "scipy_openblas_get_num_threads64_",
+    "entrenar_blas_set_threads": "scipy_openblas_set_num_threads64_",
+}
+
+
+def _register() -> bool:
+    """Make the symbols known to LLVM; False when numpy was built on another BLAS."""
+    # dlsym on the extension module also searches the libraries that it depends on
+    library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+    for name, symbol in _SYMBOLS.items():
+        try:
+            function = getattr(library, symbol)
+        except AttributeError:
+            return False
+        llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+    return True
+
+
+AVAILABLE = _register()
+"""False where numpy has no 64-bit OpenBLAS (a distribution's or Apple's numpy): the products then
+go through `numpy.matmul`."""
+
+_i32, _i64, _f32 = types.int32, types.int64, types.float32
+
+sgemm = ExternalFunction(
+    "entrenar_sgemm",
+    types.void(
+        _i32, _i32, _i32, _i64, _i64, _i64, _f32, _i64, _i64, _i64, _i64, _f32, _i64, _i64
+    ),
+)  # layout, transA, transB, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc; pointers as integers
+
+get_threads = ExternalFunction("entrenar_blas_get_threads", _i32())
+set_threads = ExternalFunction("entrenar_blas_set_threads", types.void(_i32))

@@ -1,0 +1,63 @@
+"""`kernels.update`: plain loops over the flat buffers run at the speed of memory."""
+
+import numba
+import numpy as np
+
+from ..registry import KERNELS, override
+from .compile import F, jit
+
+BLOCKS = 256
+"""Partial sums of a norm: a constant, so that the number of threads does not change its bits."""
+
+
+@jit
+def _accumulate(target, source):
+    for i in numba.prange(target.size):
+        target[i] += source[i]
+
+
+@jit
+def _sum_of_squares(x, partial):
+    step = (x.size + partial.size - 1) // partial.size
+    for block in numba.prange(partial.size):
+        part = x[block * step : min(x.size, block * step + step)]
+        total = F(0)
+        for i in range(part.size):
+            total += part[i] * part[i]
+        partial[block] = total
+
+
+@jit
+def _adamw(p, g, m, v, lr, beta1, beta2, eps, decay, correction1, correction2, scale):
+    one = F(1)
+    for i in numba.prange(p.size):
+        gi = g[i] * scale
+        mi = beta1 * m[i] + (one - beta1) * gi
+        vi = beta2 * v[i] + (one - beta2) * gi * gi
+        m[i] = mi
+        v[i] = vi
+        p[i] = p[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
+
+
+@override("update.accumulate", "float32")
+def accumulate(target, source):
+    if not (target.flags.c_contiguous and source.flags.c_contiguous):
+        return KERNELS["update.accumulate"].reference(target, source)
+    _accumulate(target.reshape(-1), source.reshape(-1))
+    return target
+
+
+@override("update.sum_of_squares", "float32")
+def sum_of_squares(x):
+    partial = np.empty(BLOCKS, np.float32)
+    _sum_of_squares(x, partial)
+    return float(partial.sum(dtype=np.float64))
+
+
+@override("update.adamw", "float32")
+def adamw(p, g, m, v, *, lr, beta1, beta2, eps, weight_decay, step, scale):
+    _adamw(
+        p, g, m, v, F(lr), F(beta1), F(beta2), F(eps), F(1 - lr * weight_decay),
+        F(1 / (1 - beta1**step)), F(1 / (1 - beta2**step)), F(scale),
+    )  # fmt: skip
+    return p

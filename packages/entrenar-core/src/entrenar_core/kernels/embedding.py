@@ -1,0 +1,18 @@
+"""Rows of a table by integer index, and the scatter that is its gradient."""
+
+from .registry import array_module, kernel
+
+
+@kernel
+def embedding(weight, ids):
+    """weight (V, D), ids (N,) → (N, D)."""
+    return weight[ids]
+
+
+@kernel
+def embedding_grad(g, ids, *, out, add):
+    """Add row i of g (N, D) to row ids[i] of `out` (V, D), which is zeroed first unless `add`."""
+    if not add:
+        out[...] = 0
+    array_module(g).add.at(out, ids, g)
+    return out

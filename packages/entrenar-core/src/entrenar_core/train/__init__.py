@@ -1,0 +1,1 @@
+"""Training: the loop, its configuration, callbacks, checkpoints and the run record."""

@@ -1,0 +1,217 @@
+"""Configurations: strict models, the training section with its defaults, and loading from YAML.
+
+This is the only home of training defaults. A configuration is a tree of `StrictModel` sections;
+`load_config` reads a YAML file, lays command-line settings over it and reports every problem of
+the result at once, each with the place it came from.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from entrenar_common.errors import ConfigError
+from entrenar_core.io.yaml_file import KeyPath, Located, parse_value, read_yaml
+from entrenar_core.train.problems import Later, Problem, as_error, problems_of, section_of
+
+__all__ = [
+    "Later",
+    "Setting",
+    "StrictModel",
+    "TrainingConfig",
+    "json_schema",
+    "load_config",
+]
+
+
+class StrictModel(BaseModel):
+    """A section of a configuration: unknown keys, NaN, infinity and wrong types are errors.
+
+    Nothing is converted: `"3"`, `3.0` and `true` are not the whole number 3. `later_keys` names
+    keys that a coming version will understand: they are refused as such, not as misspelt.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    later_keys: ClassVar[frozenset[str]] = frozenset()
+
+
+class TrainingConfig(StrictModel):
+    """How a model is trained: length, batches, AdamW and the learning-rate schedule."""
+
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the data; 1 when max_steps is not given either"
+    )
+    max_steps: int | None = Field(
+        None, ge=1, description="optimizer steps to train for, instead of epochs"
+    )
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="sequences in a micro-batch; an optimizer step sees gradient_accumulation "
+        "times as many",
+    )
+    gradient_accumulation: int = Field(
+        1, ge=1, description="micro-batches whose gradients are added up for one optimizer step"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, after the warm-up")
+    warmup_steps: int = Field(
+        0, ge=0, description="optimizer steps in which the learning rate rises linearly from 0"
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="course of the learning rate after the warm-up"
+    )
+    min_learning_rate_ratio: float = Field(
+        0.1, ge=0, le=1, description="learning rate at the end, as a share of the peak"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's second moment")
+    epsilon: float = Field(1e-8, gt=0, description="added to the root of AdamW's second moment")
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="gradients are scaled down to this global norm when they exceed it"
+    )
+    mixed_precision: Annotated[Literal["fp32"], Later()] = Field(
+        "fp32", description="number format of the arithmetic"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="decides initialisation, data order and sampling"
+    )
+    evaluate_every: int | None = Field(
+        None, ge=1, description="optimizer steps between evaluations; only at the end when absent"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_epoch_unless_told(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("epochs") is None and data.get("max_steps") is None:
+            return {**data, "epochs": 1}
+        return data
+
+    @field_validator("max_steps")
+    @classmethod
+    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("epochs") is not None:
+            raise ValueError("cannot be given together with epochs; set one of them to null")
+        return value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value laid over the file: the path of its key, and what messages call its origin."""
+
+    path: tuple[str, ...]
+    value: Any
+    origin: str
+
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+def load_config(
+    model: type[Model],
+    path: str | os.PathLike[str] | None,
+    overrides: Sequence[tuple[str, str]] = (),
+    *,
+    settings: Sequence[Setting] = (),
+) -> tuple[Model, Located]:
+    """The configuration in the YAML file at `path`, with settings and then overrides laid over it.
+
+    Without a path the configuration is made of `settings` and `overrides` alone. An override is a
+    dotted key with its value as text (`("training.epochs", "3")`), read as a YAML scalar or list.
+    Returns the configuration and the merged data, which knows where each value came from.
+
+    Raises ConfigError naming every problem, UnsupportedError when all of them are that a coming
+    version is needed, and what `read_yaml` raises.
+    """
+    located = read_yaml(path) if path is not None else Located("the configuration", None)
+    parsed, problems = _parse(overrides)
+    located, misplaced = _lay_over(located, [*settings, *parsed])
+    located = replace(located, data=_fill_empty_sections(model, located.data))
+    problems += misplaced
+    try:
+        config = model.model_validate(located.data)
+    except ValidationError as error:
+        problems += problems_of(error, model, located)
+        raise as_error(located, problems) from error
+    if problems:
+        raise as_error(located, problems)
+    return config, located
+
+
+def json_schema(model: type[StrictModel]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a configuration: what editors check a file against.
+
+    >>> json_schema(TrainingConfig)["properties"]["batch_size"]["default"]
+    8
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **model.model_json_schema(),
+    }
+
+
+def _parse(overrides: Sequence[tuple[str, str]]) -> tuple[list[Setting], list[Problem]]:
+    settings: list[Setting] = []
+    problems: list[Problem] = []
+    for key, text in overrides:
+        path = tuple(key.strip().split("."))
+        origin = f"--set {key.strip()}"
+        if not all(path):
+            problems.append(Problem((), origin, "not a key: write section.key=value"))
+            continue
+        try:
+            settings.append(Setting(path, parse_value(text), origin))
+        except ConfigError as error:
+            problems.append(Problem(path, origin, error.message, error.hint))
+    return settings, problems
+
+
+def _lay_over(located: Located, settings: Sequence[Setting]) -> tuple[Located, list[Problem]]:
+    """`located` with every setting put in its place; settings that have none are problems."""
+    problems: list[Problem] = []
+    for setting in settings:
+        try:
+            data = _put(located.data, setting.path, setting.value)
+        except TypeError:
+            text = "there is no such key: a part of the path is not a section"
+            problems.append(Problem(setting.path, setting.origin, text))
+            continue
+        depth = len(setting.path)
+        lines = {path: n for path, n in located.lines.items() if path[:depth] != setting.path}
+        origins: dict[KeyPath, str] = {**located.origins, setting.path: setting.origin}
+        located = Located(located.name, data, MappingProxyType(lines), MappingProxyType(origins))
+    return located, problems
+
+
+def _put(data: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A copy of `data` with `value` at `path`; sections that are absent or empty are made."""
+    if not path:
+        return value
+    if not isinstance(data, dict | None):
+        raise TypeError
+    section = data or {}
+    return {**section, path[0]: _put(section.get(path[0]), path[1:], value)}
+
+
+def _fill_empty_sections(model: type[BaseModel], data: Any) -> Any:
+    """A section whose keys are all commented out is null in YAML, and meant as empty."""
+    if not isinstance(data, dict | None):
+        return data
+    filled = dict(data or {})
+    for key, value in filled.items():
+        section = section_of(model, key)
+        if section is not None:
+            filled[key] = _fill_empty_sections(section, value)
+    return filled

@@ -1,0 +1,251 @@
+"""The configuration of a distillation: what `distill.yaml` may say, and its fingerprint.
+
+Paths are relative to the current directory; a leading `~` is the home folder.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from entrenar_core.train.config import Later, Setting, StrictModel, TrainingConfig, load_config
+from entrenar_core.train.problems import SECTION
+
+__all__ = [
+    "DatasetConfig",
+    "DistillConfig",
+    "DistillationConfig",
+    "OutputConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "config_hash",
+    "resolve",
+]
+
+
+def _paths(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError("must be a path or a list of paths")
+
+
+def _layers(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+FilePaths = Annotated[
+    tuple[FilePath, ...],
+    BeforeValidator(_paths, json_schema_input_type=str | list[FilePath]),
+]
+Indices = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1),
+    BeforeValidator(_layers, json_schema_input_type=list[Annotated[int, Field(ge=0)]]),
+]
+
+
+class TeacherConfig(StrictModel):
+    """The model that is learned from."""
+
+    model_id: FilePath = Field(
+        description="the teacher: a Hugging Face model folder, or a model on the hub (org/name)"
+    )
+    revision: str | None = Field(
+        None, min_length=1, description="branch, tag or commit of a model on the hub"
+    )
+    format: Annotated[Literal["safetensors"], Later()] = Field(
+        "safetensors", description="file format of the weights"
+    )
+
+
+class StudentConfig(StrictModel):
+    """The model that learns: exactly one of `model_id`, `config` and `layers_from_teacher`."""
+
+    later_keys: ClassVar[frozenset[str]] = frozenset({"lora", "quantize"})
+
+    model_id: FilePath | None = Field(
+        None, description="start from this model: a Hugging Face folder, or org/name on the hub"
+    )
+    revision: str | None = Field(
+        None, min_length=1, description="branch, tag or commit of a model on the hub"
+    )
+    config: dict[str, Any] | None = Field(
+        None,
+        description="start from random weights: an architecture in the keys of a Hugging Face "
+        "config.json (hidden_size, num_hidden_layers, ...)",
+    )
+    layers_from_teacher: Indices | None = Field(
+        None,
+        validate_default=True,
+        description="start from these layers of the teacher, counted from 0, in rising order",
+    )
+
+    @field_validator("revision")
+    @classmethod
+    def _revision_of_a_model(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("model_id", "") is None:
+            raise ValueError("goes with model_id, which is not given")
+        return value
+
+    @field_validator("config")
+    @classmethod
+    def _plain_data(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise ValueError("every number must be finite") from error
+        return value
+
+    @field_validator("layers_from_teacher")
+    @classmethod
+    def _one_start(
+        cls, value: tuple[int, ...] | None, info: ValidationInfo
+    ) -> tuple[int, ...] | None:
+        if value is not None and any(a >= b for a, b in pairwise(value)):
+            raise ValueError("must be in rising order, each layer once")
+        starts = [info.data.get("model_id", ...), info.data.get("config", ...), value]
+        given = sum(start is not None for start in starts)
+        # An invalid one is absent from info.data: it has been given, and is reported already.
+        if given != 1:
+            text = "give one of model_id, config and layers_from_teacher"
+            if given:
+                text += ", not several (null takes one back)"
+            raise PydanticCustomError(SECTION, text)
+        return value
+
+
+class DistillationConfig(StrictModel):
+    """The loss: alpha·T²·KL(teacher ‖ student) + (1 − alpha)·cross-entropy, per valid token."""
+
+    later_keys: ClassVar[frozenset[str]] = frozenset({"progressive", "attention"})
+
+    temperature: float = Field(
+        2.0, gt=0, description="T: both models' logits are divided by it in the teacher's part"
+    )
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="share of the teacher's part; the rest is cross-entropy"
+    )
+
+
+class DatasetConfig(StrictModel):
+    """The text that teacher, student and control see."""
+
+    source: Annotated[Literal["files"], Later(("huggingface",))] = Field(
+        "files", description="where the text comes from"
+    )
+    name: FilePaths = Field(
+        min_length=1, description="files, folders or globs to read, one or a list"
+    )
+    exclude: FilePaths = Field((), description="files, folders or globs to leave out")
+    split: SkipJsonSchema[str | None] = Field(None, description="part of a dataset on the hub")
+    format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
+        "auto", description="format of the files; auto goes by their suffix"
+    )
+    text_field: str = Field(
+        "text", min_length=1, description="field or column that holds the text (not for text files)"
+    )
+    max_length: int = Field(256, ge=2, description="tokens in a sequence")
+    packing: bool = Field(
+        True, description="join documents into full sequences, instead of one document in each"
+    )
+    streaming: Annotated[Literal[False], Later()] = Field(
+        False, description="read the text while training"
+    )
+    held_out: float = Field(
+        0.05, gt=0, le=0.5, description="share of the documents kept back to measure the models on"
+    )
+    skip_bad: bool = Field(
+        False, description="leave documents that cannot be read out, and count them"
+    )
+    max_documents: int | None = Field(None, ge=2, description="read this many documents at most")
+
+    @field_validator("split")
+    @classmethod
+    def _split_of_a_hub_dataset(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # When the source itself is refused, that is reported, and this key goes with it.
+        if value is not None and "source" in info.data:
+            raise ValueError("belongs to source: huggingface; dataset.held_out splits files")
+        return value
+
+
+class OutputConfig(StrictModel):
+    """Where the student and the report are written."""
+
+    dir: FilePath = Field("distilled-model", description="folder of the student and the report")
+    checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints to keep, beside the best one")
+    format: Annotated[Literal["safetensors"], Later()] = Field(
+        "safetensors", description="file format of the student's weights"
+    )
+
+
+def _section_of_defaults(section: type[StrictModel]) -> Any:
+    return Field(default_factory=lambda: section.model_validate({}))
+
+
+class DistillConfig(StrictModel):
+    """A distillation: a student learns from a teacher on a dataset."""
+
+    teacher: TeacherConfig
+    student: StudentConfig
+    distillation: DistillationConfig = Field(
+        default_factory=lambda: DistillationConfig.model_validate({})
+    )
+    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig.model_validate({}))
+    dataset: DatasetConfig
+    output: OutputConfig = _section_of_defaults(OutputConfig)
+    control: bool = Field(
+        False,
+        description="also train the same student without the teacher, to measure what it brought",
+    )
+
+
+def resolve(
+    path: str | os.PathLike[str] | None,
+    *,
+    teacher: str | None = None,
+    student: str | None = None,
+    output: str | None = None,
+    control: bool | None = None,
+    overrides: Sequence[tuple[str, str]] = (),
+) -> DistillConfig:
+    """The configuration in the file at `path`, with the command line laid over it.
+
+    `teacher` and `student` are folders or hub ids and replace the file's model, its revision
+    included; `student` replaces an architecture or a choice of layers too. `overrides` are dotted
+    keys with values as text, and come last. Raises what `load_config` raises.
+    """
+    settings: list[Setting] = []
+    if teacher is not None:
+        settings.append(Setting(("teacher", "model_id"), teacher, "--teacher"))
+        settings.append(Setting(("teacher", "revision"), None, "--teacher"))
+    if student is not None:
+        settings.append(Setting(("student",), {"model_id": student}, "--student"))
+    if output is not None:
+        settings.append(Setting(("output", "dir"), output, "--output"))
+    if control is not None:
+        settings.append(Setting(("control",), control, "--control"))
+    config, _ = load_config(DistillConfig, path, overrides, settings=settings)
+    return config
+
+
+def config_hash(config: DistillConfig) -> str:
+    """SHA-256 over what decides the result: everything but where and how often it is saved.
+
+    Two configurations with the same hash train the same weights from the same files, so a run can
+    be resumed under a new output folder or checkpoint interval.
+    """
+    decides = config.model_dump(
+        mode="json", exclude={"output": {"dir", "keep_checkpoints", "checkpoint_every"}}
+    )
+    text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
