@@ -111,12 +111,9 @@ def test_result_goes_to_standard_output_and_all_else_to_standard_error(run):
         "memory  16000000000",
         "loss    nan",
     ]
-    assert result.stderr.splitlines() == [
-        "reading",
-        r"warning: old\nfile",
-        "read: started, 1 steps",
-        "read: done, 1/1 in 0s",
-    ] or result.stderr.splitlines()[-1].startswith("read: done, 1/1 in ")
+    lines = result.stderr.splitlines()
+    assert lines[:-1] == ["reading", r"warning: old\nfile", "read: started, 1 steps"]
+    assert lines[-1].startswith("read: done, 1/1 in ")
     assert result.exit_code == 0
 
 
@@ -167,7 +164,7 @@ def test_each_error_ends_the_program_with_its_text_and_exit_code(run, name):
             21,
             [
                 "error[E-STORAGE]: No space left on device: /data/a.bin",
-                "hint: check that the path, the permissions and the free space are as they should be",
+                "hint: check the path, its permissions and the free space",
             ],
         ),
         (
@@ -183,7 +180,7 @@ def test_each_error_ends_the_program_with_its_text_and_exit_code(run, name):
             70,
             [
                 "error[E-INTERNAL]: KeyError: 'rank'",
-                "hint: this is a bug in entrenar-x: run again with --debug and report the traceback",
+                "hint: this is a bug in entrenar-x: report what --debug prints",
             ],
         ),
         ("stop", 130, []),

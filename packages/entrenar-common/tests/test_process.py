@@ -25,7 +25,8 @@ class Numbers:
     count: int
 
     def __view__(self):
-        return [Table("Numbers", ["n", "ok"], [[i, Text("yes", "good")] for i in range(self.count)])]
+        rows = [[i, Text("yes", "good")] for i in range(self.count)]
+        return [Table("Numbers", ["n", "ok"], rows)]
 
 @main.command()
 @common_options
@@ -37,11 +38,15 @@ def show(out):
     out.note("counted")
     out.emit(Numbers(2), "entrenar.try.show/1")
 
+@dataclass
+class Long:
+    text: str
+
 @main.command()
 @common_options
-def many(out):
-    """Show much."""
-    out.emit(Numbers(20_000), "entrenar.try.many/1")
+def long(out):
+    """Show more than a pipe holds."""
+    out.emit(Long("x" * 1_000_000), "entrenar.try.long/1")
 
 @main.command()
 @common_options
@@ -97,8 +102,8 @@ def test_run_on_a_terminal_without_colour_sets_no_style(installed):
 def test_pipe_closed_by_its_reader_ends_the_run_quietly(installed):
     code = "from try_tool import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "many"],
-        env=os.environ | installed,
+        [sys.executable, "-c", code, "long", "--json"],
+        env=os.environ | installed | {"PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:

@@ -107,9 +107,9 @@ def test_bar_shows_name_steps_fields_and_time():
         progress.finish()
 
     last = frames_of(work)[-1]
-    bar = "━" * 33
+    bar = "━" * 34
     assert last == f"train {bar} 50/50 loss 2.500  12.3K tokens/s 1m 40s"
-    assert len(last) <= 80
+    assert len(last) == 80
 
 
 def test_bar_shows_the_time_that_remains():

@@ -140,11 +140,11 @@ def test_markup_and_control_characters_are_shown_as_they_are():
     table = Table("[b]t[/b]", ["n:smile:"], [["[red]a[/red]\x1b[2J\n"]], caption="\x07")
     assert render_plain(Shown([table, Fields("\u202ef", [("k\t", "v\r")]), Text("x\x1by\nz")])) == (
         "[b]t[/b]\n"
-        "╭────────────────────────╮\n"
-        "│ n:smile:               │\n"
-        "├────────────────────────┤\n"
+        "╭───────────────────────╮\n"
+        "│ n:smile:              │\n"
+        "├───────────────────────┤\n"
         "│ [red]a[/red]\\x1b[2J\\n │\n"
-        "╰────────────────────────╯\n"
+        "╰───────────────────────╯\n"
         "\\x07\n"
         "\n"
         "\\u202ef\n"
@@ -189,8 +189,7 @@ def test_value_in_a_cell_reads_as_people_write_it(value, text):
         (["1.2 GB", "999 B"], True),
         (["1.23M", "98.5%", "-3e-05"], True),
         (["2m 05s", "12ms"], True),
-        (["12.3K tokens/s", "×1.5"], False),
-        (["12.3K tokens/s", "1.5×", "nan"], True),
+        (["12.3K tokens/s", "1.5×", "×2", "nan"], True),
         (["–", ""], False),
         (["1", "one"], False),
         (["2024-01-01"], False),

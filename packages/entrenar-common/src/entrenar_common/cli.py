@@ -111,8 +111,13 @@ class _CommonOption(click.Option):
 def _section(param: click.Parameter) -> str:
     if isinstance(param, click.Argument):
         return "Arguments"
-    common = isinstance(param, _CommonOption) or param.name in {"help", "version"}
+    common = isinstance(param, _CommonOption) or _shows_information(param)
     return "Common options" if common else "Options"
+
+
+def _shows_information(param: click.Parameter) -> bool:
+    """Whether it is an option such as --help and --version, that ends the program when given."""
+    return bool({"--help", "--version"} & set(param.opts))
 
 
 def _setter(attribute: str, value: Any) -> Callable[[click.Context, click.Parameter, bool], None]:

@@ -119,7 +119,7 @@ def _storage_error(error: OSError, _program: str = "") -> StorageError:
     where = f": {error.filename}" if error.filename else ""
     return StorageError(
         f"{error.strerror or error}{where}",
-        hint="check that the path, the permissions and the free space are as they should be",
+        hint="check the path, its permissions and the free space",
     )
 
 
@@ -127,7 +127,7 @@ def _internal_error(error: Exception, program: str) -> InternalError:
     text = str(error)
     return InternalError(
         f"{type(error).__name__}: {text}" if text else type(error).__name__,
-        hint=f"this is a bug in {program}: run again with --debug and report the traceback",
+        hint=f"this is a bug in {program}: report what --debug prints",
     )
 
 

@@ -66,11 +66,12 @@ def _format_size(n: float, units: Mapping[str, int]) -> str:
     if not math.isfinite(n):
         return str(float(n))
     sign, magnitude = ("-" if n < 0 else ""), abs(n)
-    if round(magnitude) < sorted(units.values())[1]:
+    (_, base), *_ = larger = [pair for pair in units.items() if pair[0] != "B"]
+    if round(magnitude) < base:
         return f"{sign}{round(magnitude)} B"
-    # The largest unit that shows at least 1.0 after rounding: 999 960 B is 1.0 MB, not 1000.0 kB.
+    # By the value as it will be shown: 999 960 B is 1.0 MB, not 1000.0 kB.
     unit, factor = next(
-        pair for pair in reversed(list(units.items())) if float(f"{magnitude / pair[1]:.1f}") >= 1
+        (pair for pair in larger if round(magnitude / pair[1], 1) < base), larger[-1]
     )
     return f"{sign}{magnitude / factor:.1f} {unit}"
 

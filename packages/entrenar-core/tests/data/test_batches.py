@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrenar_common.errors import ConfigError
@@ -36,6 +36,7 @@ corpora = st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(lambda n:
 shapes = {"seq_len": st.integers(1, 7), "batch_size": st.integers(1, 3), "seed": st.integers(0, 9)}
 
 
+@settings(deadline=None)
 @given(lengths=corpora, **shapes)
 def test_packed_rows_are_consecutive_slices_of_the_stream(lengths, seq_len, batch_size, seed):
     docs = documents(*lengths)
@@ -50,6 +51,7 @@ def test_packed_rows_are_consecutive_slices_of_the_stream(lengths, seq_len, batc
             assert labels.tolist() == stream[at + 1 : at + 1 + seq_len]
 
 
+@settings(deadline=None)
 @given(lengths=corpora, **shapes)
 def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(
     lengths, seq_len, batch_size, seed
@@ -69,6 +71,7 @@ def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(
     assert len(set(targets)) == len(targets)
 
 
+@settings(deadline=None)
 @given(lengths=corpora, seq_len=st.integers(1, 7), batch_size=st.integers(1, 3))
 def test_evaluation_has_every_token_but_the_first_as_a_target_once(lengths, seq_len, batch_size):
     docs = documents(*lengths)
@@ -77,6 +80,7 @@ def test_evaluation_has_every_token_but_the_first_as_a_target_once(lengths, seq_
     assert targets == joined(docs)[1:]
 
 
+@settings(deadline=None)
 @given(lengths=corpora, seq_len=st.integers(1, 7), with_eos=st.booleans())
 def test_padded_rows_have_each_document_alone(lengths, seq_len, with_eos):
     docs = documents(*lengths)

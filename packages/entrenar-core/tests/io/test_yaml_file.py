@@ -3,9 +3,12 @@
 import math
 import os
 import time
+from contextlib import suppress
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from entrenar_common.errors import ConfigError, FormatError, NotFoundError, RefusedError
 from entrenar_core.io import yaml_file
@@ -230,6 +233,14 @@ def test_a_name_with_control_characters_is_shown_escaped(tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
     assert "\x1b" not in str(caught.value)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab:-[]{}!&*?|>'\"%@`,#~.0123456789eE+ \n\t\\\\xuU\x00é", max_size=40))
+def test_whatever_the_text_only_our_own_errors_come_out(text):
+    for read in (parse_yaml, parse_value):
+        with suppress(ConfigError, RefusedError):
+            read(text)
 
 
 # --- values from a command line ---------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Tensors that remember how they were computed, and the walk back."""
 
-from .op import no_grad as no_grad
-from .op import op as op
-from .tape import backward as backward
-from .tensor import Parameter as Parameter
-from .tensor import Tensor as Tensor
+from entrenar_core.autograd.op import no_grad as no_grad
+from entrenar_core.autograd.op import op as op
+from entrenar_core.autograd.tape import backward as backward
+from entrenar_core.autograd.tensor import Parameter as Parameter
+from entrenar_core.autograd.tensor import Tensor as Tensor

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from .tape import Node, Vjp
-from .tensor import Tensor
+from entrenar_core.autograd.tape import Node, Vjp
+from entrenar_core.autograd.tensor import Tensor
 
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
@@ -68,7 +68,9 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
 
 def _record(name: str, vjps: Any, inputs: tuple[Any, ...], needs: tuple[bool, ...]) -> Node:
-    edges = tuple((x.node or x) if needed else None for x, needed in zip(inputs, needs, strict=True))
+    edges = tuple(
+        (x.node or x) if needed else None for x, needed in zip(inputs, needs, strict=True)
+    )
     shapes = tuple(x.shape if needed else () for x, needed in zip(inputs, needs, strict=True))
     return Node(name, tuple(_as_vjp(vjp) for vjp in vjps), edges, shapes)
 

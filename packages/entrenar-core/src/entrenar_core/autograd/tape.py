@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from entrenar_common.errors import ShapeError
 
-from .. import kernels
+from entrenar_common.errors import ShapeError
+from entrenar_core import kernels
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from entrenar_core.autograd.tensor import Tensor
 
 _numbers = itertools.count()
 

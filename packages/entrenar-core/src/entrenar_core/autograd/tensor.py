@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from entrenar_common.errors import ShapeError
 
-from .tape import Node, backward
+from entrenar_common.errors import ShapeError
+from entrenar_core.autograd.tape import Node, backward
 
 _FLOATS = ("float32", "float64")
 

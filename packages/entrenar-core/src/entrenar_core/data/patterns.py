@@ -1,7 +1,8 @@
 """The regular expressions of known pre-tokenizers: a tokenizer file may hold no others.
 
 The engine backtracks, so that an expression such as `(a+)+` from a file can take exponential time.
-Sources: the tokenizer files of GPT-2, Llama 3 and Qwen 2; tiktoken's encodings cl100k and o200k.
+Sources: the tokenizer files of GPT-2, Llama 3, Qwen, Mistral, DeepSeek, BLOOM and
+Falcon; tiktoken's encodings cl100k and o200k.
 """
 
 import re
@@ -22,16 +23,22 @@ KNOWN_PATTERNS = {
     + r"++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s": "GPT-4 (cl100k)",
     f"{_CASELESS}|{_LETTERS}|\\p{{N}}{{1,3}}|{_SYMBOLS}": "Llama 3",
     f"{_CASELESS}|{_LETTERS}|\\p{{N}}|{_SYMBOLS}": "Qwen 2",
+    f"{_CASELESS}|[^\\r\\n\\p{{L}}\\p{{N}}]?[\\p{{L}}\\p{{M}}]+|\\p{{N}}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+" + _SPACE: "Qwen 3.5",
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CASELESS}?"
     rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CASELESS}?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE: "GPT-4o (o200k)",
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE: "Mistral (Tekken)",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+" + _SPACE: "DeepSeek V3",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+": "BLOOM",
+    "[0-9][0-9][0-9]": "Falcon",
 }
-# One character, escape or plain class with at most one quantifier runs in linear time.
-_ONE_ATOM = re.compile(
-    r"(?:[^\\\[\](){}|.*+?^$]|\\[pP]\{\w{1,20}\}|\\.|\[\^?(?:\\[pP]\{\w{1,20}\}|\\.|[^\\\[\]&])+\])"
-    r"(?:[*+?]|\{\d{1,3}(?:,\d{0,3})?\})?",
-    re.DOTALL,
-)
+# One character or plain class with at most one quantifier, after at most one that is optional,
+# runs in linear time. In this expression itself no text may match in two ways.
+_ATOM = r"(?:[^\\\[\](){}|.*+?^$]|\\[pP]\{\w{1,20}\}|\\.|\[\^?(?:\\.|[^\\\[\]&])+\])"
+_SIMPLE = re.compile(rf"(?:{_ATOM}\?)?{_ATOM}(?:[*+?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})?", re.DOTALL)
 
 
 def is_safe_pattern(expression: str) -> bool:
@@ -40,4 +47,4 @@ def is_safe_pattern(expression: str) -> bool:
     >>> is_safe_pattern(" {2,}"), is_safe_pattern("(a+)+")
     (True, False)
     """
-    return expression in KNOWN_PATTERNS or _ONE_ATOM.fullmatch(expression) is not None
+    return expression in KNOWN_PATTERNS or _SIMPLE.fullmatch(expression) is not None

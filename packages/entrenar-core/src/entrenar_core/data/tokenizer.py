@@ -113,12 +113,20 @@ class Tokenizer:
                 "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
             )
         text = files.read_text(path)
-        check_tokenizer(files.parse_json(text, path), str(path))
+        content = files.parse_json(text, path)
+        check_tokenizer(content, str(path))
         with _LibraryErrors(str(path)):
             inner = tokenizers.Tokenizer.from_str(text)
-            inner.decode(inner.encode(_PROBE).ids)  # what panics at all mostly does so at once
+            probe = inner.encode(_PROBE).ids  # what panics at all mostly does so at once
+            inner.decode(probe)
+        _check_added(content.get("added_tokens", []), inner, path)
         special, config = _read_special(folder, inner)
         tokenizer = cls(inner, special=special, where=str(path))
+        if max(probe, default=0) >= tokenizer.vocab_size:  # a template can name any number
+            raise FormatError(
+                f"{path}: encoding gives the id {max(probe)}, and the vocabulary ends below it",
+                hint="correct the ids in the post_processor of the file",
+            )
         tokenizer._config = config
         template = folder / "chat_template.jinja"
         if template.is_file():
@@ -187,6 +195,18 @@ class Tokenizer:
         return self.fingerprint == other.fingerprint
 
 
+def _check_added(added: list[dict[str, Any]], inner: tokenizers.Tokenizer, path: Path) -> None:
+    """The library numbers added tokens itself, so that it can silently contradict the file."""
+    for token in added:
+        number = inner.token_to_id(token["content"])
+        if number != token["id"]:
+            raise FormatError(
+                f"{path}: the added token {token['content']!a} has the id {token['id']}, "
+                f"and {number} when it is loaded",
+                hint="ids of added tokens must go on from the vocabulary without a gap",
+            )
+
+
 def _check_text(text: str, index: int) -> None:
     try:
         text.encode()
@@ -231,10 +251,16 @@ def _read_special(
 def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    value = files.read_json(path)
+    value = files.parse_json(files.read_text(path), path, parse_int=_integer)
     if not isinstance(value, dict):
         raise FormatError(f"{path}: not a JSON object", hint="fetch or write the file again")
     return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > 40:  # transformers writes "no limit" as 10³⁰, so int64 is not enough here
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
 
 
 def train_bpe(

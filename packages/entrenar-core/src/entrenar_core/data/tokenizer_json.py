@@ -112,8 +112,8 @@ class _Checker:
         vocab = self.vocab(model.get("vocab"))
         if kind == "BPE":
             self.bpe(model, vocab)
-        elif model.get("unk_token") not in vocab:
-            self.fail(f"the unknown token {model.get('unk_token')!a} is not in the vocabulary")
+        elif not isinstance(unknown := model.get("unk_token"), str) or unknown not in vocab:
+            self.fail(f"the unknown token {unknown!a} is not in the vocabulary")
         return vocab
 
     def vocab(self, vocab: Any) -> dict[str, int]:
@@ -199,7 +199,7 @@ class _Checker:
         if not isinstance(value, dict):
             self.fail(f"{name} is not an object")
         kind = value.get("type")
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             raise UnsupportedError(
                 f"{self.path}: a {name} of type {kind!a}",
                 hint=f"supported are {', '.join(sorted(known))}",
@@ -253,7 +253,7 @@ class _Checker:
             for number in ids:
                 self.identifier(number, f"TemplateProcessing: the special token {name!a}")
         for name in _template_names(value):
-            if name not in tokens:
+            if not isinstance(name, str) or name not in tokens:
                 self.fail(f"TemplateProcessing: the token {name!a} is not in its special_tokens")
 
 
@@ -285,7 +285,8 @@ def _guess_model(model: dict[str, Any]) -> str:  # files of before 2021 do not s
 
 def _template_names(value: dict[str, Any]) -> Iterator[Any]:
     for side in ("single", "pair"):
-        for piece in value.get(side) or []:
+        pieces = value.get(side)
+        for piece in pieces if isinstance(pieces, list) else ():
             special = piece.get("SpecialToken") if isinstance(piece, dict) else None
             if isinstance(special, dict):
                 yield special.get("id")

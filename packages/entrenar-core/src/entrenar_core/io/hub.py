@@ -1,6 +1,8 @@
 """Finding a model: a folder on this machine, or a download through huggingface_hub's cache."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,14 +34,15 @@ def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
     offline, no network, the hub is down), IntegrityError (a download of the wrong size),
     StorageError (the cache cannot be written).
     """
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise NotFoundError(
-            f"{folder}: a file, not a model's folder", hint="give the folder that contains it"
-        )
     name = str(spec)
+    if name:  # no text at all would be the current folder
+        folder = Path(spec).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise NotFoundError(
+                f"{folder}: a file, not a model's folder", hint="give the folder that contains it"
+            )
     if not _HUB_NAME.fullmatch(name) or ".." in name or "--" in name:
         raise NotFoundError(
             f"'{escape_controls(name)}': no such folder, and not a name on the hub",
@@ -51,7 +54,7 @@ def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # a slow import
 
-    with _hub_errors(name, revision):
+    with _hub_errors(name, revision), _bars_only_on_a_terminal():
         found = snapshot_download(
             name, revision=revision, allow_patterns=_ALLOWED, ignore_patterns=_IGNORED
         )
@@ -59,14 +62,29 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 @contextmanager
+def _bars_only_on_a_terminal() -> Iterator[None]:
+    from huggingface_hub import utils
+
+    asked_for = "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ
+    if asked_for or utils.are_progress_bars_disabled() or sys.stderr.isatty():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
+
+
+@contextmanager
 def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
-    # its bases are OSError and the error of the HTTP client, which varies between versions
-    kinds = tuple(k for k in HfHubHTTPError.__mro__ if k not in (Exception, BaseException, object))
+    # among its bases is the error of the HTTP client, which varies between versions
+    clients = [k for k in HfHubHTTPError.__mro__ if issubclass(k, Exception) and k is not Exception]
     try:
         yield
-    except kinds as error:
+    except (*clients, OSError, ValueError) as error:
         raise _explain(error, name, revision) from error
 
 

@@ -1,6 +1,6 @@
 """Gated activations: Shazeer 2020, arXiv:2002.05202."""
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 @kernel

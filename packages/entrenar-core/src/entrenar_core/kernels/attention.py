@@ -1,6 +1,6 @@
 """Rotary position embedding and causal scaled dot-product attention with grouped queries."""
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Rows of a table by integer index, and the scatter that is its gradient."""
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 @kernel

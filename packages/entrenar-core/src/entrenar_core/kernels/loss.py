@@ -4,7 +4,7 @@ The `_grad` kernels overwrite the logits with the gradient, so that a chunk of l
 array of its size.
 """
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 def _log_softmax(xp, z):

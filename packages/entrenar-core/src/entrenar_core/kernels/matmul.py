@@ -1,6 +1,6 @@
 """Matrix product of two-dimensional arrays, with transposes and accumulation."""
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Root mean square normalisation: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Updates of flat parameter buffers, in place."""
 
-from .registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, kernel
 
 
 @kernel

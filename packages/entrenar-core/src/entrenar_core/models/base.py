@@ -1,17 +1,18 @@
 """Finding an architecture, and reading and writing its Hugging Face folder."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls
-
-from ..io import files
-from ..io.safetensors import SafetensorsFolder, write_folder
-from ..nn.init import initialise
+from entrenar_core.io import files
+from entrenar_core.io.safetensors import SafetensorsFolder, write_folder
+from entrenar_core.nn.init import initialise
 
 ARCHITECTURES = {"llama": ".llama"}
 """`model_type` of a config → module of this package, whose `Model` it is."""
@@ -69,6 +70,30 @@ def load(path: str | Path, *, dtype: str = "float32") -> Any:
         for name, parameter in parameters.items():
             parameter.data = _converted(folder, name, weights.read(name), dtype)
     return model
+
+
+def with_layers(model: Any, layers: Iterable[int]) -> Any:
+    """A copy of `model` with only the given layers, in that order, everything else kept.
+
+    Raises ConfigError for a layer that the model has not.
+    """
+    layers = tuple(layers)
+    count = model.config.num_hidden_layers
+    wrong = [index for index in layers if not 0 <= index < count]
+    if wrong or not layers:
+        raise ConfigError(
+            f"the model has no layer {wrong[0]}" if wrong else "no layers are named",
+            hint=f"its layers are 0 to {count - 1}",
+        )
+    config = dataclasses.replace(model.config, num_hidden_layers=len(layers))
+    source = model.named_parameters()
+    copy = type(model)(config, dtype=model.lm_head.weight.dtype.name)
+    for name, parameter in copy.named_parameters().items():
+        parts = name.split(".")
+        if parts[:2] == ["model", "layers"]:
+            parts[2] = str(layers[int(parts[2])])
+        parameter.data = source[".".join(parts)].data.copy()
+    return copy
 
 
 def save(model: Any, folder: Path, *, max_shard_bytes: int = 5 * 10**9) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..autograd import Tensor
+from entrenar_core.autograd import Tensor
 
 
 class LayerCache:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from entrenar_common.errors import ConfigError
 
-from ..autograd import no_grad, ops
-from ..rng import stream
-from .cache import KVCache
+from entrenar_common.errors import ConfigError
+from entrenar_core.autograd import no_grad, ops
+from entrenar_core.models.cache import KVCache
+from entrenar_core.rng import stream
 
 
 def generate(

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from entrenar_common.errors import ConfigError
 
-from ..autograd import Tensor, ops
-from ..nn import Embedding, Linear, Module, RMSNorm, Rotary
-from .cache import KVCache, LayerCache
-from .config_keys import ConfigKeys
+from entrenar_common.errors import ConfigError
+from entrenar_core.autograd import Tensor, ops
+from entrenar_core.models.cache import KVCache, LayerCache
+from entrenar_core.models.config_keys import ConfigKeys
+from entrenar_core.nn import Embedding, Linear, Module, RMSNorm, Rotary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Modules: plain classes with a `__call__` and parameters found by walking their attributes."""
 
-from .embedding import Embedding as Embedding
-from .linear import Linear as Linear
-from .module import Module as Module
-from .norm import RMSNorm as RMSNorm
-from .rotary import Rotary as Rotary
+from entrenar_core.nn.embedding import Embedding as Embedding
+from entrenar_core.nn.linear import Linear as Linear
+from entrenar_core.nn.module import Module as Module
+from entrenar_core.nn.norm import RMSNorm as RMSNorm
+from entrenar_core.nn.rotary import Rotary as Rotary

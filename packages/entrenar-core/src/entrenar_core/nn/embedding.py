@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..autograd import Parameter, Tensor, ops
-from .module import Module
+from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.nn.module import Module
 
 
 class Embedding(Module):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..rng import stream
-from .module import Module
+from entrenar_core.nn.module import Module
+from entrenar_core.rng import stream
 
 
 def initialise(module: Module, seed: int, std: float) -> None:

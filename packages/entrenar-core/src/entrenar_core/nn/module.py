@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..autograd import Parameter
+from entrenar_core.autograd import Parameter
 
 
 class Module:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
 from entrenar_common.errors import ConfigError, UnsupportedError
 
 Frequencies = tuple[np.ndarray, float]

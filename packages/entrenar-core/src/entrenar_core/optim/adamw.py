@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from entrenar_common.errors import CheckpointError
 
-from .. import kernels
-from ..autograd import Parameter
+from entrenar_common.errors import CheckpointError
+from entrenar_core import kernels
+from entrenar_core.autograd import Parameter
 
 ALIGNMENT = 16
 """Parameters start at multiples of this many elements: a whole vector register."""

@@ -42,7 +42,13 @@ class StrictModel(BaseModel):
     keys that a coming version will understand: they are refused as such, not as misspelt.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),  # model_id is a name of ours, whatever pydantic's own are
+    )
 
     later_keys: ClassVar[frozenset[str]] = frozenset()
 

@@ -1,22 +1,22 @@
 """The differentiable operations, and the operators of `Tensor` that use them."""
 
-from ..tensor import Tensor
-from .activation import swiglu_linear as swiglu_linear
-from .attention import attention as attention
-from .attention import rope as rope
-from .elementwise import add as add
-from .elementwise import div as div
-from .elementwise import mul as mul
-from .elementwise import sub as sub
-from .loss import DistillationParts as DistillationParts
-from .loss import linear_cross_entropy as linear_cross_entropy
-from .loss import linear_distillation as linear_distillation
-from .matmul import embedding as embedding
-from .matmul import linear as linear
-from .norm import rms_norm as rms_norm
-from .shape import reshape as reshape
-from .reduce import mean as mean
-from .reduce import sum as sum
+from entrenar_core.autograd.ops.activation import swiglu_linear as swiglu_linear
+from entrenar_core.autograd.ops.attention import attention as attention
+from entrenar_core.autograd.ops.attention import rope as rope
+from entrenar_core.autograd.ops.elementwise import add as add
+from entrenar_core.autograd.ops.elementwise import div as div
+from entrenar_core.autograd.ops.elementwise import mul as mul
+from entrenar_core.autograd.ops.elementwise import sub as sub
+from entrenar_core.autograd.ops.loss import DistillationParts as DistillationParts
+from entrenar_core.autograd.ops.loss import linear_cross_entropy as linear_cross_entropy
+from entrenar_core.autograd.ops.loss import linear_distillation as linear_distillation
+from entrenar_core.autograd.ops.matmul import embedding as embedding
+from entrenar_core.autograd.ops.matmul import linear as linear
+from entrenar_core.autograd.ops.norm import rms_norm as rms_norm
+from entrenar_core.autograd.ops.reduce import mean as mean
+from entrenar_core.autograd.ops.reduce import sum as sum
+from entrenar_core.autograd.ops.shape import reshape as reshape
+from entrenar_core.autograd.tensor import Tensor
 
 _OPERATORS = {
     "__add__": add,

@@ -1,9 +1,9 @@
 """Gated activations, fused with the projection that follows them."""
 
-from ... import kernels
-from ..op import op
-from ..tape import into
-from .matmul import starting_sum
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.ops.matmul import starting_sum
+from entrenar_core.autograd.tape import into
 
 
 @op

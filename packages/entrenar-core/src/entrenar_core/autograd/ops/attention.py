@@ -1,11 +1,11 @@
 """Attention and its position embedding."""
 
 import numpy as np
-from entrenar_common.errors import ShapeError
 
-from ... import kernels
-from ..op import op
-from ..tape import joint
+from entrenar_common.errors import ShapeError
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.tape import joint
 
 
 @op

@@ -1,6 +1,6 @@
 """Arithmetic with NumPy's broadcasting; the tape sums gradients back to the inputs' shapes."""
 
-from ..op import op
+from entrenar_core.autograd.op import op
 
 
 @op

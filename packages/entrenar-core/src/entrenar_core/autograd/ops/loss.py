@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ... import kernels
-from ..op import op
-from ..tape import into
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.tape import into
 
 CHUNK = 1024
 """Tokens whose logits exist at once: large enough for the matrix product's full speed."""
@@ -57,7 +57,10 @@ def linear_distillation(
     is over the first `shared` ids. `parts` (DistillationParts) is added to. No gradient goes to
     the teacher. Source: Hinton et al. 2015, arXiv:1503.02531.
     """
-    head, teacher = _Head(hidden, weight, needs), _Head(teacher_hidden, teacher_weight, (False,) * 2)
+    head, teacher = (
+        _Head(hidden, weight, needs),
+        _Head(teacher_hidden, teacher_weight, (False,) * 2),
+    )
     flat = targets.reshape(-1)
     sums = np.zeros(3)
     for chunk in head.chunks():
@@ -109,8 +112,10 @@ class _Head:
         shape = self.shape
 
         def pull_hidden(g, dest):
-            return _scaled(dhidden, g).reshape(shape) if dest.array is None else _put(
-                dhidden.reshape(shape), g, dest
+            return (
+                _scaled(dhidden, g).reshape(shape)
+                if dest.array is None
+                else _put(dhidden.reshape(shape), g, dest)
             )
 
         def pull_weight(g, dest):

@@ -1,11 +1,11 @@
 """Affine maps and table look-up: where a model's parameters are."""
 
 import numpy as np
-from entrenar_common.errors import ShapeError
 
-from ... import kernels
-from ..op import op
-from ..tape import into
+from entrenar_common.errors import ShapeError
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.tape import into
 
 
 @op

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ... import kernels
-from ..op import op
-from ..tape import into
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.tape import into
 
 
 @op

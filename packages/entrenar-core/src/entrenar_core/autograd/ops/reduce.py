@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..op import op
+from entrenar_core.autograd.op import op
 
 
 @op

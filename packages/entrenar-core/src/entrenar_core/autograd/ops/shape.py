@@ -1,6 +1,6 @@
 """Rearrangements that copy nothing where NumPy can avoid it."""
 
-from ..op import op
+from entrenar_core.autograd.op import op
 
 
 @op

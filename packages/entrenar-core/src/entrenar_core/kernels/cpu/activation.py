@@ -3,8 +3,8 @@
 import numba
 import numpy as np
 
-from ..registry import override
-from .compile import F, exp, jit
+from entrenar_core.kernels.cpu.compile import F, exp, jit
+from entrenar_core.kernels.registry import override
 
 
 @jit

@@ -9,9 +9,9 @@ import math
 import numba
 import numpy as np
 
-from ..registry import override
-from . import blas
-from .compile import F, exp, jit
+from entrenar_core.kernels.cpu import blas
+from entrenar_core.kernels.cpu.compile import F, exp, jit
+from entrenar_core.kernels.registry import override
 
 
 @jit

@@ -43,9 +43,7 @@ _i32, _i64, _f32 = types.int32, types.int64, types.float32
 
 sgemm = ExternalFunction(
     "entrenar_sgemm",
-    types.void(
-        _i32, _i32, _i32, _i64, _i64, _i64, _f32, _i64, _i64, _i64, _i64, _f32, _i64, _i64
-    ),
+    types.void(_i32, _i32, _i32, _i64, _i64, _i64, _f32, _i64, _i64, _i64, _i64, _f32, _i64, _i64),
 )  # layout, transA, transB, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc; pointers as integers
 
 get_threads = ExternalFunction("entrenar_blas_get_threads", _i32())

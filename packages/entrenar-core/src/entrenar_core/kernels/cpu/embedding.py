@@ -2,8 +2,8 @@
 
 import numba
 
-from ..registry import override
-from .compile import LANES, F, jit
+from entrenar_core.kernels.cpu.compile import LANES, F, jit
+from entrenar_core.kernels.registry import override
 
 
 @jit

@@ -3,8 +3,8 @@
 import numba
 import numpy as np
 
-from ..registry import override
-from .compile import F, exp, jit
+from entrenar_core.kernels.cpu.compile import F, exp, jit
+from entrenar_core.kernels.registry import override
 
 
 @jit
@@ -49,9 +49,7 @@ def _cross_entropy_grad(logits, targets, scale, losses):
 
 
 @jit
-def _distillation_grad(
-    logits, teacher, targets, temperature, alpha, shared, scale, ce, kl, agreed
-):
+def _distillation_grad(logits, teacher, targets, temperature, alpha, shared, scale, ce, kl, agreed):
     inverse = F(1) / temperature
     for i in numba.prange(logits.shape[0]):
         row, target = logits[i], targets[i]

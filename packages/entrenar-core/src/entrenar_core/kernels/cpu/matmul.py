@@ -3,9 +3,9 @@
 import numba
 import numpy as np
 
-from ..registry import KERNELS, override
-from . import blas
-from .compile import F, jit
+from entrenar_core.kernels.cpu import blas
+from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.registry import KERNELS, override
 
 ROUND = 16
 """Pieces are a multiple of this many rows or columns, the width of a vector."""
@@ -58,7 +58,9 @@ def _matmul(a, b, *, trans_a=False, trans_b=False, out=None, add=False):
     if out is None:
         out = np.empty((m, n), np.float32)
     if 0 in (m, n, k) or b.dtype != np.float32:
-        return KERNELS["matmul.matmul"].reference(a, b, trans_a=trans_a, trans_b=trans_b, out=out, add=add)
+        return KERNELS["matmul.matmul"].reference(
+            a, b, trans_a=trans_a, trans_b=trans_b, out=out, add=add
+        )
     a = a if _rows_contiguous(a) else np.ascontiguousarray(a)
     b = b if _rows_contiguous(b) else np.ascontiguousarray(b)
     pieces_m, pieces_n = _split(m, n, numba.get_num_threads())

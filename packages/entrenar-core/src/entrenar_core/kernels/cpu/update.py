@@ -3,8 +3,8 @@
 import numba
 import numpy as np
 
-from ..registry import KERNELS, override
-from .compile import F, jit
+from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.registry import KERNELS, override
 
 BLOCKS = 256
 """Partial sums of a norm: a constant, so that the number of threads does not change its bits."""

@@ -1,0 +1,4 @@
+"""Learning from a teacher model."""
+
+from entrenar_core.distill.distiller import Distillation as Distillation
+from entrenar_core.distill.vocabulary import shared_vocabulary as shared_vocabulary

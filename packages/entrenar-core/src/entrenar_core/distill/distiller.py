@@ -1,0 +1,43 @@
+"""The objective of logit distillation: Hinton et al. 2015, arXiv:1503.02531."""
+
+from dataclasses import asdict
+from typing import Any
+
+from entrenar_core.autograd import Tensor, no_grad, ops
+from entrenar_core.data.batches import Batch
+
+
+class Distillation:
+    """α·T²·KL(teacher‖student) + (1 − α)·cross-entropy, per valid token of the optimizer step.
+
+    The KL is over the first `shared` ids. The teacher runs without a tape, and the logits of both
+    exist for a chunk of tokens at a time.
+    """
+
+    def __init__(
+        self, student: Any, teacher: Any, *, temperature: float, alpha: float, shared: int
+    ):
+        self.student, self.teacher = student, teacher
+        self.temperature, self.alpha, self.shared = temperature, alpha, shared
+        self._parts = ops.DistillationParts()
+
+    def loss(self, batch: Batch, normalizer: int) -> Tensor:
+        with no_grad():
+            expected = self.teacher.hidden(batch.ids)
+        return ops.linear_distillation(
+            self.student.hidden(batch.ids),
+            self.student.lm_head.weight,
+            expected.data,
+            self.teacher.lm_head.weight.data,
+            batch.labels,
+            temperature=self.temperature,
+            alpha=self.alpha,
+            shared=self.shared,
+            normalizer=normalizer,
+            parts=self._parts,
+        )
+
+    def parts(self) -> dict[str, float]:
+        """`cross_entropy`, `kl` (at temperature T, without T²) and `agreement` with the teacher."""
+        parts, self._parts = self._parts, ops.DistillationParts()
+        return asdict(parts)

@@ -1,0 +1,228 @@
+"""The training loop: batches in, a trained model and a log out, resumable to the bit."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from entrenar_common.errors import CheckpointError, ConfigError, InterruptedRun
+from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.data.batches import Batch, Batches
+from entrenar_core.optim import AdamW, learning_rate
+from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
+from entrenar_core.train.config import TrainingConfig
+from entrenar_core.train.metrics import MetricsLog
+from entrenar_core.train.numerics import NonFiniteBudget
+from entrenar_core.train.objective import Objective
+from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_memory
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """How long a phase of training took, over all the processes that worked on it."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    skipped: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else math.nan
+
+
+class Trainer:
+    """Trains `model` on `batches` towards `objective`, as one named phase of a run.
+
+    Every step is a pure function of the seed, the data and the step's number; the state is the
+    weights, the moments and a few counters, all in each checkpoint. `evaluate` returns a held-out
+    loss; the checkpoint with the lowest one is kept besides the last ones.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        batches: Batches,
+        config: TrainingConfig,
+        *,
+        phase: str,
+        metrics: MetricsLog,
+        store: CheckpointStore,
+        checkpoint_every: int,
+        evaluate: Callable[[], float] | None = None,
+    ):
+        self.model, self.objective, self.batches, self.config = model, objective, batches, config
+        self.phase, self.metrics, self.store = phase, metrics, store
+        self.checkpoint_every, self.evaluate = checkpoint_every, evaluate
+        self.total_steps = total_steps(config, batches)
+        keep_freed_memory()
+        self.optimizer = AdamW(
+            model.named_parameters(),
+            beta1=config.beta1,
+            beta2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+        )
+        self.step = 0
+        self.budget = NonFiniteBudget()
+        self._tokens, self._seconds = 0, 0.0
+        self._held_out: float | None = None
+        self._last_checkpoint: Path | None = None
+
+    def resume(self) -> bool:
+        """Continue from the newest whole checkpoint of this phase; False when there is none.
+
+        Raises CheckpointError when there are checkpoints but none can be used.
+        """
+        found = self.store.latest()
+        if found is not None:
+            self.restore(found)
+        return found is not None
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over weights, moments and counters, and drop the log lines that came after."""
+        state = checkpoint.state
+        if state.get("phase") != self.phase:
+            raise CheckpointError(
+                f"{checkpoint.path}: is of the phase {state.get('phase')!r}, not {self.phase!r}",
+                hint="give a checkpoint of the phase that is to be continued",
+            )
+        weights = checkpoint.tensors("model")
+        parameters = self.model.named_parameters()
+        if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
+            raise CheckpointError(
+                f"{checkpoint.path}: its tensors are not those of this model",
+                hint="resume with the config that the checkpoint was made with",
+            )
+        for name, parameter in parameters.items():
+            parameter.data[...] = weights[name]
+        self.optimizer.restore(checkpoint.tensors("optimizer"), state["optimizer_steps"])
+        self.step = checkpoint.step
+        self.budget = NonFiniteBudget(state["skipped_steps"], state["skipped_total"])
+        self._tokens, self._seconds = state["tokens"], state["seconds"]
+        self._held_out = state["held_out_loss"]
+        self._last_checkpoint = checkpoint.path
+
+    def fit(
+        self, *, progress: Progress | None = None, stop: StopRequest | None = None
+    ) -> PhaseResult:
+        """Train to the end. Raises InterruptedRun, after saving, when `stop` is set meanwhile."""
+        progress = progress or NullProgress()
+        self.metrics.rewind(self.phase, self.step)
+        progress.start(self.phase, self.total_steps)
+        if self.step:
+            progress.advance(self.step)
+        while self.step < self.total_steps:
+            record = self._advance()
+            shown = math.nan if record["loss"] is None else record["loss"]
+            progress.advance(1, loss=shown, tokens_per_s=record["tokens_per_second"])
+            if self._due(self.config.evaluate_every) and self.evaluate is not None:
+                self._held_out = self.evaluate()
+                record["held_out_loss"] = self._held_out
+            self.metrics.append(record)
+            self.budget.check(self.step, record.pop("rows", ""), self._good_checkpoint())
+            if self._due(self.checkpoint_every) or self.step == self.total_steps or stop:
+                self._save()
+            if stop and self.step < self.total_steps:
+                raise InterruptedRun(
+                    f"stopped at step {self.step} of {self.total_steps} of {self.phase}; "
+                    f"saved in {self._last_checkpoint}",
+                    hint="go on with --resume auto",
+                )
+        progress.finish()
+        return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total)
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
+
+    def _advance(self) -> dict[str, Any]:
+        """One optimizer step; returns its log record."""
+        started = time.perf_counter()
+        config, accumulation = self.config, self.config.gradient_accumulation
+        rate = learning_rate(
+            self.step,
+            peak=config.learning_rate,
+            warmup=config.warmup_steps,
+            total=self.total_steps,
+            schedule=config.schedule,
+            floor_ratio=config.min_learning_rate_ratio,
+        )
+        first = self.step * accumulation
+        micro_batches = [self.batches.batch(first + i) for i in range(accumulation)]
+        tokens = sum(batch.targets for batch in micro_batches)
+        loss = self._gradients(micro_batches, max(1, tokens))
+        norm = math.nan
+        if math.isfinite(loss):
+            norm = self.optimizer.step(rate, max_norm=config.max_grad_norm)
+        self.step += 1
+        self.budget.record(self.step, math.isfinite(norm))
+        seconds = time.perf_counter() - started
+        self._tokens += tokens
+        self._seconds += seconds
+        record: dict[str, Any] = {"phase": self.phase, "step": self.step, "loss": loss}
+        record |= self.objective.parts()
+        record |= {"learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+        if not math.isfinite(norm):
+            record |= {"skipped": True, "rows": _rows(micro_batches)}
+        record |= {
+            "seconds": round(seconds, 6),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "memory_bytes": peak_memory(),
+        }
+        return record
+
+    def _gradients(self, micro_batches: list[Batch], tokens: int) -> float:
+        """Add up the gradients of a step; returns its loss per valid token."""
+        self.optimizer.zero_grad()
+        total = 0.0
+        for batch in micro_batches:
+            loss = self.objective.loss(batch, tokens)
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def _save(self) -> None:
+        self._last_checkpoint = self.store.save(
+            self.step,
+            tensors={
+                "model": {n: p.data for n, p in self.model.named_parameters().items()},
+                "optimizer": self.optimizer.state(),
+            },
+            state={
+                "phase": self.phase,
+                "optimizer_steps": self.optimizer.steps,
+                "skipped_steps": self.budget.skipped,
+                "skipped_total": self.budget.total,
+                "tokens": self._tokens,
+                "seconds": self._seconds,
+                "held_out_loss": self._held_out,
+            },
+            metric=self._held_out,
+        )
+
+    def _good_checkpoint(self) -> str:
+        return str(self._last_checkpoint) if self._last_checkpoint else "none yet"
+
+
+def total_steps(config: TrainingConfig, batches: Batches) -> int:
+    """The optimizer steps that `config` asks for: max_steps, or whole epochs of `batches`."""
+    if config.max_steps is not None:
+        return config.max_steps
+    steps = (config.epochs or 1) * batches.steps_per_epoch // config.gradient_accumulation
+    if steps == 0:
+        raise ConfigError(
+            f"{batches.steps_per_epoch} micro-batches an epoch are fewer than "
+            f"gradient_accumulation {config.gradient_accumulation}: not one optimizer step",
+            hint="use more data, a smaller batch or less accumulation",
+        )
+    return steps
+
+
+def _rows(micro_batches: list[Batch]) -> str:
+    ids = np.concatenate([batch.row_ids for batch in micro_batches]).tolist()
+    return f"rows {', '.join(map(str, ids[:16]))}{' …' if len(ids) > 16 else ''} of the dataset"

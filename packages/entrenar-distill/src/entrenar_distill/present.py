@@ -1,0 +1,195 @@
+"""How a report looks: one list of parts, shown on a terminal by common and as Markdown here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from entrenar_common.cells import format_cell, is_numeric
+from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.text import escape_controls
+from entrenar_common.units import format_count, format_duration
+from entrenar_distill.curve import curve
+from entrenar_distill.report import ModelScore, RunReport, Sample, caveats
+
+__all__ = ["parts", "to_markdown"]
+
+_WIDTH = 78
+_SAMPLE_LINES = 6
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Lines whose columns matter, under a title: a code block in Markdown."""
+
+    title: str
+    lines: Sequence[str]
+
+    def __view__(self) -> list[Text]:
+        return [Text(self.title, "title"), Text("\n".join(self.lines))]
+
+
+def parts(report: RunReport) -> list[Any]:
+    """The parts of the report's view, in the order in which a reader asks for them."""
+    found = report.difference
+    style = "" if found is None else "good" if found.high < 0 else "bad" if found.low > 0 else ""
+    shown: list[Any] = [Text(report.verdict, style)]
+    shown += [Text(f"Note: {text}", "warning") for text in caveats(report)]
+    shown.append(_scores(report))
+    if report.curve:
+        shown.append(_Block("Training loss by step", curve(report.curve, _WIDTH)))
+    shown.append(_phases(report))
+    if report.samples:
+        lines = [line for sample in report.samples for line in ("", *_sample(sample))]
+        shown.append(_Block("Text that the models write", lines[1:]))
+    shown += [_settings(report), _machine(report)]
+    if report.files:
+        shown.append(Fields("Files", list(report.files.items())))
+    if report.next_commands:
+        shown.append(_Block("Next", [f"  {command}" for command in report.next_commands]))
+    return shown
+
+
+def to_markdown(report: RunReport) -> str:
+    """The report as the text of report.md: the same parts as on a terminal."""
+    sections = ["# Distillation report"]
+    sections += [_MARKDOWN[type(part)](part) for part in parts(report)]
+    return "\n\n".join(sections) + "\n"
+
+
+# ---- parts -------------------------------------------------------------------------------------
+
+
+def _scores(report: RunReport) -> Table:
+    columns = ["Model", "Parameters", "Loss", "Perplexity", "Bits/byte", "Agreement"]
+    rows = [_score_row(score) for score in report.scores]
+    if report.baseline:
+        rate = f"{report.baseline.bits_per_byte:.4f}"
+        rows.append([report.baseline.name, None, None, None, rate, None])
+    if report.difference:
+        rate = f"{report.difference.bits_per_byte:+.4f}"
+        rows.append(["student − control", None, None, None, rate, None])
+    caption = (
+        "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
+        "the teacher's."
+    )
+    return Table("Quality", columns, rows, caption)
+
+
+def _score_row(score: ModelScore) -> list[Any]:
+    return [
+        score.name,
+        format_count(score.parameters),
+        f"{score.loss:.4f}",
+        f"{score.perplexity:.2f}" if score.perplexity < 1e5 else f"{score.perplexity:.3g}",
+        f"{score.bits_per_byte:.4f}",
+        None if score.agreement is None else f"{score.agreement * 100:.1f} %",
+    ]
+
+
+def _phases(report: RunReport) -> Table:
+    rows = [
+        [
+            phase.name,
+            phase.steps or None,
+            format_duration(phase.seconds),
+            format_count(phase.tokens) if phase.tokens else None,
+            format_count(phase.tokens_per_second) if phase.tokens else None,
+        ]
+        for phase in report.phases
+    ]
+    return Table("Phases", ["Phase", "Steps", "Time", "Tokens", "Tokens/s"], rows)
+
+
+def _settings(report: RunReport) -> Fields:
+    return Fields(
+        "Run",
+        [
+            ("teacher", report.teacher),
+            ("student", report.student),
+            ("loss", report.formula),
+            ("temperature T", report.temperature),
+            ("alpha", report.alpha),
+            ("normalised", report.normaliser),
+            ("steps", report.steps),
+            ("skipped steps", report.skipped_steps),
+            ("seed", report.seed),
+        ],
+    )
+
+
+def _machine(report: RunReport) -> Fields:
+    machine = report.environment
+    versions = f"Python {machine.python}, NumPy {machine.numpy}, Numba {machine.numba}"
+    return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
+
+
+def _sample(sample: Sample) -> list[str]:
+    lines = (sample.prompt + sample.text).expandtabs(4).splitlines() or [""]
+    shown = [f"  │ {_cut(escape_controls(line), _WIDTH - 4)}" for line in lines[:_SAMPLE_LINES]]
+    if len(lines) > _SAMPLE_LINES:
+        shown.append("  │ …")
+    model = escape_controls(sample.model)
+    prompt = _cut(escape_controls(sample.prompt), _WIDTH - len(model) - 12)
+    return [f"  {model}, after “{prompt}”", *shown]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+# ---- Markdown ----------------------------------------------------------------------------------
+
+
+def _markdown_text(part: Text) -> str:
+    return _escaped(part.text)
+
+
+def _markdown_fields(part: Fields) -> str:
+    lines = [f"- {name}: {_code(format_cell(value))}" for name, value in part.items]
+    return "\n".join([f"## {part.title}", "", *lines])
+
+
+def _markdown_table(part: Table) -> str:
+    texts = [[format_cell(cell) for cell in row] for row in part.rows]
+    aligned = [
+        "---:" if is_numeric([row[i] for row in texts]) else "---" for i in range(len(part.columns))
+    ]
+    rows = [list(part.columns), aligned, *([_escaped(cell) for cell in row] for row in texts)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    caption = ["", part.caption] if part.caption else []
+    return "\n".join([f"## {part.title}", "", *lines, *caption])
+
+
+def _markdown_block(part: _Block) -> str:
+    body = "\n".join(part.lines)
+    fence = _fence(body, 3)
+    return f"## {_escaped(part.title)}\n\n{fence}text\n{body}\n{fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    """More backticks than any run of them in `text`."""
+    count = least
+    while "`" * count in text:
+        count += 1
+    return "`" * count
+
+
+def _code(text: str) -> str:
+    fence = _fence(text, 1)
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _escaped(text: str) -> str:
+    """Text from outside as Markdown that shows it and does nothing else."""
+    for mark in ("\\", "`", "*", "_", "[", "<", "|"):
+        text = text.replace(mark, "\\" + mark)
+    return escape_controls(text)
+
+
+_MARKDOWN: dict[type, Callable[[Any], str]] = {
+    Text: _markdown_text,
+    Fields: _markdown_fields,
+    Table: _markdown_table,
+    _Block: _markdown_block,
+}
