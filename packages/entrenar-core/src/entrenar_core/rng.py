@@ -1,6 +1,7 @@
 """Counter-based random streams: every draw is a pure function of seed, purpose and counters.
 
-There is no generator state to save: a resumed run asks for the same streams and gets the same numbers.
+There is no generator state to save: a resumed run asks for the same streams and gets the same
+numbers.
 Source of the generator: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011).
 """
 

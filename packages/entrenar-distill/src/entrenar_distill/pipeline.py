@@ -67,7 +67,7 @@ def run(
     *,
     resume: str = "never",
     progress: Progress | None = None,
-    warn: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda _text: None,
 ) -> RunReport:
     """Distil as `config` says; returns the report that is also in the output folder.
 
@@ -161,6 +161,7 @@ class _Session:
             )
             if explicit and explicit.resolve().parent == store.folder.resolve():
                 trainer.restore(store.open(explicit))
+                store.discard_after(trainer.step)
             else:
                 trainer.resume()
             for text in store.warnings:

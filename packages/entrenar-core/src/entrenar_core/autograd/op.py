@@ -81,5 +81,5 @@ def _as_vjp(vjp: Any) -> Vjp:
     return Vjp(_no_gradient if vjp is None else vjp)
 
 
-def _no_gradient(g: Any) -> Any:
+def _no_gradient(_g: Any) -> Any:
     raise AssertionError("an op was asked for the gradient of an input that has none")

@@ -1,4 +1,4 @@
-"""Functions from arrays to arrays: no Tensor, no tape. See `registry` for how they are dispatched."""
+"""Functions from arrays to arrays: no Tensor, no tape. `registry` says how they are dispatched."""
 
 from entrenar_core.kernels.activation import swiglu as swiglu
 from entrenar_core.kernels.activation import swiglu_grad as swiglu_grad

@@ -88,12 +88,12 @@ class Rotary:
 
 
 @_kind("default")
-def _default(rotary: Rotary, length: int) -> Frequencies:
+def _default(rotary: Rotary, _length: int) -> Frequencies:
     return rotary.base(), 1.0
 
 
 @_kind("linear")
-def _linear(rotary: Rotary, length: int) -> Frequencies:
+def _linear(rotary: Rotary, _length: int) -> Frequencies:
     """Positions divided by `factor`: Chen et al. 2023, arXiv:2306.15595."""
     return rotary.base() / rotary["factor"], 1.0
 
@@ -107,7 +107,7 @@ def _dynamic(rotary: Rotary, length: int) -> Frequencies:
 
 
 @_kind("llama3")
-def _llama3(rotary: Rotary, length: int) -> Frequencies:
+def _llama3(rotary: Rotary, _length: int) -> Frequencies:
     """Long waves divided by `factor`, short ones kept, a ramp between: Llama 3.1's rule."""
     low, high = rotary["low_freq_factor"], rotary["high_freq_factor"]
     inverse = rotary.base()
@@ -117,7 +117,7 @@ def _llama3(rotary: Rotary, length: int) -> Frequencies:
 
 
 @_kind("yarn")
-def _yarn(rotary: Rotary, length: int) -> Frequencies:
+def _yarn(rotary: Rotary, _length: int) -> Frequencies:
     """Peng et al. 2023, arXiv:2309.00071: a ramp over dimensions, and a factor on cos and sin."""
     parameters, dim = rotary.parameters, rotary.head_dim
     theta, trained = rotary["rope_theta"], rotary.trained_positions()

@@ -14,7 +14,7 @@ ALIGNMENT = 16
 """Parameters start at multiples of this many elements: a whole vector register."""
 
 
-def decays_matrices(name: str, parameter: Parameter) -> bool:
+def decays_matrices(_name: str, parameter: Parameter) -> bool:
     """The usual rule: weight decay for matrices, none for biases and norm weights."""
     return parameter.data.ndim >= 2
 
@@ -92,7 +92,7 @@ class AdamW:
         """
         views = self.state()
         differing = sorted(
-            {name for name in views.keys() ^ tensors.keys()}
+            set(views.keys() ^ tensors.keys())
             | {n for n in views.keys() & tensors.keys() if views[n].shape != tensors[n].shape}
         )
         if differing:

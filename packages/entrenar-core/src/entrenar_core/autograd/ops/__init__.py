@@ -14,7 +14,7 @@ from entrenar_core.autograd.ops.matmul import embedding as embedding
 from entrenar_core.autograd.ops.matmul import linear as linear
 from entrenar_core.autograd.ops.norm import rms_norm as rms_norm
 from entrenar_core.autograd.ops.reduce import mean as mean
-from entrenar_core.autograd.ops.reduce import sum as sum
+from entrenar_core.autograd.ops.reduce import sum as sum  # noqa: A004
 from entrenar_core.autograd.ops.shape import reshape as reshape
 from entrenar_core.autograd.tensor import Tensor
 

@@ -18,7 +18,7 @@ def swiglu_linear(gate, up, weight, bias=None, residual=None):
     y = starting_sum((len(gates), shape[-1]), bias, residual)
     y = kernels.matmul(kernels.swiglu(gates, ups), weight, trans_b=True, out=y, add=y is not None)
 
-    def pull(g, dest_gate, dest_up, dest_weight):
+    def pull(g, _dest_gate, _dest_up, dest_weight):
         rows = g.reshape(-1, weight.shape[0])  # (N, D)
         dgate, dup, inner = kernels.swiglu_grad(kernels.matmul(rows, weight), gates, ups)
         dweight = None

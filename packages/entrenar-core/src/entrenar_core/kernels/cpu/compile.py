@@ -1,4 +1,4 @@
-"""How kernels are compiled: lazily, in parallel, cached on disk, without losing NaN and infinity."""
+"""How kernels are compiled: lazily, in parallel, cached on disk, keeping NaN and infinity."""
 
 import os
 from collections.abc import Callable
