@@ -18,6 +18,22 @@ LANES = 16
 change a bit of the result."""
 
 
+def start_threads() -> None:
+    """Load numba's thread pool with workers that sleep, not spin, while they wait.
+
+    GNU OpenMP lets idle workers spin unless `OMP_WAIT_POLICY` says otherwise. Alone on the machine
+    that gains nothing that can be measured here; beside another busy process it makes a training
+    step five times slower. The variable is read once, when the pool is loaded, and is taken back
+    after that; a setting of the user's is left alone.
+    """
+    chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+    if not chosen:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    numba.get_num_threads()  # loads the pool
+    if not chosen:
+        del os.environ["OMP_WAIT_POLICY"]
+
+
 def cache_folder() -> Path:
     """Where compiled kernels are kept: `$NUMBA_CACHE_DIR`, else `entrenar/kernels` under the
     user's cache folder."""
@@ -70,4 +86,5 @@ def _exp(x):
     return p * np.int32(bits).view(np.float32)
 
 
+start_threads()
 exp = jit(_exp, parallel=False, inline="always")
