@@ -177,7 +177,8 @@ def _deliver(edge: Any, array: Any, owned: bool, pending: dict[Node, _Gradient])
     elif owned:
         pending[edge] = _Gradient(kernels.accumulate(array, waiting.array), True)
     else:
-        pending[edge] = _Gradient(waiting.array + array, True)
+        # the sum of two 0-d arrays is a scalar, which nothing can be added to in place
+        pending[edge] = _Gradient(np.asarray(waiting.array + array), True)
 
 
 def _deliver_to_leaf(leaf: "Tensor", array: Any, owned: bool) -> None:

@@ -137,6 +137,10 @@ class _Source:
         labels = np.where(present[:, 1:], values[:, 1:], IGNORED)
         return Batch(values[:, :-1], labels, row_ids)  # (B, T), (B, T), (B,)
 
+    def names(self, row_ids: Int64) -> list[str]:
+        document, _, present = self.rows.places(row_ids, self._seq_len + 1)
+        return [self._docs.names[int(index)] for index in np.unique(document[present])]
+
 
 class Batches:
     """Training batches: position 0, 1, 2 … counts batches from the start, across epochs.
@@ -186,6 +190,10 @@ class Batches:
         epoch, step = divmod(position, self.steps_per_epoch)
         start = step * self.batch_size
         return self._source.gather(self._permutation(epoch)[start : start + self.batch_size])
+
+    def names(self, row_ids: Int64) -> list[str]:
+        """The documents that the rows are made of, in order, each once."""
+        return self._source.names(row_ids)
 
     def _permutation(self, epoch: int) -> Int64:
         if self._order is None or self._order[0] != epoch:

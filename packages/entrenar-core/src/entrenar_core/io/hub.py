@@ -136,7 +136,7 @@ def _missing(name: str) -> EntrenarError:
 
 def _offline(name: str) -> EntrenarError:
     return HubError(
-        f"{name}: not in the cache, or not all of it, and offline mode is on (HF_HUB_OFFLINE)",
+        f"{name}: no such folder, not (all) in the cache, and offline mode is on (HF_HUB_OFFLINE)",
         hint="unset HF_HUB_OFFLINE, or give the folder of a local copy",
     )
 
@@ -173,7 +173,8 @@ def _transport(causes: list[BaseException], name: str) -> EntrenarError:
         return StorageError(
             f"{first.filename}: {first.strerror}", hint="check the cache folder (HF_HOME)"
         )
+    text = text or type(causes[-1]).__name__
     return HubError(
-        f"{name}: the hub cannot be reached: {text or type(causes[-1]).__name__}",
+        f"{name}: no such folder, and the hub cannot be reached: {text}",
         hint="check the network and HF_ENDPOINT, or give the folder of a local copy",
     )

@@ -7,7 +7,11 @@ from entrenar_core.kernels.registry import array_module, kernel
 def swiglu(gate, up):
     """silu(gate) · up with silu(x) = x·σ(x), elementwise. Both (N, F) → (N, F)."""
     xp = array_module(gate)
-    return gate / (1 + xp.exp(-gate)) * up
+    return gate * _sigmoid(xp, gate) * up
+
+
+def _sigmoid(xp, x):
+    return 1 / (1 + xp.exp(-xp.maximum(x, -80)))  # exp(80) is far from overflow in float32
 
 
 @kernel
@@ -18,6 +22,6 @@ def swiglu_grad(g, gate, up):
     needs it backwards does not have to keep it.
     """
     xp = array_module(g)
-    sigmoid = 1 / (1 + xp.exp(-gate))
+    sigmoid = _sigmoid(xp, gate)
     silu = gate * sigmoid
     return g * up * (sigmoid + silu * (1 - sigmoid)), g * silu, silu * up

@@ -53,7 +53,9 @@ class Rotary:
         if self.kind == "dynamic" and stop > self.max_positions:
             return self._compute(start, stop, dtype)  # depends on the length: not kept
         if self._tables is None or len(self._tables[0]) < stop or self._tables[0].dtype != dtype:
-            self._tables = self._compute(0, max(stop, 256), dtype)
+            # dynamic frequencies are those of the trained length up to it
+            length = self.max_positions if self.kind == "dynamic" else max(stop, 256)
+            self._tables = self._compute(0, length, dtype)
         cos, sin = self._tables
         return cos[start:stop], sin[start:stop]
 

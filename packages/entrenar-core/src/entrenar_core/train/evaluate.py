@@ -1,7 +1,8 @@
 """Scoring models on held-out documents, each document on its own."""
 
 import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.loss import CHUNK
 from entrenar_core.data.batches import IGNORED
 from entrenar_core.data.documents import TokenizedDocuments
+
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Scores:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(self.loss)
+        return math.inf if self.loss > _LARGEST_EXPONENT else math.exp(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
@@ -55,8 +58,11 @@ def score(
     batch_size: int,
     eos_id: int,
     progress: Progress | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, Scores]:
     """Score `models` on the same windows; agreement is with the first of them.
+
+    `between` is called before each batch: it may raise to end the work.
 
     A document is read as EOS, its tokens, EOS, in windows of `seq_len` that do not overlap; every
     token but the first EOS is predicted once, from what its window holds before it.
@@ -68,6 +74,7 @@ def score(
     windows = -(-(documents.lengths + 1) // seq_len)
     progress.start("evaluate", int(windows.sum()))
     for ids, labels, owners in _batches(documents, seq_len, batch_size, eos_id):
+        between()
         reference: np.ndarray | None = None
         valid = labels >= 0
         for name, model in models.items():

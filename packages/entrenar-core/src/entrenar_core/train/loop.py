@@ -2,14 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from entrenar_common.errors import CheckpointError, ConfigError, InterruptedRun
+from entrenar_common.errors import (
+    CheckpointError,
+    ConfigError,
+    InterruptedRun,
+    NumericsError,
+)
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.data.batches import Batch, Batches
 from entrenar_core.optim import AdamW, learning_rate
@@ -19,6 +24,17 @@ from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.numerics import NonFiniteBudget
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_memory
+
+_STATE = {
+    "phase",
+    "optimizer_steps",
+    "skipped_steps",
+    "skipped_total",
+    "tokens",
+    "seconds",
+    "held_out_loss",
+}
+_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,11 @@ class Trainer:
                 hint="give a checkpoint of the phase that is to be continued",
             )
         weights = checkpoint.tensors("model")
+        if missing := _STATE - state.keys():
+            raise CheckpointError(
+                f"{checkpoint.path}: its state lacks {', '.join(sorted(missing))}",
+                hint="use the version of entrenar that wrote it",
+            )
         parameters = self.model.named_parameters()
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
             raise CheckpointError(
@@ -119,13 +140,12 @@ class Trainer:
             progress.advance(self.step)
         while self.step < self.total_steps:
             record = self._advance()
-            shown = math.nan if record["loss"] is None else record["loss"]
-            progress.advance(1, loss=shown, tokens_per_s=record["tokens_per_second"])
+            progress.advance(1, **self._shown(record))
             if self._due(self.config.evaluate_every) and self.evaluate is not None:
                 self._held_out = self.evaluate()
                 record["held_out_loss"] = self._held_out
             self.metrics.append(record)
-            self.budget.check(self.step, record.pop("rows", ""), self._good_checkpoint())
+            self.budget.check(self.step, record.get("rows", ""), self._good_checkpoint())
             if self._due(self.checkpoint_every) or self.step == self.total_steps or stop:
                 self._save()
             if stop and self.step < self.total_steps:
@@ -136,6 +156,16 @@ class Trainer:
                 )
         progress.finish()
         return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total)
+
+    def _shown(self, record: dict[str, Any]) -> dict[str, float | str]:
+        """What a progress bar says about a step."""
+        shown: dict[str, float | str] = {
+            "loss": record["loss"],
+            "tokens_per_s": record["tokens_per_second"],
+        }
+        if self.budget.total:
+            shown["skipped"] = self.budget.total
+        return shown
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
@@ -168,7 +198,7 @@ class Trainer:
         record |= self.objective.parts()
         record |= {"learning_rate": rate, "grad_norm": norm, "tokens": tokens}
         if not math.isfinite(norm):
-            record |= {"skipped": True, "rows": _rows(micro_batches)}
+            record |= {"skipped": True, "rows": self._rows(micro_batches)}
         record |= {
             "seconds": round(seconds, 6),
             "tokens_per_second": round(tokens / seconds, 1),
@@ -186,7 +216,15 @@ class Trainer:
             total += loss.item()
         return total
 
+    def _rows(self, micro_batches: list[Batch]) -> str:
+        """The rows of a step and the documents that they are from, for people."""
+        ids = np.concatenate([batch.row_ids for batch in micro_batches])
+        return (
+            f"rows {_listed(ids.tolist())} of the dataset, from {_listed(self.batches.names(ids))}"
+        )
+
     def _save(self) -> None:
+        self._check_weights()
         self._last_checkpoint = self.store.save(
             self.step,
             tensors={
@@ -200,10 +238,22 @@ class Trainer:
                 "skipped_total": self.budget.total,
                 "tokens": self._tokens,
                 "seconds": self._seconds,
-                "held_out_loss": self._held_out,
+                # JSON has no NaN, and such a loss is the worst there is anyway
+                "held_out_loss": self._held_out if math.isfinite(self._held_out or 0) else None,
             },
             metric=self._held_out,
         )
+
+    def _check_weights(self) -> None:
+        """Weights that are not finite are never saved: the checkpoints before them stay good."""
+        for name, parameter in self.model.named_parameters().items():
+            if not np.isfinite(parameter.data).all():
+                raise NumericsError(
+                    f"the weights of {name} are not finite at step {self.step} of {self.phase}: "
+                    "not saved",
+                    hint="lower training.learning_rate, or check the student that was started "
+                    f"from; last good checkpoint: {self._good_checkpoint()}",
+                )
 
     def _good_checkpoint(self) -> str:
         return str(self._last_checkpoint) if self._last_checkpoint else "none yet"
@@ -223,6 +273,6 @@ def total_steps(config: TrainingConfig, batches: Batches) -> int:
     return steps
 
 
-def _rows(micro_batches: list[Batch]) -> str:
-    ids = np.concatenate([batch.row_ids for batch in micro_batches]).tolist()
-    return f"rows {', '.join(map(str, ids[:16]))}{' …' if len(ids) > 16 else ''} of the dataset"
+def _listed(values: Sequence[Any]) -> str:
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return ", ".join(map(str, values[:_LISTED])) + more

@@ -3,7 +3,8 @@
 from entrenar_common.errors import NumericsError
 
 IN_A_ROW, WINDOW, SHARE = 20, 1000, 0.01
-"""A run stops after so many lost steps in a row, or a larger share of the last `WINDOW` steps."""
+"""A run stops after so many lost steps in a row, or, once it has gone on for `WINDOW` steps, after
+a larger share of the last ones: a share of fewer steps would judge a run by its first mishap."""
 
 
 class NonFiniteBudget:
@@ -28,7 +29,7 @@ class NonFiniteBudget:
             row += 1
         if row >= IN_A_ROW:
             lost = f"{row} steps in a row"
-        elif len(self.skipped) > WINDOW * SHARE:
+        elif step >= WINDOW and len(self.skipped) > WINDOW * SHARE:
             lost = f"{len(self.skipped)} of the last {WINDOW} steps"
         else:
             return

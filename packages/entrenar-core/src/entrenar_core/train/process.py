@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from entrenar_common.errors import InterruptedRun
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -23,6 +25,14 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def check(self, doing: str) -> None:
+        """Raise InterruptedRun if a stop was asked for, where all that matters is saved already."""
+        if self:
+            raise InterruptedRun(
+                f"stopped while {doing}; everything before that is saved",
+                hint="go on with --resume auto",
+            )
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

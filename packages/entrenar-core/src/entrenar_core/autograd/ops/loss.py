@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op
 from entrenar_core.autograd.tape import into
@@ -33,6 +34,7 @@ def linear_cross_entropy(hidden, weight, targets, *, normalizer, needs):
 
     hidden (..., D), weight (V, D), targets (...,) of hidden's leading shape → scalar.
     """
+    _check(hidden, weight, targets)
     head = _Head(hidden, weight, needs)
     flat, total = targets.reshape(-1), 0.0
     for chunk in head.chunks():
@@ -57,10 +59,9 @@ def linear_distillation(
     is over the first `shared` ids. `parts` (DistillationParts) is added to. No gradient goes to
     the teacher. Source: Hinton et al. 2015, arXiv:1503.02531.
     """
-    head, teacher = (
-        _Head(hidden, weight, needs),
-        _Head(teacher_hidden, teacher_weight, (False,) * 2),
-    )
+    _check(hidden, weight, targets)
+    head = _Head(hidden, weight, needs)
+    teacher = _Head(teacher_hidden, teacher_weight, needs=(False, False))
     flat = targets.reshape(-1)
     sums = np.zeros(3)
     for chunk in head.chunks():
@@ -77,6 +78,16 @@ def linear_distillation(
     parts.agreement += agreement
     loss = alpha * temperature**2 * kl + (1 - alpha) * cross_entropy
     return np.asarray(loss, hidden.dtype), (*head.vjps(), None, None, None)
+
+
+def _check(hidden, weight, targets):
+    highest = targets.max(initial=-1)
+    if targets.shape != hidden.shape[:-1] or highest >= len(weight):
+        raise ShapeError(
+            f"loss: targets {targets.shape} up to {highest} do not fit hidden {hidden.shape} and "
+            f"a vocabulary of {len(weight)}",
+            hint="give each hidden state one target below the vocabulary's size, or a negative one",
+        )
 
 
 class _Head:

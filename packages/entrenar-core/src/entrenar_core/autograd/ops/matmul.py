@@ -53,6 +53,11 @@ def starting_sum(shape, bias, residual):
 def embedding(weight, ids):
     """Rows of weight (V, D) at the integers ids (...,) → (..., D)."""
     flat = ids.reshape(-1)
+    if flat.size and (flat.min() < 0 or flat.max() >= len(weight)):
+        raise ShapeError(
+            f"embedding: ids {flat.min()} to {flat.max()} for a table of {len(weight)} rows",
+            hint="the ids come from a tokenizer that does not belong to this model",
+        )
 
     def pull(g, dest):
         out = np.empty(weight.shape, weight.dtype) if dest.array is None else dest.array

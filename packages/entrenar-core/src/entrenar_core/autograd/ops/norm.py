@@ -29,7 +29,7 @@ def _write(gradient, dest):
     if dest is None or dest.array is None:
         return gradient
     if dest.add:
-        dest.array += gradient
+        kernels.accumulate(dest.array, gradient)
     else:
         dest.array[...] = gradient
     return dest.array

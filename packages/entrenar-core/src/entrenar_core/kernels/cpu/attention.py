@@ -157,6 +157,7 @@ def _tile(time):
 
 
 def _attention(q, k, v, *, scale):
+    q, k, v = (np.ascontiguousarray(array) for array in (q, k, v))  # a cache is part of a buffer
     batch, time, heads, _ = q.shape
     o = np.empty(q.shape, np.float32)
     lse = np.empty((batch, heads, time), np.float32)
@@ -167,6 +168,7 @@ def _attention(q, k, v, *, scale):
 
 
 def _attention_grad(g, q, k, v, o, lse, *, scale):
+    g, q, k, v, o = (np.ascontiguousarray(array) for array in (g, q, k, v, o))
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     threads = min(numba.get_num_threads(), math.prod((k.shape[0], k.shape[2])))
     scratch = np.empty((threads, 2, _tile(q.shape[1]), k.shape[1]), np.float32)

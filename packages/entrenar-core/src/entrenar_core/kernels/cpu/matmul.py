@@ -7,6 +7,9 @@ from entrenar_core.kernels.cpu import blas
 from entrenar_core.kernels.cpu.compile import F, jit
 from entrenar_core.kernels.registry import KERNELS, override
 
+SMALL = 1_000_000
+"""OpenBLAS (SkylakeX and later) takes a kernel of its own for m·n·k up to here."""
+
 ROUND = 16
 """Pieces are a multiple of this many rows or columns, the width of a vector."""
 
@@ -23,33 +26,54 @@ def _split(m, n, threads):
     return best_m, threads // best_m
 
 
-def _sgemm_split(trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc, pieces_m, pieces_n):
-    step_m = ((m + pieces_m - 1) // pieces_m + ROUND - 1) // ROUND * ROUND
-    step_n = ((n + pieces_n - 1) // pieces_n + ROUND - 1) // ROUND * ROUND
+def _steps(m, n, k, threads):
+    """Rows and columns of a piece, for at most `threads` pieces of which none is small.
+
+    OpenBLAS has other kernels, which round differently, for products of up to `SMALL`: a piece
+    that fell below would make the result depend on the number of threads.
+    """
+    for count in range(threads, 1, -1):
+        pieces_m, pieces_n = _split(m, n, count)
+        step_m, step_n = _step(m, pieces_m), _step(n, pieces_n)
+        last_m, last_n = (m - 1) % step_m + 1, (n - 1) % step_n + 1
+        if last_m * last_n * k > SMALL:
+            return step_m, step_n
+    return m, n
+
+
+def _step(size, pieces):
+    return (-(-size // pieces) + ROUND - 1) // ROUND * ROUND
+
+
+@jit
+def _sgemm_split(trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc, step_m, step_n):
+    """One call of BLAS for each piece of step_m rows and step_n columns of the result."""
+    pieces_n = (n + step_n - 1) // step_n
+    pieces = (m + step_m - 1) // step_m * pieces_n
     op_a = blas.TRANSPOSED if trans_a else blas.PLAIN
     op_b = blas.TRANSPOSED if trans_b else blas.PLAIN
     before = blas.get_threads()
     blas.set_threads(1)
-    for piece in numba.prange(pieces_m * pieces_n):
+    for piece in numba.prange(pieces):
         row = piece // pieces_n * step_m
         column = piece % pieces_n * step_n
-        rows, columns = min(step_m, m - row), min(step_n, n - column)
-        if rows > 0 and columns > 0:
-            blas.sgemm(
-                blas.ROW_MAJOR, op_a, op_b, rows, columns, k, F(1),
-                a + 4 * (row if trans_a else row * lda), lda,
-                b + 4 * (column * ldb if trans_b else column), ldb,
-                beta, c + 4 * (row * ldc + column), ldc,
-            )  # fmt: skip
+        blas.sgemm(
+            blas.ROW_MAJOR, op_a, op_b, min(step_m, m - row), min(step_n, n - column), k, F(1),
+            a + 4 * (row if trans_a else row * lda), lda,
+            b + 4 * (column * ldb if trans_b else column), ldb,
+            beta, c + 4 * (row * ldc + column), ldc,
+        )  # fmt: skip
     blas.set_threads(before)
-
-
-_sgemm_split = jit(_sgemm_split)
 
 
 def _rows_contiguous(array):
     """Whether BLAS can read `array` as it lies: unit stride along the last axis."""
-    return array.strides[1] == 4 and array.strides[0] >= 4 * array.shape[1]
+    return array.strides[1] == 4 and (len(array) == 1 or array.strides[0] >= 4 * array.shape[1])
+
+
+def _leading(array):
+    """The distance of rows in elements. A single row may have any stride, 0 after `x[None]`."""
+    return array.shape[1] if len(array) == 1 else array.strides[0] // 4
 
 
 def _matmul(a, b, *, trans_a=False, trans_b=False, out=None, add=False):
@@ -63,11 +87,11 @@ def _matmul(a, b, *, trans_a=False, trans_b=False, out=None, add=False):
         )
     a = a if _rows_contiguous(a) else np.ascontiguousarray(a)
     b = b if _rows_contiguous(b) else np.ascontiguousarray(b)
-    pieces_m, pieces_n = _split(m, n, numba.get_num_threads())
+    step_m, step_n = _steps(m, n, k, numba.get_num_threads())
     _sgemm_split(
         trans_a, trans_b, m, n, k,
-        a.ctypes.data, a.strides[0] // 4, b.ctypes.data, b.strides[0] // 4,
-        F(1 if add else 0), out.ctypes.data, out.strides[0] // 4, pieces_m, pieces_n,
+        a.ctypes.data, _leading(a), b.ctypes.data, _leading(b),
+        F(1 if add else 0), out.ctypes.data, _leading(out), step_m, step_n,
     )  # fmt: skip
     return out
 

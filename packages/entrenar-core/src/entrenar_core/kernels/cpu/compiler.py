@@ -1,0 +1,104 @@
+"""Compiling kernels in a process of its own, so that every process runs the same machine code.
+
+numba optimizes a parallel kernel when it compiles it, and once more when it links it into what it
+caches. The process that has compiled a kernel runs the first version and all later ones, which
+read the cache, the second: with reassociated sums they differ in the last bit, and a first run that
+was killed and resumed would not continue to the bit. So one child compiles, and everybody reads.
+"""
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from numba.core import types
+
+_CHILD = "ENTRENAR_KERNEL_COMPILER"
+"""Set in the environment of the child, which compiles for itself."""
+
+_process: subprocess.Popen[str] | None = None
+
+
+def read_through_child(dispatcher: Any) -> None:
+    """Let `dispatcher`, at a miss of its cache, have the child fill the cache and read it again.
+
+    Where no child can be started the dispatcher compiles as numba does.
+    """
+    if os.environ.get(_CHILD):
+        return
+    read = dispatcher._cache.load_overload
+    name = f"{dispatcher.py_func.__module__}:{dispatcher.py_func.__name__}"
+
+    def load_overload(signature: Any, context: Any) -> Any:
+        found = read(signature, context)
+        if found is None and _compile(name, signature):
+            found = read(signature, context)
+        return found
+
+    dispatcher._cache.load_overload = load_overload
+
+
+def _compile(name: str, signature: Any) -> bool:
+    """Have the child compile; False if it cannot."""
+    arguments = getattr(signature, "args", signature)
+    request = json.dumps([name, [_encode(argument) for argument in arguments]])
+    try:
+        child = _child()
+        assert child.stdin is not None and child.stdout is not None
+        print(request, file=child.stdin, flush=True)
+        return child.stdout.readline() == "done\n"
+    except OSError:
+        return False
+
+
+def _child() -> "subprocess.Popen[str]":
+    global _process
+    if _process is None or _process.poll() is not None:
+        _process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, _CHILD: "1"},
+            start_new_session=True,  # Ctrl-C is for the parent to handle
+        )
+        atexit.register(_stop, _process)
+    return _process
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    # the child ends when its input does, which also happens when the parent is killed
+    with contextlib.suppress(OSError):
+        process.communicate()
+
+
+def _encode(kind: Any) -> Any:
+    if isinstance(kind, types.Array):
+        return [str(kind.dtype), kind.ndim, kind.layout, not kind.mutable, kind.aligned]
+    return str(kind)
+
+
+def _decode(text: Any) -> Any:
+    if isinstance(text, list):
+        dtype, ndim, layout, readonly, aligned = text
+        return types.Array(getattr(types, dtype), ndim, layout, readonly=readonly, aligned=aligned)
+    return getattr(types, {"bool": "boolean"}.get(text, text))
+
+
+def _serve() -> None:
+    """The child: compile what each line of the input asks for."""
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        module, _, function = name.partition(":")
+        dispatcher = getattr(importlib.import_module(module), function)
+        dispatcher.compile(tuple(_decode(argument) for argument in arguments))
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

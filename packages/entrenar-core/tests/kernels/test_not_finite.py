@@ -1,0 +1,112 @@
+"""NaN and infinity in the inputs of a kernel are seen in its outputs: a bad batch is noticed."""
+
+import numpy as np
+import pytest
+
+from entrenar_core import kernels
+
+pytestmark = pytest.mark.tier2
+
+DTYPES = ("float32", "float64")
+PLACES = (0, 1, 15, 16, 31, 36)
+"""The first and last column, and both sides of a vector's end."""
+
+
+def normal(*shape, dtype):
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=PLACES)
+def place(request):
+    return request.param
+
+
+@pytest.fixture(params=[np.nan, np.inf])
+def bad(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with np.errstate(all="ignore"):
+        yield
+
+
+def test_cross_entropy_of_a_bad_row_is_not_finite(dtype, place, bad):
+    z = normal(3, 37, dtype=dtype)
+    z[1, place] = bad
+    losses, _ = kernels.cross_entropy(z, np.array([2, 3, 4]))
+    assert np.isfinite(losses).tolist() == [True, False, True]
+
+
+def test_the_gradient_of_cross_entropy_of_a_bad_row_is_not_finite(dtype, place, bad):
+    z = normal(3, 37, dtype=dtype)
+    z[1, place] = bad
+    losses = kernels.cross_entropy_grad(z, np.array([2, 3, 4]), scale=1.0)
+    assert np.isfinite(losses).tolist() == [True, False, True]
+    assert np.isfinite(z).all(axis=1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_distillation_of_a_bad_row_is_not_finite(dtype, place, bad, which):
+    z, y = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
+    (z, y)[which][1, place] = bad
+    ce, kl, _ = kernels.distillation_grad(
+        z, y, np.array([2, 3, 4]), temperature=2.0, alpha=0.5, shared=37, scale=1.0
+    )
+    assert np.isfinite(ce + kl).tolist() == [True, False, True]
+    assert np.isfinite(z).all(axis=1).tolist() == [True, False, True]
+
+
+def test_the_norm_of_a_bad_row_is_not_finite(dtype, place, bad):
+    x = normal(3, 37, dtype=dtype)
+    x[1, place] = bad
+    y, rstd = kernels.rms_norm(x, normal(37, dtype=dtype), eps=1e-5)
+    assert np.isfinite(y).all(axis=1).tolist() == [True, False, True]
+    g = normal(3, 37, dtype=dtype)
+    dx, dweight = kernels.rms_norm_grad(g, x, normal(37, dtype=dtype), rstd)
+    assert np.isfinite(dx).all(axis=1).tolist() == [True, False, True]
+    assert not np.isfinite(dweight[place])
+
+
+def test_attention_of_a_bad_key_is_not_finite_where_it_is_seen(dtype, bad):
+    q, k, v = (normal(1, 37, 2, 4, dtype=dtype) for _ in range(3))
+    k[0, 20, 1, 2] = bad
+    o, lse = kernels.attention(q, k, v, scale=0.5)
+    assert np.isfinite(o[0, :20]).all()
+    assert np.isfinite(o[0, :, 0]).all()
+    seen = np.isfinite(o[0, 20:, 1]).all(axis=-1) & np.isfinite(lse[0, 1, 20:])
+    # a key of +inf times a negative query is a score of −inf: rightly a weight of zero
+    assert not seen[q[0, 20:, 1, 2] > 0].any()
+
+
+def test_attention_of_a_bad_value_is_not_finite_where_it_is_seen(dtype, bad):
+    q, k, v = (normal(1, 37, 2, 4, dtype=dtype) for _ in range(3))
+    v[0, 20, 1, 2] = bad
+    o, _ = kernels.attention(q, k, v, scale=0.5)
+    assert not np.isfinite(o[0, 20:, 1, 2]).any()
+
+
+def test_swiglu_of_nan_is_nan(dtype, place):
+    gate, up, g = (normal(3, 37, dtype=dtype) for _ in range(3))
+    gate[1, place] = np.nan
+    assert np.isnan(kernels.swiglu(gate, up)).sum() == 1
+    assert [np.isnan(part).sum() for part in kernels.swiglu_grad(g, gate, up)] == [1, 1, 1]
+
+
+def test_the_sum_of_squares_of_nan_or_infinity_is_not_finite(dtype, place, bad):
+    x = normal(37, dtype=dtype)
+    x[place] = bad
+    assert not np.isfinite(kernels.sum_of_squares(x))
+
+
+def test_a_product_with_a_bad_factor_is_not_finite(dtype, place, bad):
+    a, b = normal(3, 37, dtype=dtype), normal(5, 37, dtype=dtype)
+    a[1, place] = bad
+    y = kernels.matmul(a, b, trans_b=True)
+    assert np.isfinite(y).all(axis=1).tolist() == [True, False, True]
