@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from entrenar_common.errors import ShapeError
 from entrenar_core.autograd import Tensor, no_grad, ops
 from entrenar_core.autograd.ops import loss
 from entrenar_core.testing import difference
@@ -188,3 +189,16 @@ def test_a_frozen_input_leaves_the_gradient_of_the_other(dtype, frozen):
     ops.linear_cross_entropy(*leaves, p.labels, normalizer=p.count).backward()
     assert leaves[frozen].grad is None
     assert np.array_equal(leaves[1 - frozen].grad, wanted)
+
+
+@pytest.mark.parametrize("label", [6, 10**6])
+def test_a_label_beyond_the_vocabulary_is_an_error_that_names_it(label):
+    hidden, weight = np.ones((1, 2, 4), np.float32), np.ones((6, 4), np.float32)
+    with pytest.raises(ShapeError, match=str(label)):
+        ops.linear_cross_entropy(hidden, weight, np.array([[0, label]]), normalizer=2)
+
+
+@pytest.mark.parametrize("ids", [[[0, 6]], [[-1, 0]]])
+def test_an_id_outside_the_embedding_is_an_error(ids):
+    with pytest.raises(ShapeError, match="table of 6 rows"):
+        ops.embedding(np.ones((6, 4), np.float32), np.array(ids))

@@ -72,6 +72,11 @@ def test_a_quantized_checkpoint_is_refused():
         read(quantization_config={"quant_method": "gptq"})
 
 
+def test_an_unknown_rope_parameter_is_refused_by_name():
+    with pytest.raises(UnsupportedError, match="long_factor"):
+        read(rope_scaling={"rope_type": "linear", "factor": 2.0, "long_factor": [1.0]})
+
+
 @pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
 @pytest.mark.parametrize("kind", ["type", "rope_type"])
 def test_an_unknown_rope_type_is_refused_by_name(spelling, kind):

@@ -15,6 +15,13 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 Frequencies = tuple[np.ndarray, float]
 """Inverse frequencies (D/2,) and the factor on cos and sin."""
 
+PARAMETERS = {
+    "attention_factor", "beta_fast", "beta_slow", "factor", "high_freq_factor", "low_freq_factor",
+    "mscale", "mscale_all_dim", "original_max_position_embeddings", "partial_rotary_factor",
+    "rope_theta", "rope_type", "truncate",
+}  # fmt: skip
+"""What the kinds below understand between them; another name would change the angles unseen."""
+
 _KINDS: dict[str, Callable[["Rotary", int], Frequencies]] = {}
 
 
@@ -39,6 +46,12 @@ class Rotary:
             raise UnsupportedError(
                 f"rope scaling of type {self.kind!r} is not supported",
                 hint=f"supported: {', '.join(sorted(_KINDS))}",
+            )
+        unknown = sorted(set(parameters) - PARAMETERS)
+        if unknown:
+            raise UnsupportedError(
+                f"rope parameter {', '.join(unknown)} is not supported",
+                hint=f"supported: {', '.join(sorted(PARAMETERS))}",
             )
         if head_dim % 2:
             raise ConfigError(
