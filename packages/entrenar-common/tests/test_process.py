@@ -78,6 +78,7 @@ def installed(tmp_path, monkeypatch):
     return {"PYTHONPATH": str(tmp_path)}
 
 
+@pytest.mark.tier2
 def test_piped_run_prints_no_escape_sequence(installed):
     result = run_cli(["entrenar-try", "show"], env=installed)
     assert result.stdout == TABLE
@@ -87,12 +88,14 @@ def test_piped_run_prints_no_escape_sequence(installed):
     assert result.returncode == 0
 
 
+@pytest.mark.tier2
 def test_run_on_a_terminal_shows_a_bar_and_colour(installed):
     shown = run_cli_on_terminal(["entrenar-try", "show"], env=installed).stdout
     assert "━" in shown
     assert "\x1b[32myes\x1b[0m" in shown
 
 
+@pytest.mark.tier2
 def test_run_on_a_terminal_without_colour_sets_no_style(installed):
     shown = run_cli_on_terminal(["entrenar-try", "show", "--no-color"], env=installed).stdout
     assert shown.endswith(TABLE)

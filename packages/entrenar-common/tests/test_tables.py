@@ -116,6 +116,7 @@ def test_long_cells_fold_and_numbers_stay_whole():
     ]
 
 
+@pytest.mark.tier2
 @given(st.lists(st.text("ab.", min_size=1, max_size=60), min_size=1, max_size=4))
 def test_folding_loses_no_character_and_keeps_the_width(names):
     lines = render_plain(Table(None, ["n", "m"], [[n, n] for n in names]), width=30).splitlines()

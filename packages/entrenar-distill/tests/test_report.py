@@ -221,3 +221,38 @@ def test_what_is_no_report_is_refused(data):
     with pytest.raises(FormatError) as caught:
         from_json(data)
     assert caught.value.hint
+
+
+# --- samples ----------------------------------------------------------------------------------
+
+
+def samples_of(*samples):
+    shown = render_plain(replace(REPORT, samples=samples))
+    return shown.split("Text that the models write\n")[1].split("\n\nRun\n")[0].splitlines()
+
+
+def test_a_prompt_is_shown_once_and_each_model_goes_on_from_its_last_line():
+    prompt = "class A:\n\n    def f("
+    found = samples_of(
+        Sample(prompt, "teacher", "self):\n        pass"), Sample(prompt, "student", "x")
+    )
+    assert found == [
+        "  a held-out document, up to its middle",
+        "  │ class A:",
+        "  teacher goes on",
+        "  │     def f(self):",
+        "  │         pass",
+        "  student goes on",
+        "  │     def f(x",
+    ]
+
+
+def test_of_long_texts_the_lines_around_the_cut_are_shown():
+    prompt = "".join(f"line {i}\n" for i in range(9)) + "x" * 200
+    found = samples_of(Sample(prompt, "student", "\n" + "\n\n".join("abcdefgh")))
+    assert found[1:4] == ["  │ line 6", "  │ line 7", "  │ line 8"]
+    assert found[5:] == ["  │ …" + "x" * 29, *(f"  │ {letter}" for letter in "abcde")]
+
+
+def test_a_model_that_writes_nothing_is_shown_to_write_nothing():
+    assert samples_of(Sample("a\n", "student", " \n"))[-1] == "  │ (nothing)"

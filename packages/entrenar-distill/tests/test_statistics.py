@@ -28,6 +28,7 @@ def test_the_bounds_are_percentiles_of_all_possible_resamples():
     assert np.quantile(ratios, 0.895) <= high <= np.quantile(ratios, 0.905)
 
 
+@pytest.mark.tier2
 def test_with_equal_weights_the_interval_is_that_of_a_mean():
     values = stream(1, "test").normal(0.3, 2.0, size=2_000)
     estimate, low, high = paired_bootstrap(values, np.ones(2_000))
@@ -74,6 +75,7 @@ def test_values_that_are_not_one_for_each_document_are_refused(values, weights):
         paired_bootstrap(values, weights)
 
 
+@pytest.mark.tier2
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     truth, documents, trials, hits = -0.05, 40, 500, 0
     for trial in range(trials):

@@ -68,6 +68,7 @@ def dtype(request):
     return request.param
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize("chunk", [1, 5, 1024])
 def test_cross_entropy_is_that_of_whole_logits(dtype, chunk, monkeypatch):
     monkeypatch.setattr(loss, "CHUNK", chunk)

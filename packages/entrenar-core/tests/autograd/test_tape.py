@@ -71,6 +71,7 @@ def test_a_node_reached_by_a_short_and_a_long_way_waits_for_both():
     assert a.grad.tolist() == [33.0]
 
 
+@pytest.mark.tier2
 def test_a_chain_of_20000_operations_does_not_recurse():
     a = leaf(1.0)
     x = a
@@ -80,6 +81,7 @@ def test_a_chain_of_20000_operations_does_not_recurse():
     assert a.grad.tolist() == [1.0]
 
 
+@pytest.mark.tier2
 def test_a_chain_that_is_thrown_away_unused_does_not_recurse():
     x = leaf(1.0)
     for _ in range(20_000):

@@ -36,6 +36,7 @@ corpora = st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(lambda n:
 shapes = {"seq_len": st.integers(1, 7), "batch_size": st.integers(1, 3), "seed": st.integers(0, 9)}
 
 
+@pytest.mark.tier2
 @settings(deadline=None)
 @given(lengths=corpora, **shapes)
 def test_packed_rows_are_consecutive_slices_of_the_stream(lengths, seq_len, batch_size, seed):
@@ -51,6 +52,7 @@ def test_packed_rows_are_consecutive_slices_of_the_stream(lengths, seq_len, batc
             assert labels.tolist() == stream[at + 1 : at + 1 + seq_len]
 
 
+@pytest.mark.tier2
 @settings(deadline=None)
 @given(lengths=corpora, **shapes)
 def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(
@@ -71,6 +73,7 @@ def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(
     assert len(set(targets)) == len(targets)
 
 
+@pytest.mark.tier2
 @settings(deadline=None)
 @given(lengths=corpora, seq_len=st.integers(1, 7), batch_size=st.integers(1, 3))
 def test_evaluation_has_every_token_but_the_first_as_a_target_once(lengths, seq_len, batch_size):
@@ -80,6 +83,7 @@ def test_evaluation_has_every_token_but_the_first_as_a_target_once(lengths, seq_
     assert targets == joined(docs)[1:]
 
 
+@pytest.mark.tier2
 @settings(deadline=None)
 @given(lengths=corpora, seq_len=st.integers(1, 7), with_eos=st.booleans())
 def test_padded_rows_have_each_document_alone(lengths, seq_len, with_eos):

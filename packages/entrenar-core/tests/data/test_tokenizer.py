@@ -49,6 +49,7 @@ def test_merges_are_the_most_frequent_pairs():
     assert first == ["ab", "abab"]  # a+b 5 times, then ab+ab twice, b+c once
 
 
+@pytest.mark.tier2
 @settings(deadline=None)
 @given(text=st.text())
 def test_every_text_round_trips(trained, text):

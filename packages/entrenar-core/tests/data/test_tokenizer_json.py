@@ -190,6 +190,7 @@ def test_the_patterns_of_published_tokenizers_are_known(name, pattern):
     assert KNOWN_PATTERNS[pattern] == name
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize("pattern", KNOWN_PATTERNS)
 def test_known_patterns_compile_and_run_in_linear_time(good, tmp_path, pattern):
     """Text that makes backtracking engines slow: long runs that almost match."""

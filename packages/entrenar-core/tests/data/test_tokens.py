@@ -123,6 +123,7 @@ def test_another_tokenizer_or_option_has_another_cache(corpus, run, encodings):
     assert len(encodings) == 3
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "names.txt", "meta.json"])
 @pytest.mark.parametrize("damage", [b"", None])
 def test_a_damaged_cache_is_made_again(corpus, run, tmp_path, name, damage):

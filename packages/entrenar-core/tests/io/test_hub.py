@@ -153,6 +153,7 @@ def found(endpoint, home):
     return resolve_in_child(*specs, HF_ENDPOINT=endpoint, HF_HOME=str(home))
 
 
+@pytest.mark.tier2
 def test_a_model_is_downloaded_without_what_is_not_wanted(found, home):
     kind, folder, _ = found["org/good"]
     assert kind == "ok"
@@ -163,6 +164,7 @@ def test_a_model_is_downloaded_without_what_is_not_wanted(found, home):
     assert not list(home.parent.rglob("outside.json"))
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize("name", EXPECTED)
 def test_each_failure_says_what_it_is(found, name):
     kind, text, hint = found[f"org/{name}"]

@@ -63,6 +63,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8).filt
 )
 
 
+@pytest.mark.tier2
 @settings(max_examples=30, deadline=None)
 @given(tensors=st.dictionaries(NAMES, ARRAYS, max_size=5))
 def test_any_tensors_are_written_as_the_library_does_and_read_back(tensors):

@@ -217,6 +217,7 @@ def mutations(values: list[int]) -> list[bytes]:
     return found
 
 
+@pytest.mark.tier2
 def test_every_flipped_bit_is_refused_or_read_as_the_library_reads_it(ram_path):
     accepted = [agrees_with_library(ram_path / "a", data) for data in mutations([0, 1, 127, 255])]
     assert any(accepted)
@@ -250,6 +251,7 @@ def test_what_only_we_refuse_is_known():
     }
 
 
+@pytest.mark.tier2
 def test_a_bad_file_costs_no_memory_and_no_time(ram_path):
     """All bad files but the large ones, in a process that may not take more than 64 MB more."""
     for number, (data, _) in enumerate(BAD.values()):

@@ -132,6 +132,7 @@ def test_a_tag_that_names_a_type_is_refused(text):
         parse_yaml(text)
 
 
+@pytest.mark.tier2
 def test_aliases_that_multiply_are_refused_quickly():
     bomb = "a0: &a0 [x, x]\n" + "".join(
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)
@@ -152,6 +153,7 @@ def test_an_alias_of_what_contains_it_is_refused():
         parse_yaml("a: &a [*a]")
 
 
+@pytest.mark.tier2
 def test_nesting_without_end_is_refused():
     with pytest.raises(RefusedError, match="levels"):
         parse_yaml("[" * 500_000)

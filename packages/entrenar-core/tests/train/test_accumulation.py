@@ -84,6 +84,7 @@ def test_the_micro_batches_have_different_numbers_of_valid_tokens():
     assert len({part.targets for part in rows(61).split(4)}) == 4
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("objective", [language_modelling, distillation])
 def test_accumulation_changes_neither_loss_nor_gradient(objective, dtype, one_step):

@@ -268,6 +268,7 @@ def test_temporary_folders_are_no_candidates(store, tmp_path):
     assert store.latest() is None
 
 
+@pytest.mark.tier2
 def test_a_folder_in_use_names_the_process(store, tmp_path):
     script = (
         "import sys; from entrenar_core.train.checkpoint import CheckpointStore\n"

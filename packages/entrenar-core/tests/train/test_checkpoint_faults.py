@@ -73,6 +73,7 @@ def disturb_everywhere(root: Path, code: int, *, forever: bool) -> None:
         assert not [name for name in names if ".tmp-" in name or ".trash-" in name]
 
 
+@pytest.mark.tier2
 def test_a_failing_operation_leaves_old_or_new(ram_path):
     disturb_everywhere(ram_path, errno.ENOSPC, forever=False)
 

@@ -44,19 +44,30 @@ def _settings(_context: click.Context, _option: click.Option, values: tuple[str,
     default="never",
     show_default=True,
     metavar="never|auto|CHECKPOINT",
-    help="Go on with the run in the output folder.",
+    help="Go on with the run in the output folder: from its newest checkpoint if it has one "
+    "(auto), or from the one given.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; train nothing.")
 @common_options
 def run(out: Output, config, teacher, student, output, overrides, control, resume, dry_run) -> None:
-    """Train a student on its teacher's predictions; write it with a report."""
+    """Train a student on its teacher's predictions; write it with a report.
+
+    The configuration is a YAML file; docs/config.md describes all of its keys, and --set changes
+    any of them. The options win over the file, and --set over the options.
+
+    \b
+    Examples:
+      entrenar-distill run --config distill.yaml --dry-run
+      entrenar-distill run --config distill.yaml --set distillation.alpha=0.7
+      entrenar-distill run --config distill.yaml --resume auto
+    """
     from entrenar_distill import pipeline
     from entrenar_distill.config import resolve
 
     settings = {"teacher": teacher, "student": student, "output": output, "control": control}
     resolved = resolve(config, **settings, overrides=overrides)
     if dry_run:
-        found = pipeline.plan(resolved, progress=out.progress())
+        found = pipeline.plan(resolved, resume=resume, progress=out.progress())
         out.emit(found, schema="entrenar.distill.plan/1")
         return
     report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)

@@ -24,6 +24,7 @@ __all__ = [
     "OutputConfig",
     "StudentConfig",
     "TeacherConfig",
+    "as_yaml",
     "config_hash",
     "resolve",
 ]
@@ -238,14 +239,22 @@ def resolve(
     return config
 
 
+def as_yaml(config: DistillConfig) -> str:
+    """The whole of `config`, defaults included, as the text of a file that says the same."""
+    import yaml  # read_yaml has it imported by now, but only where there was a file
+
+    data = config.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
 def config_hash(config: DistillConfig) -> str:
-    """SHA-256 over what decides the result: everything but where and how often it is saved.
+    """SHA-256 over what decides the student: everything but where and how often it is saved, and
+    whether a control is trained beside it.
 
     Two configurations with the same hash train the same weights from the same files, so a run can
-    be resumed under a new output folder or checkpoint interval.
+    be resumed under a new output folder or checkpoint interval, and given a control afterwards.
     """
-    decides = config.model_dump(
-        mode="json", exclude={"output": {"dir", "keep_checkpoints", "checkpoint_every"}}
-    )
+    apart = {"dir", "keep_checkpoints", "checkpoint_every"}
+    decides = config.model_dump(mode="json", exclude={"output": apart, "control": True})
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

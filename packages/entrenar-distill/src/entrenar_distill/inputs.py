@@ -16,6 +16,7 @@ from entrenar_core.data.tokens import tokenize
 from entrenar_core.distill import shared_vocabulary
 from entrenar_core.io import files
 from entrenar_core.io.hub import resolve_model
+from entrenar_core.train.loop import total_steps
 from entrenar_distill.config import DatasetConfig, DistillConfig
 
 
@@ -23,30 +24,35 @@ from entrenar_distill.config import DatasetConfig, DistillConfig
 class Inputs:
     """A run's models and data.
 
-    `shared` is the number of token ids that both models predict with one meaning.
+    `student_folder` is None for a student that is made here; `shared` is the number of token ids
+    that both models predict with one meaning; `documents` is the fingerprint of all documents.
     """
 
     config: DistillConfig
     teacher: Any
     teacher_folder: Path
+    student_folder: Path | None
     tokenizer: Tokenizer
     train: TokenizedDocuments
     held_out: TokenizedDocuments
     batches: Batches
     shared: int
+    documents: str
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
-        return make_student(self.config, self.teacher)
+        return make_student(self.config, self.teacher, self.student_folder)
 
-    def fingerprint(self) -> str:
-        """A hash of the teacher's files and of the documents' tokens."""
-        digest = hashlib.sha256(self.train.fingerprint.encode())
-        digest.update(self.held_out.fingerprint.encode())
-        digest.update(self.tokenizer.fingerprint.encode())
-        for path in sorted(self.teacher_folder.glob("*.safetensors")):
-            digest.update(files.sha256_file(path).encode())
-        return digest.hexdigest()
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of each input: what a run was started with, and must be continued with."""
+        found = {
+            "teacher": _hash_of_model(self.teacher_folder),
+            "tokenizer": self.tokenizer.fingerprint,
+            "documents": self.documents,
+        }
+        if self.student_folder is not None:
+            found["student"] = _hash_of_model(self.student_folder)
+        return found
 
 
 def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
@@ -56,8 +62,10 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     tokenizer = _tokenizer(teacher_folder, "teacher")
     teacher = models.load(teacher_folder)
     teacher.freeze()
-    student = make_student(config, teacher)
-    shared = shared_vocabulary(teacher, student, tokenizer, _student_tokenizer(config, tokenizer))
+    student_folder = _student_folder(config)
+    student = make_student(config, teacher, student_folder)
+    students_own = _student_tokenizer(student_folder, tokenizer)
+    shared = shared_vocabulary(teacher, student, tokenizer, students_own)
     for name, model in (("teacher", teacher), ("student", student)):
         _check_length(config.dataset.max_length, name, model)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
@@ -73,7 +81,19 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         pad_id=tokenizer.pad_id,
         packing=config.dataset.packing,
     )
-    return Inputs(config, teacher, teacher_folder, tokenizer, train, held_out, batches, shared)
+    total_steps(config.training, batches)  # raises when there is not even one
+    return Inputs(
+        config,
+        teacher,
+        teacher_folder,
+        student_folder,
+        tokenizer,
+        train,
+        held_out,
+        batches,
+        shared,
+        documents.fingerprint,
+    )
 
 
 def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
@@ -88,12 +108,12 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
     )
 
 
-def make_student(config: DistillConfig, teacher: Any) -> Any:
-    """The student that `config` describes: loaded, initialised from a seed, or cut from the
-    teacher's layers."""
+def make_student(config: DistillConfig, teacher: Any, folder: Path | None) -> Any:
+    """The student that `config` describes: loaded from `folder`, initialised from a seed, or cut
+    from the teacher's layers."""
     student = config.student
-    if student.model_id is not None:
-        return models.load(resolve_model(student.model_id, student.revision))
+    if folder is not None:
+        return models.load(folder)
     if student.layers_from_teacher is not None:
         return models.with_layers(teacher, student.layers_from_teacher)
     shape = teacher.config
@@ -107,12 +127,23 @@ def make_student(config: DistillConfig, teacher: Any) -> Any:
     return models.from_config({**inherited, **(student.config or {})}, seed=config.training.seed)
 
 
-def _student_tokenizer(config: DistillConfig, teachers: Tokenizer) -> Tokenizer:
+def _student_folder(config: DistillConfig) -> Path | None:
+    student = config.student
+    return resolve_model(student.model_id, student.revision) if student.model_id else None
+
+
+def _student_tokenizer(folder: Path | None, teachers: Tokenizer) -> Tokenizer:
     """The student's own tokenizer; one that is made here, or has none, uses the teacher's."""
-    if config.student.model_id is None:
+    if folder is None or not (folder / "tokenizer.json").exists():
         return teachers
-    folder = resolve_model(config.student.model_id, config.student.revision)
-    return Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else teachers
+    return Tokenizer.load(folder)
+
+
+def _hash_of_model(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        digest.update(files.sha256_file(path).encode())
+    return digest.hexdigest()
 
 
 def _tokenizer(folder: Path, name: str) -> Tokenizer:

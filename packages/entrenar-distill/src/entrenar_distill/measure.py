@@ -1,19 +1,25 @@
 """What the trained models are worth, on documents that none of them was trained on."""
 
 import gzip
+import importlib.util
 import math
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from entrenar_common.progress import Progress
 from entrenar_core import models
+from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
+from entrenar_core.train.process import StopRequest
 from entrenar_distill.inputs import Inputs
+from entrenar_distill.next_steps import next_commands
 from entrenar_distill.report import (
     CompressionBaseline,
     ModelScore,
@@ -24,7 +30,7 @@ from entrenar_distill.report import (
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.statistics import bits_per_byte_difference
 
-SAMPLES, PROMPT_TOKENS, NEW_TOKENS, SAMPLE_TEMPERATURE = 2, 32, 64, 0.8
+SAMPLES, PROMPT_TOKENS, NEW_TOKENS, SAMPLE_TEMPERATURE = 2, 64, 80, 0.8
 CURVE_POINTS = 200
 
 
@@ -34,8 +40,12 @@ def report(
     timings: Mapping[str, PhaseResult],
     folder: RunFolder,
     progress: Progress,
+    stop: StopRequest,
 ) -> RunReport:
-    """Score `trained` (teacher first, then student and control) and put the report together."""
+    """Score `trained` (teacher first, then student and control) and put the report together.
+
+    Raises InterruptedRun when `stop` is set meanwhile.
+    """
     config = inputs.config
     scores = score(
         trained,
@@ -44,6 +54,7 @@ def report(
         batch_size=config.training.batch_size,
         eos_id=inputs.tokenizer.eos_id or 0,
         progress=progress,
+        between=lambda: stop.check("measuring the models"),
     )
     difference = None
     if "control" in scores:
@@ -53,9 +64,10 @@ def report(
             scores["student"].bytes,
             seed=config.training.seed,
         )
+    samples = _samples(inputs, trained)
     return RunReport(
         teacher=config.teacher.model_id,
-        student=_student_name(inputs),
+        student=student_name(inputs),
         temperature=config.distillation.temperature,
         alpha=config.distillation.alpha,
         steps=timings["student"].steps,
@@ -66,10 +78,10 @@ def report(
         difference=difference,
         baseline=gzip_baseline(inputs),
         curve={name: _curve(folder.metrics.records(name)) for name in timings},
-        samples=_samples(inputs, trained),
+        samples=samples,
         files=_files(folder),
         skipped_steps=sum(result.skipped for result in timings.values()),
-        next_commands=_next_commands(folder, config.control),
+        next_commands=_next_commands(folder, inputs, samples),
     )
 
 
@@ -114,27 +126,46 @@ def _curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
 
 
 def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
-    """Continuations of the beginnings of held-out documents, by teacher and student."""
-    tokenizer, found = inputs.tokenizer, []
-    long_enough = np.flatnonzero(inputs.held_out.lengths > PROMPT_TOKENS)
-    for i in long_enough[:SAMPLES]:
-        prompt = inputs.held_out.document(int(i))[:PROMPT_TOKENS]
+    """How teacher and student go on from the middle of held-out documents."""
+    tokenizer, documents = inputs.tokenizer, inputs.held_out
+    room = min(model.config.max_position_embeddings for model in trained.values())
+    # with documents that are all short, from the middle of the longest
+    size = min(PROMPT_TOKENS, room // 2, int(documents.lengths.max()) // 2)
+    if size < 1:
+        return ()
+    found: list[Sample] = []
+    long_enough = np.flatnonzero(documents.lengths >= 2 * size)
+    chosen = long_enough[:: -(-len(long_enough) // SAMPLES)]  # from all over the documents
+    for index in chosen:
+        prompt = _prompt(tokenizer, documents.document(int(index)), size)
         for name in ("teacher", "student"):
-            text = models.generate(
+            ids = models.generate(
                 trained[name],
                 prompt,
-                max_new_tokens=NEW_TOKENS,
+                max_new_tokens=min(NEW_TOKENS, room - size),
                 temperature=SAMPLE_TEMPERATURE,
                 seed=inputs.config.training.seed,
                 eos_id=tokenizer.eos_id,
-            )
-            found.append(
-                Sample(tokenizer.decode(prompt), name, tokenizer.decode(text[PROMPT_TOKENS:]))
-            )
+            )[len(prompt) :]
+            # a padded vocabulary has ids that stand for no text, and a model can choose one
+            text = tokenizer.decode(ids[ids < tokenizer.vocab_size])
+            found.append(Sample(tokenizer.decode(prompt), name, text))
     return tuple(found)
 
 
-def _student_name(inputs: Inputs) -> str:
+def _prompt(tokenizer: Tokenizer, document: np.ndarray, size: int) -> np.ndarray:
+    """`size` tokens of the document before its middle, or before a line's end shortly before it."""
+    middle = len(document) // 2
+    end = middle
+    while end > max(size, middle - size) and "\n" not in tokenizer.decode(document[end - 1 : end]):
+        end -= 1
+    if end <= max(size, middle - size):
+        end = middle
+    return document[end - size : end]
+
+
+def student_name(inputs: Inputs) -> str:
+    """What the student started as, in a few words."""
     student = inputs.config.student
     if student.model_id is not None:
         return student.model_id
@@ -150,13 +181,32 @@ def _files(folder: RunFolder) -> dict[str, str]:
         "report data": "report.json",
         "metrics": "metrics.jsonl",
         "checkpoints": "checkpoints",
+        "configuration": folder.config.name,
     }
     return {title: str(folder.path / name) for title, name in names.items()}
 
 
-def _next_commands(folder: RunFolder, controlled: bool) -> tuple[str, ...]:
-    load = f"from entrenar_core import models; print(models.load('{folder.path}').config)"
-    commands = [f'{sys.executable} -c "{load}"']
-    if not controlled:
-        commands.insert(0, "entrenar-distill run … --control --output OTHER_FOLDER")
-    return tuple(commands)
+def _next_commands(
+    folder: RunFolder, inputs: Inputs, samples: tuple[Sample, ...]
+) -> tuple[str, ...]:
+    tool, python = "entrenar-distill", sys.executable
+    beside = Path(python).with_name(tool)
+    if shutil.which(tool) is None and beside.exists():  # in an environment that is not activated
+        tool = str(beside)
+    return next_commands(
+        folder.path,
+        folder.config,
+        temperature=inputs.config.distillation.temperature,
+        prompt=_last_words(samples[0].prompt if samples else ""),
+        controlled=inputs.config.control,
+        tool=tool,
+        python=python,
+        transformers=importlib.util.find_spec("transformers") is not None,
+    )
+
+
+def _last_words(text: str) -> str:
+    """The beginning of the last line of `text`: something of the kind that the models know."""
+    lines = [line.strip() for line in text.splitlines() if len(line.split()) > 1]
+    words = " ".join(lines[-1].split()[:3]) if lines else ""
+    return words if words and words.isprintable() and "\ufffd" not in words else "The"

@@ -7,11 +7,13 @@ from typing import Any
 
 from entrenar_common.errors import CheckpointError
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_common.tables import Fields, Text
+from entrenar_common.units import format_count
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.distill import Distillation
 from entrenar_core.io import files
-from entrenar_core.train.checkpoint import CheckpointStore
+from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
@@ -21,43 +23,82 @@ from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
 from entrenar_distill.report import RunReport, read_report, to_json
-from entrenar_distill.run_folder import RunFolder
+from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
 
 STUDENT, CONTROL = "student", "control"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do, for `--dry-run`."""
+    """What a run would do, for `--dry-run`; `done` are the steps already in the output folder."""
 
     teacher: str
     teacher_parameters: int
+    student: str
     student_parameters: int
     training_documents: int
     training_tokens: int
     held_out_documents: int
-    rows_per_epoch: int
+    held_out_tokens: int
     tokens_per_step: int
+    steps_per_epoch: int
     steps: int
     phases: tuple[str, ...]
+    done: dict[str, int]
     output: str
 
+    def __view__(self) -> list[Any]:
+        count = format_count
+        steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
+        done = [f"{phase} {step}" for phase, step in self.done.items()]
+        return [
+            Fields(
+                "What would be done",
+                [
+                    ("teacher", f"{self.teacher}, {count(self.teacher_parameters)} parameters"),
+                    ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
+                    ("training", _documents(self.training_documents, self.training_tokens)),
+                    ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
+                    ("phases", ", ".join(self.phases)),
+                    ("done so far", ", ".join(done) or "nothing"),
+                    ("output", self.output),
+                ],
+            ),
+            Text("Everything was checked, and nothing was trained."),
+        ]
 
-def plan(config: DistillConfig, *, progress: Progress | None = None) -> Plan:
+
+def _documents(documents: int, tokens: int) -> str:
+    return f"{documents} documents, {format_count(tokens)} tokens"
+
+
+def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | None = None) -> Plan:
     """Read and check everything that `run` would, and write nothing but the token cache."""
+    folder = RunFolder(Path(config.output.dir))
+    folder.check(resume, _phases(config))
     inputs = read_inputs(config, progress=progress or NullProgress())
     training, dataset = config.training, config.dataset
+    done: dict[str, int] = {}
+    if folder.holds_run:
+        folder.open(config, inputs.fingerprints(), resume=resume, phases=_phases(config))
+        for phase in _phases(config):
+            found = _store(folder, phase, config).latest()
+            done |= {phase: found.step} if found else {}
     return Plan(
         teacher=config.teacher.model_id,
         teacher_parameters=inputs.teacher.parameter_count(),
+        student=measure.student_name(inputs),
         student_parameters=inputs.new_student().parameter_count(),
         training_documents=len(inputs.train),
         training_tokens=inputs.train.total_tokens,
         held_out_documents=len(inputs.held_out),
-        rows_per_epoch=inputs.batches.rows,
+        held_out_tokens=inputs.held_out.total_tokens,
         tokens_per_step=training.batch_size * training.gradient_accumulation * dataset.max_length,
+        steps_per_epoch=inputs.batches.steps_per_epoch // training.gradient_accumulation,
         steps=total_steps(training, inputs.batches),
-        phases=(STUDENT, CONTROL) if config.control else (STUDENT,),
+        phases=_phases(config),
+        done=done,
         output=config.output.dir,
     )
 
@@ -65,50 +106,68 @@ def plan(config: DistillConfig, *, progress: Progress | None = None) -> Plan:
 def run(
     config: DistillConfig,
     *,
-    resume: str = "never",
+    resume: str = NEVER,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda _text: None,
 ) -> RunReport:
     """Distil as `config` says; returns the report that is also in the output folder.
 
     `resume`: "never" (a folder that holds a run is refused), "auto" (go on from its newest whole
-    checkpoint; a finished run is not repeated) or a checkpoint's folder.
+    checkpoint; a finished run is not repeated, but gets the control that it has not) or
+    a checkpoint's folder.
 
     Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
     progress = progress or NullProgress()
-    folder = RunFolder(Path(config.output.dir))
+    folder, phases = RunFolder(Path(config.output.dir)), _phases(config)
+    folder.check(resume, phases)
     inputs = read_inputs(config, progress=progress)
-    for text in inputs.train.warnings:
+    for text in _warnings(inputs):
         warn(text)
     with folder.locked(), stop_at_step_end() as stop:
-        folder.open(config, inputs.fingerprint(), resume=resume != "never")
-        if resume == "auto" and folder.report.exists():
-            return read_report(folder.report)
-        session = _Session(inputs, folder, progress, warn, stop)
-        explicit = None if resume in ("auto", "never") else Path(resume)
-        session.check_explicit(explicit)
-        student, timings = inputs.new_student(), {}
-        distillation = Distillation(
-            student,
-            inputs.teacher,
-            temperature=config.distillation.temperature,
-            alpha=config.distillation.alpha,
-            shared=inputs.shared,
+        folder.open(config, inputs.fingerprints(), resume=resume, phases=phases)
+        explicit = None
+        if resume not in (AUTO, NEVER):
+            explicit = _explicit(Path(resume), folder, config)
+        elif folder.report.exists():
+            found = read_report(folder.report)
+            if found.score(CONTROL) or not config.control:
+                return found
+        session = _Session(inputs, folder, progress, warn, stop, explicit)
+        return session.report(phases)
+
+
+def _phases(config: DistillConfig) -> tuple[str, ...]:
+    return (STUDENT, CONTROL) if config.control else (STUDENT,)
+
+
+def _warnings(inputs: Inputs) -> list[str]:
+    skips, found = inputs.train.skips, list(inputs.train.warnings)
+    if skips.count:
+        found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
+    return found
+
+
+def _store(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
+    return CheckpointStore(
+        folder.checkpoints(phase),
+        run_id=folder.run_id,
+        keep_last=config.output.keep_checkpoints,
+        config_hash=config_hash(config),
+    )
+
+
+def _explicit(path: Path, folder: RunFolder, config: DistillConfig) -> Checkpoint:
+    """The checkpoint to go back to. From here on the run is not finished, if it was."""
+    found = _store(folder, path.resolve().parent.name, config).open(path)
+    if found.manifest.run_id != folder.run_id:
+        raise CheckpointError(
+            f"{path}: is a checkpoint of another run",
+            hint=f"give one of the run in {folder.path}",
         )
-        timings[STUDENT] = session.train(STUDENT, student, distillation, explicit)
-        trained = {"teacher": inputs.teacher, STUDENT: student}
-        if config.control:
-            control = inputs.new_student()
-            objective = LanguageModelling(control)
-            timings[CONTROL] = session.train(CONTROL, control, objective, explicit)
-            trained[CONTROL] = control
-        _export(student, inputs, folder.path)
-        trained[STUDENT] = models.load(folder.path)  # what was written is what is measured
-        report = measure.report(inputs, trained, timings, folder, progress)
-        files.write_text(folder.path / "report.md", to_markdown(report))
-        files.write_json(folder.report, to_json(report))
-    return report
+    if folder.report.exists():
+        files.remove_tree(folder.report)
+    return found
 
 
 class _Session:
@@ -121,36 +180,47 @@ class _Session:
         progress: Progress,
         warn: Callable[[str], None],
         stop: StopRequest,
+        explicit: Checkpoint | None,
     ):
         self.inputs, self.folder, self.progress = inputs, folder, progress
-        self.warn, self.stop = warn, stop
+        self.warn, self.stop, self.explicit = warn, stop, explicit
 
-    def check_explicit(self, checkpoint: Path | None) -> None:
-        """A checkpoint given by name must be one of this run's."""
-        if checkpoint is None:
-            return
-        phases = {self.folder.checkpoints(phase).resolve() for phase in (STUDENT, CONTROL)}
-        if checkpoint.resolve().parent not in phases:
-            raise CheckpointError(
-                f"{checkpoint}: is no checkpoint of the run in {self.folder.path}",
-                hint=f"they are in {self.folder.checkpoints(STUDENT)}",
-            )
+    def report(self, phases: tuple[str, ...]) -> RunReport:
+        """Train the phases, export the student, measure all models and write the report."""
+        inputs, folder = self.inputs, self.folder
+        trained: dict[str, Any] = {"teacher": inputs.teacher}
+        timings: dict[str, PhaseResult] = {}
+        for phase in phases:
+            trained[phase] = inputs.new_student()
+            timings[phase] = self._train(phase, trained[phase])
+        models.save(trained[STUDENT], folder.path)
+        inputs.tokenizer.save(folder.path)
+        trained[STUDENT] = models.load(folder.path)  # what was written is what is measured
+        found = measure.report(inputs, trained, timings, folder, self.progress, self.stop)
+        files.write_text(folder.path / "report.md", to_markdown(found))
+        files.write_json(folder.report, to_json(found))
+        return found
 
-    def train(
-        self, phase: str, model: Any, objective: Objective, explicit: Path | None
-    ) -> PhaseResult:
-        config, inputs = self.inputs.config, self.inputs
-        store = CheckpointStore(
-            self.folder.checkpoints(phase),
-            run_id=self.folder.run_id,
-            keep_last=config.output.keep_checkpoints,
-            config_hash=config_hash(config),
+    def _objective(self, phase: str, model: Any) -> Objective:
+        if phase == CONTROL:
+            return LanguageModelling(model)
+        settings = self.inputs.config.distillation
+        return Distillation(
+            model,
+            self.inputs.teacher,
+            temperature=settings.temperature,
+            alpha=settings.alpha,
+            shared=self.inputs.shared,
         )
+
+    def _train(self, phase: str, model: Any) -> PhaseResult:
+        config, inputs = self.inputs.config, self.inputs
+        store = _store(self.folder, phase, config)
         with store.lock():
             store.collect_garbage()
             trainer = Trainer(
                 model,
-                objective,
+                self._objective(phase, model),
                 inputs.batches,
                 config.training,
                 phase=phase,
@@ -159,14 +229,22 @@ class _Session:
                 checkpoint_every=config.output.checkpoint_every,
                 evaluate=lambda: held_out_loss(model, inputs, inputs.held_out),
             )
-            if explicit and explicit.resolve().parent == store.folder.resolve():
-                trainer.restore(store.open(explicit))
-                store.discard_after(trainer.step)
-            else:
-                trainer.resume()
-            for text in store.warnings:
-                self.warn(text)
+            self._restore(trainer)
             return trainer.fit(progress=self.progress, stop=self.stop)
+
+    def _restore(self, trainer: Trainer) -> None:
+        store, explicit = trainer.store, self.explicit
+        if explicit and explicit.path.resolve().parent == store.folder.resolve():
+            trainer.restore(explicit)
+            store.discard_after(trainer.step)
+            return
+        trainer.resume()
+        for text in store.warnings:
+            self.warn(text)
+        repeated = trainer.metrics.rewind(trainer.phase, trainer.step)
+        if repeated:
+            start = f"step {trainer.step}" if trainer.step else "its beginning: nothing was saved"
+            self.warn(f"{trainer.phase} goes on from {start}; {repeated} steps are done again")
 
 
 def held_out_loss(model: Any, inputs: Inputs, documents: TokenizedDocuments) -> float:
@@ -180,9 +258,3 @@ def held_out_loss(model: Any, inputs: Inputs, documents: TokenizedDocuments) -> 
         eos_id=inputs.tokenizer.eos_id or 0,
     )
     return scores["model"].loss
-
-
-def _export(student: Any, inputs: Inputs, folder: Path) -> None:
-    """The Hugging Face folder: weights, configs and tokenizer."""
-    models.save(student, folder)
-    inputs.tokenizer.save(folder)

@@ -1,5 +1,6 @@
 """How a report looks: one list of parts, shown on a terminal by common and as Markdown here."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from entrenar_distill.report import ModelScore, RunReport, Sample, caveats
 __all__ = ["parts", "to_markdown"]
 
 _WIDTH = 78
-_SAMPLE_LINES = 6
+_PROMPT_LINES, _SAMPLE_LINES = 3, 6
+_BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,16 @@ def parts(report: RunReport) -> list[Any]:
     shown += [Text(f"Note: {text}", "warning") for text in caveats(report)]
     shown.append(_scores(report))
     if report.curve:
-        shown.append(_Block("Training loss by step", curve(report.curve, _WIDTH)))
+        shown.append(_Block("Training cross-entropy by step", curve(report.curve, _WIDTH)))
     shown.append(_phases(report))
     if report.samples:
-        lines = [line for sample in report.samples for line in ("", *_sample(sample))]
-        shown.append(_Block("Text that the models write", lines[1:]))
+        shown.append(_Block("Text that the models write", _samples(report.samples)))
     shown += [_settings(report), _machine(report)]
     if report.files:
         shown.append(Fields("Files", list(report.files.items())))
     if report.next_commands:
-        shown.append(_Block("Next", [f"  {command}" for command in report.next_commands]))
+        lines = [line for text in report.next_commands for line in ("", *text.split("\n"))]
+        shown.append(_Block("Next", lines[1:]))
     return shown
 
 
@@ -123,18 +125,31 @@ def _machine(report: RunReport) -> Fields:
     return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
 
 
-def _sample(sample: Sample) -> list[str]:
-    lines = (sample.prompt + sample.text).expandtabs(4).splitlines() or [""]
-    shown = [f"  │ {_cut(escape_controls(line), _WIDTH - 4)}" for line in lines[:_SAMPLE_LINES]]
-    if len(lines) > _SAMPLE_LINES:
-        shown.append("  │ …")
-    model = escape_controls(sample.model)
-    prompt = _cut(escape_controls(sample.prompt), _WIDTH - len(model) - 12)
-    return [f"  {model}, after “{prompt}”", *shown]
+def _samples(samples: Sequence[Sample]) -> list[str]:
+    """Each prompt's last lines, and how every model went on from there."""
+    lines: list[str] = []
+    for prompt, group in itertools.groupby(samples, lambda sample: sample.prompt):
+        above, _, begun = prompt.rpartition("\n")
+        lines += ["", "  a held-out document, up to its middle"]
+        lines += _quoted(above or begun)[-_PROMPT_LINES:]
+        for sample in group:
+            lines += [f"  {escape_controls(sample.model)} goes on"]
+            lines += _quoted(_cut_left(begun, _BEGUN) + sample.text)[:_SAMPLE_LINES]
+    return lines[1:]
+
+
+def _quoted(text: str) -> list[str]:
+    """The lines of `text` that are not blank."""
+    lines = [line for line in text.expandtabs(4).splitlines() if line.strip()]
+    return [f"  │ {_cut(escape_controls(line), _WIDTH - 4)}" for line in lines or ["(nothing)"]]
 
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def _cut_left(text: str, width: int) -> str:
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 # ---- Markdown ----------------------------------------------------------------------------------

@@ -1,16 +1,22 @@
 """The output folder of a run: who may write there, and whether it continues or starts."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import CheckpointError, RefusedError
+from entrenar_common.errors import CheckpointError, RefusedError, StorageError
 from entrenar_core.io import files
 from entrenar_core.train.metrics import MetricsLog
-from entrenar_distill.config import DistillConfig, config_hash
+from entrenar_distill.config import DistillConfig, as_yaml, config_hash
 
-RUN, REPORT, METRICS, CHECKPOINTS = "run.json", "report.json", "metrics.jsonl", "checkpoints"
+RUN, CONFIG, METRICS = "run.json", "distill.yaml", "metrics.jsonl"
+REPORT, CHECKPOINTS = "report.json", "checkpoints"
+LOCK = ".lock"
+NEVER, AUTO = "never", "auto"
+"""What --resume may say, besides a checkpoint's folder."""
 
 _SHOWN = 10
 
@@ -28,72 +34,140 @@ class RunFolder:
         """Written last: a folder that has it holds a finished run."""
         return self.path / REPORT
 
+    @property
+    def config(self) -> Path:
+        """The whole configuration, as a file that a next run can be given."""
+        return self.path / CONFIG
+
+    @property
+    def holds_run(self) -> bool:
+        return (self.path / RUN).exists()
+
     def checkpoints(self, phase: str) -> Path:
         return self.path / CHECKPOINTS / phase
+
+    def check(self, resume: str, phases: tuple[str, ...]) -> None:
+        """Find out whether a run may use the folder, before anything is read or left in it.
+
+        Raises CheckpointError when another process is using it, what `open` raises about `resume`,
+        and StorageError when it cannot be written.
+        """
+        if self.holds_run:
+            with files.lock(self.path / LOCK):
+                pass
+        self._permit(resume, phases)
+        nearest = self.path
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise StorageError(
+                f"{self.path}: cannot be made: {nearest} is not a folder",
+                hint="give another --output",
+            )
+        files.probe_writable(nearest)
+
+    def _permit(self, resume: str, phases: tuple[str, ...]) -> None:
+        if resume not in (NEVER, AUTO):
+            self._check_checkpoint(Path(resume), phases)
+        elif self.holds_run and resume == NEVER:
+            raise RefusedError(
+                f"{self.path}: already holds a run",
+                hint="go on with it by --resume auto, or give another --output",
+            )
+        if not self.holds_run:
+            self._refuse_foreign()
+
+    def _check_checkpoint(self, checkpoint: Path, phases: tuple[str, ...]) -> None:
+        own = {self.checkpoints(phase).resolve() for phase in phases}
+        if self.holds_run and checkpoint.resolve().parent in own:
+            return
+        missing = "" if checkpoint.exists() else " (there is no such folder)"
+        raise CheckpointError(
+            f"{checkpoint}: is no checkpoint of the run in {self.path}{missing}",
+            hint=f"--resume takes auto, never, or a folder in {self.checkpoints(phases[0])}",
+        )
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.is_dir():
+            return
+        # the configuration alone is what a run leaves that was killed before it had begun
+        present = sorted(
+            p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.name != CONFIG
+        )
+        if present:
+            more = f" and {len(present) - _SHOWN} more" if len(present) > _SHOWN else ""
+            raise RefusedError(
+                f"{self.path}: is not empty and holds no run: {', '.join(present[:_SHOWN])}{more}",
+                hint="give an empty or new folder as --output",
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder, prove that it can be written, and keep other processes out."""
         files.make_folder(self.path)
         files.probe_writable(self.path)
-        with files.lock(self.path / ".lock"):
+        with files.lock(self.path / LOCK):
             yield
 
-    def open(self, config: DistillConfig, fingerprint: str, *, resume: bool) -> None:
-        """Take the folder for a run of `config` on the inputs of `fingerprint`.
+    def open(
+        self,
+        config: DistillConfig,
+        inputs: Mapping[str, str],
+        *,
+        resume: str,
+        phases: tuple[str, ...],
+    ) -> None:
+        """Take the folder, which is locked, for a run of `config` on inputs of these fingerprints.
 
-        Raises RefusedError when the folder holds something that would be overwritten, and
-        CheckpointError when it holds a run that differs from this one.
+        Raises RefusedError when it holds something that would be overwritten, and CheckpointError
+        when it holds a run that differs from this one or `resume` is no checkpoint of its run.
         """
+        self._permit(resume, phases)
         identity = {
             "schema": "entrenar.distill.run-folder/1",
             "config_hash": config_hash(config),
-            "inputs": fingerprint,
+            "inputs": dict(inputs),
             "config": config.model_dump(mode="json"),
         }
-        self.run_id = f"{identity['config_hash'][:16]}-{fingerprint[:16]}"
-        if not (self.path / RUN).exists():
-            self._refuse_foreign()
-            files.write_json(self.path / RUN, identity)
+        decides = json.dumps([identity["config_hash"], identity["inputs"]])
+        self.run_id = hashlib.sha256(decides.encode()).hexdigest()[:32]
+        if not self.holds_run:
+            files.write_text(self.config, as_yaml(config))
+            files.write_json(self.path / RUN, identity)  # last: it makes the folder a run's
             return
-        if not resume:
-            raise RefusedError(
-                f"{self.path}: already holds a run",
-                hint="go on with it by --resume auto, or give another --output",
-            )
-        found = files.read_json(self.path / RUN)
-        differences = _differences(found, identity)
+        differences = _differences(files.read_json(self.path / RUN), identity)
         if differences:
+            more = len(differences) - _SHOWN
             raise CheckpointError(
                 f"{self.path}: holds a run that differs from this one",
-                details=differences[:_SHOWN],
+                details=differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else []),
                 hint="give another --output, or the config that the run was started with",
-            )
-
-    def _refuse_foreign(self) -> None:
-        present = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-        if present:
-            raise RefusedError(
-                f"{self.path}: is not empty and holds no run: {', '.join(present[:_SHOWN])}",
-                hint="give an empty or new folder as --output",
             )
 
 
 def _differences(found: Any, wanted: dict[str, Any]) -> list[str]:
     """One line for each thing that decides the result and has changed."""
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("inputs"), dict):
         return [f"{RUN} is damaged"]
     lines: list[str] = []
     if found.get("config_hash") != wanted["config_hash"]:
         old, new = _flat(found.get("config", {})), _flat(wanted["config"])
         lines = [
-            f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+            f"{key}: was {_shown(old, key)}, is {_shown(new, key)}"
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key) and not key.startswith("output.")
+            if old.get(key) != new.get(key) and key != "control" and not key.startswith("output.")
         ] or ["the configuration differs"]
-    if found.get("inputs") != wanted["inputs"]:
-        lines.append("the teacher's files, its tokenizer or the documents have changed")
+    inputs = found["inputs"]
+    lines += [
+        f"{name}: its files have changed since"
+        for name in sorted(inputs.keys() & wanted["inputs"].keys())
+        if inputs[name] != wanted["inputs"][name]
+    ]
     return lines
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key], ensure_ascii=False) if key in values else "not given"
 
 
 def _flat(section: Any, prefix: str = "") -> dict[str, Any]:

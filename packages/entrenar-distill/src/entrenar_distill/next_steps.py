@@ -1,0 +1,86 @@
+"""What to do with a finished run: commands that work as they stand, quoted for the shell (pure)."""
+
+import json
+import shlex
+from pathlib import Path
+
+__all__ = ["next_commands"]
+
+_WIDTH = 79
+
+_TRY = """
+from entrenar_core import models
+from entrenar_core.data.tokenizer import Tokenizer
+folder = {folder}
+tokenizer, model = Tokenizer.load(folder), models.load(folder)
+ids = models.generate(model, tokenizer.encode({prompt}), max_new_tokens=60,
+    temperature=0.8, eos_id=tokenizer.eos_id)
+print(tokenizer.decode(ids[ids < tokenizer.vocab_size]))"""
+
+_TRANSFORMERS = """
+from transformers import pipeline
+write = pipeline("text-generation", {folder})
+print(write({prompt}, max_new_tokens=60)[0]["generated_text"])"""
+
+
+def next_commands(
+    folder: Path,
+    config_file: Path,
+    *,
+    temperature: float,
+    prompt: str,
+    controlled: bool,
+    tool: str,
+    python: str,
+    transformers: bool,
+) -> tuple[str, ...]:
+    """Shell commands, each with a comment line above it.
+
+    `prompt` is what the student shall go on from, in one line;
+    `tool` and `python` are how entrenar-distill and its Python are started here; `transformers` is
+    whether that Python has it.
+    """
+    found: list[str] = []
+    run = [tool, "run", "--config", str(config_file)]
+    if not controlled:
+        adding = ["--output", str(folder), "--control", "--resume", "auto"]
+        found.append(_command("find out whether the teacher helped", [*run, *adding]))
+    other = 2 * temperature if temperature < 4 else temperature / 2
+    words = [
+        *run,
+        "--output",
+        f"{folder}-t{other:g}",
+        "--set",
+        f"distillation.temperature={other:g}",
+    ]
+    found.append(_command("try another temperature", words))
+    # JSON's strings are Python's too, and double quotes are the ones that a shell leaves alone
+    words = {"folder": json.dumps(str(folder.absolute())), "prompt": json.dumps(prompt)}
+    found.append(_script("let the student write", python, _TRY.format(**words)))
+    if transformers:
+        code = _TRANSFORMERS.format(**words)
+        found.append(_script("the same with transformers", python, code))
+    return tuple(found)
+
+
+def _command(purpose: str, words: list[str]) -> str:
+    """The words on as many lines as it takes, broken before options only."""
+    groups: list[str] = []
+    for word in words:
+        if word.startswith("--") or not groups:
+            groups.append(shlex.quote(word))
+        else:
+            groups[-1] += f" {shlex.quote(word)}"
+    lines = groups[:1]
+    for group in groups[1:]:
+        if len(lines[-1]) + len(group) + 3 <= _WIDTH:
+            lines[-1] += f" {group}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"    {group}")
+    return "\n".join([f"# {purpose}", *lines])
+
+
+def _script(purpose: str, python: str, code: str) -> str:
+    # no indentation: it would be part of the program
+    return f"# {purpose}\n{shlex.quote(python)} -c {shlex.quote(code)}"
