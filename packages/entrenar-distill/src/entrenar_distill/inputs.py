@@ -69,8 +69,6 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     for name, model in (("teacher", teacher), ("student", student)):
         _check_length(config.dataset.max_length, name, model)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
-    for name, model in (("teacher", teacher), ("student", student)):
-        _check_ids(documents, name, model)
     train, held_out = split(documents, config.dataset.held_out, config.training.seed)
     batches = Batches(
         train,
@@ -167,13 +165,4 @@ def _check_length(length: int, name: str, model: Any) -> None:
             f"dataset.max_length {length} is more than the {name}'s "
             f"{model.config.max_position_embeddings} positions",
             hint="lower dataset.max_length",
-        )
-
-
-def _check_ids(documents: TokenizedDocuments, name: str, model: Any) -> None:
-    if documents.max_id >= model.config.vocab_size:
-        raise ConfigError(
-            f"the data has the token id {documents.max_id}, but the {name}'s embedding has only "
-            f"{model.config.vocab_size} rows",
-            hint="the tokenizer and the model do not belong together",
         )

@@ -176,6 +176,19 @@ def append_line(path: AnyPath, text: str) -> None:
             _close_quietly(fd)
 
 
+def sync(path: AnyPath) -> None:
+    """Makes sure that what was appended to the file survives a loss of power; it may be missing."""
+    path = Path(path)
+    if not path.exists():
+        return
+    with storage_errors("sync", path):
+        fd = os_calls.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os_calls.fsync(fd)
+        finally:
+            _close_quietly(fd)
+
+
 def truncate_after(path: AnyPath, size: int) -> int:
     """Cuts the file to its first `size` bytes and returns its size now.
 

@@ -225,6 +225,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._check_weights()
+        self.metrics.sync()
         self._last_checkpoint = self.store.save(
             self.step,
             tensors={

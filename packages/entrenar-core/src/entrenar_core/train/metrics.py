@@ -24,6 +24,10 @@ class MetricsLog:
         """Add a line. NaN and infinity, which JSON has not, are written as null."""
         files.append_line(self.path, json.dumps({k: _finite(v) for k, v in record.items()}))
 
+    def sync(self) -> None:
+        """Put the lines on the disk, as a checkpoint is about to count on them."""
+        files.sync(self.path)
+
     def rewind(self, phase: str, step: int) -> int:
         """Drop the lines of `phase` after `step`, and a line that was cut off while written.
 
