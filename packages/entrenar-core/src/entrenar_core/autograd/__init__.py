@@ -1,5 +1,6 @@
 """Tensors that remember how they were computed, and the walk back."""
 
+from entrenar_core.autograd import ops as ops
 from entrenar_core.autograd.op import no_grad as no_grad
 from entrenar_core.autograd.op import op as op
 from entrenar_core.autograd.tape import backward as backward

@@ -1,0 +1,116 @@
+# Everything is done in .venv and .venv-parity, which the targets make for themselves.
+# Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+BIN := .venv/bin
+PARITY := .venv-parity/bin
+# Installs into the environment that it is told, with the pip of $(PYTHON): no second pip to unpack.
+PIP = $(PYTHON) -m pip --disable-pip-version-check --python
+# Compiling every file of every package takes as long as unpacking it. Python compiles what is imported,
+# once, unless it is told not to keep the result.
+INSTALL = install --no-compile --prefer-binary $(if $(MAKE_TERMOUT),,--quiet) --constraint constraints.txt
+packages = --editable 'packages/entrenar-common[cli]' --editable 'packages/entrenar-core$1' \
+	--editable packages/entrenar-distill
+# Without build isolation pip need not fetch the build backend once for every package.
+BACKEND := hatchling editables
+DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)
+
+# What pytest leaves out in each tier.
+LEFT_OUT_tier1 := tier2 or tier3 or parity
+LEFT_OUT_tier2 := tier3 or parity
+LEFT_OUT_tier3 := parity
+# Tier 3 has tests of time and memory, so nothing runs beside them.
+WORKERS_tier2 := -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -q $(WORKERS_$@) -m 'not ($(LEFT_OUT_$@))'
+# Collecting tests is most of tier 1, so two processes share it. These folders are about half of it.
+HALF := $(addprefix packages/entrenar-core/tests/,data io train)
+
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test tier1 tier2 tier3 parity bench-step lint format docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.runtime ## Train a teacher, distil it, print the report; goes on where it stopped
+	@library=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') && \
+	$(BIN)/python examples/01_pretrain.py --config examples/01_pretrain.yaml \
+		--data "$$library/**/*.py" && \
+	$(BIN)/entrenar-distill run --config examples/02_distill.yaml --resume auto \
+		--set "dataset.name=[$$library/**/*.py]"
+
+test: tier3 ## Pass all tests but those beside PyTorch (the same as tier3)
+
+tier1: .venv/.dev ## Format, lint and the fast tests: under 5 s
+tier2: .venv/.dev ## tier1, the layers, and tests of seconds: under 30 s
+tier3: .venv/.dev ## tier2 and tests of tens of seconds: under 5 min
+tier1 tier2 tier3:
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(if $(filter tier1,$@),,$(BIN)/lint-imports --no-logo >.venv/lint-imports.log \
+		|| { cat .venv/lint-imports.log; exit 1; })
+	@$(if $(filter tier1,$@),$(two_halves),$(PYTEST))
+
+parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
+	@$(PARITY)/python -m pytest -q -m parity
+
+bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
+
+lint: .venv/.dev ## Format, lint, layers and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/pyright
+
+format: .venv/.dev ## Format the code and apply the safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: .venv/.runtime ## Write docs/cli and docs/config.md from the commands
+	@$(BIN)/python docs/generate_cli.py
+	@$(BIN)/python docs/generate_config.py
+
+clean: ## Remove the environments, the caches and what the demo made
+	rm -rf .venv .venv-parity demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.runtime: $(DEPENDENCIES)
+	$(call check_python)
+	@echo 'Installing into .venv'
+	@$(PYTHON) -m venv --without-pip .venv
+	@$(PIP) $(BIN)/python $(INSTALL) pip $(BACKEND)
+	@$(PIP) $(BIN)/python $(INSTALL) --no-build-isolation $(packages)
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.txt
+	@echo 'Installing the test tools into .venv'
+	@$(PIP) $(BIN)/python $(INSTALL) --requirement requirements-dev.txt
+	@touch $@
+
+# torch first and by itself: where pip is offered a CPU build of this version, it takes that one.
+.venv-parity/.installed: $(DEPENDENCIES) requirements-dev.txt
+	$(call check_python)
+	@echo 'Installing into .venv-parity (torch is large)'
+	@$(PYTHON) -m venv --without-pip .venv-parity
+	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
+	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
+	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
+	@touch $@
+
+define two_halves
+	$(PYTEST) -p no:cacheprovider $(HALF) >.venv/half.log 2>&1 & half=$$!; \
+	$(PYTEST) $(addprefix --ignore=,$(HALF)); rest=$$?; \
+	wait $$half; half=$$?; cat .venv/half.log; test $$rest = 0 -a $$half = 0
+endef
+
+define check_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'entrenar needs Python 3.11 or newer, and $(PYTHON) is not.' \
+			'Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@$(PYTHON) -m pip --version >/dev/null || { \
+		echo 'entrenar is installed by pip, and $(PYTHON) has none (Debian: python3-pip).' >&2; \
+		exit 1; }
+endef

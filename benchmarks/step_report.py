@@ -1,0 +1,257 @@
+"""What the training-step benchmark found, as a record that is shown as tables or JSON."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from step_worker import Shape
+
+from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.units import format_bytes
+
+LOSS_TOLERANCE = 1e-3
+IDLE_LIMIT = 0.1
+"""Cores that a waiting side may keep busy before the report warns of it."""
+BUSY_LIMIT = 0.9
+"""The part of its threads that a stepping side must have a core for, else the report warns."""
+
+SPEED_TARGETS = {"eager": 2.3, "compiled": 2.1}
+MEMORY_TARGETS = {"24M": 0.55, "134M": 0.88}
+HASWELL_TARGET = 1.3
+"""Against eager where OPENBLAS_CORETYPE=Haswell keeps OpenBLAS from its AVX-512 kernels."""
+
+
+@dataclass
+class Side:
+    """The steps of one library: medians, and every step's time and loss in order."""
+
+    mode: str
+    failed: str
+    seconds: list[float]
+    cpu_seconds: list[float]
+    losses: list[float]
+    cores: float
+    idle_cores: float
+    peak_bytes: int = 0
+
+    @classmethod
+    def of(cls, mode: str, failed: str, answers: list[dict[str, Any]]) -> "Side":
+        """From a worker's answers to `step`."""
+        if failed:
+            return cls(mode, failed, [], [], [], 0.0, 0.0)
+        return cls(
+            mode,
+            failed,
+            [answer["seconds"] for answer in answers],
+            [answer["seconds"] * answer["cores"] for answer in answers],
+            [answer["loss"] for answer in answers],
+            median(answer["cores"] for answer in answers),
+            median(answer["idle_cores"] for answer in answers),
+        )
+
+
+@dataclass
+class Product:
+    """The GFLOP/s of (m, k) times (k, n) by mode."""
+
+    name: str
+    m: int
+    n: int
+    k: int
+    gflops: dict[str, float]
+
+
+@dataclass
+class Ratio:
+    """Entrenar against one mode of PyTorch: speed-up by the medians, in every pair of steps
+    (sorted) and by CPU time, and the part of its memory that entrenar uses."""
+
+    mode: str
+    speed: float
+    pairs: list[float]
+    cpu: float
+    memory: float
+    loss_difference: float
+
+    @classmethod
+    def of(cls, ours: Side, other: Side) -> "Ratio":
+        pairs = sorted(b / a for a, b in zip(ours.seconds, other.seconds, strict=True))
+        differences = [abs(a - b) for a, b in zip(ours.losses, other.losses, strict=True)]
+        return cls(
+            other.mode,
+            median(other.seconds) / median(ours.seconds),
+            pairs,
+            median(other.cpu_seconds) / median(ours.cpu_seconds),
+            ours.peak_bytes / other.peak_bytes if other.peak_bytes else 0.0,
+            max(differences),
+        )
+
+
+@dataclass
+class Comparison:
+    """One shape's results."""
+
+    name: str
+    shape: Shape
+    threads: int
+    sides: list[Side]
+    products: list[Product]
+    ratios: list[Ratio] = field(init=False)
+
+    def __post_init__(self) -> None:
+        ours = self.ours
+        others = [s for s in self.sides if s.mode != "entrenar" and not s.failed]
+        self.ratios = [Ratio.of(ours, other) for other in others] if ours else []
+
+    @property
+    def ours(self) -> Side | None:
+        return next((s for s in self.sides if s.mode == "entrenar" and not s.failed), None)
+
+    def __view__(self) -> Iterator[Any]:
+        s = self.shape
+        yield Text(
+            f"{self.name}: hidden {s.hidden}, {s.layers} layers, {s.heads} heads, inner {s.inner}, "
+            f"vocabulary {s.vocabulary}, {s.batch} × {s.time} tokens, float32",
+            "title",
+        )
+        columns = ["", "s a step", "lowest", "tokens/s", "cores", "idle cores", "peak memory"]
+        yield Table(None, columns, [self._row(side) for side in self.sides if not side.failed])
+        for side in self.sides:
+            if side.failed:
+                yield Text(f"{side.mode} failed: {side.failed}", "bad")
+            elif side.idle_cores > IDLE_LIMIT:
+                yield Text(f"{side.mode} keeps threads busy while it waits", "warning")
+        if any(side.cores < BUSY_LIMIT * self.threads for side in self.sides if not side.failed):
+            yield Text("the machine was busy with other work: measure again", "warning")
+        yield Table(
+            None,
+            ["against", "speed", "of pairs", "range", "CPU", "memory", "loss off by"],
+            [_ratio_row(ratio) for ratio in self.ratios],
+        )
+        modes = list(self.products[0].gflops) if self.products else []
+        yield Table(
+            None,
+            ["GFLOP/s", "m × n × k", *modes],
+            [
+                [p.name, f"{p.m} × {p.n} × {p.k}", *(f"{p.gflops[mode]:.0f}" for mode in modes)]
+                for p in self.products
+            ],
+        )
+
+    def _row(self, side: Side) -> list[Any]:
+        seconds = median(side.seconds)
+        return [
+            side.mode,
+            f"{seconds:.3f}",
+            f"{min(side.seconds):.3f}",
+            f"{self.shape.tokens / seconds:.0f}",
+            f"{side.cores:.2f}",
+            f"{side.idle_cores:.2f}",
+            format_bytes(side.peak_bytes),
+        ]
+
+
+@dataclass
+class Target:
+    """A figure that was asked for."""
+
+    name: str
+    wanted: float
+    found: float
+    met: bool
+
+
+@dataclass
+class Report:
+    """Everything, with the machine that it was found on. `machine` is by mode."""
+
+    date: str
+    machine: dict[str, dict[str, Any]]
+    openblas_variables: dict[str, str]
+    rounds: int
+    comparisons: list[Comparison]
+    targets: bool
+
+    def passed(self) -> bool:
+        """Whether all sides had the same losses and, if they count, the targets are met."""
+        same = all(
+            ratio.loss_difference < LOSS_TOLERANCE for c in self.comparisons for ratio in c.ratios
+        )
+        ran = all(c.ours is not None for c in self.comparisons)
+        return same and ran and not (self.targets and any(not t.met for t in self.found_targets()))
+
+    def found_targets(self) -> list[Target]:
+        """The targets that apply to what was run, in the environment that it was run in."""
+        found = []
+        haswell = self.openblas_variables.get("OPENBLAS_CORETYPE", "").lower() == "haswell"
+        for comparison in self.comparisons:
+            for ratio in comparison.ratios:
+                name = f"{comparison.name} against {ratio.mode}"
+                wanted = SPEED_TARGETS[ratio.mode]
+                if haswell and ratio.mode == "eager":
+                    wanted = HASWELL_TARGET
+                elif self.openblas_variables:
+                    continue
+                found.append(Target(f"{name}, speed ≥", wanted, ratio.speed, ratio.speed >= wanted))
+                limit = MEMORY_TARGETS[comparison.name]
+                if ratio.mode == "eager" and not self.openblas_variables:
+                    met = ratio.memory <= limit
+                    found.append(Target(f"{name}, memory ≤", limit, ratio.memory, met))
+        return found
+
+    def __view__(self) -> Iterator[Any]:
+        ours = self.machine.get("entrenar", {})
+        theirs = self.machine.get("eager") or self.machine.get("compiled") or {}
+        variables = ", ".join(f"{k}={v}" for k, v in self.openblas_variables.items())
+        yield Fields(
+            "Training steps",
+            [
+                ("date", self.date),
+                ("CPU", ours.get("cpu")),
+                ("entrenar's BLAS", f"{ours.get('blas')}, core type {ours.get('core')}"),
+                ("OPENBLAS_* variables", variables or "none"),
+                ("PyTorch's BLAS", theirs.get("blas")),
+                ("threads", f"{ours.get('threads')} and {theirs.get('threads')}"),
+                (
+                    "versions",
+                    f"numpy {ours.get('numpy')}, numba {ours.get('numba')} "
+                    f"({ours.get('threading')}), torch {theirs.get('torch')}, "
+                    f"transformers {theirs.get('transformers')}, Python {ours.get('python')}",
+                ),
+                ("steps", f"{self.rounds} of each side in turns; medians"),
+            ],
+        )
+        yield from self.comparisons
+        for comparison in self.comparisons:
+            yield Text(_losses(comparison))
+        if self.targets:
+            yield Table(
+                "Targets",
+                ["", "wanted", "found", ""],
+                [
+                    [t.name, f"{t.wanted:.2f}", f"{t.found:.2f}", "met" if t.met else "missed"]
+                    for t in self.found_targets()
+                ],
+            )
+
+
+def _ratio_row(ratio: Ratio) -> list[str]:
+    return [
+        ratio.mode,
+        f"{ratio.speed:.2f}×",
+        f"{median(ratio.pairs):.2f}×",
+        f"{ratio.pairs[0]:.2f}–{ratio.pairs[-1]:.2f}",
+        f"{ratio.cpu:.2f}×",
+        f"{ratio.memory:.2f}×",
+        f"{ratio.loss_difference:.1e}",
+    ]
+
+
+def _losses(comparison: Comparison) -> str:
+    shown = [
+        f"{side.mode} {side.losses[0]:.4f} … {side.losses[-1]:.4f}"
+        for side in comparison.sides
+        if side.losses
+    ]
+    return f"{comparison.name}, loss of the first and last timed step: " + ", ".join(shown)

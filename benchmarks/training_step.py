@@ -1,0 +1,238 @@
+"""Whole training steps of entrenar beside PyTorch's: speed, memory, and that both do the same.
+
+    python benchmarks/training_step.py [--config 24M] [--modes eager,entrenar] [--targets] [--json]
+
+Each side runs in a process of its own; both are started and warmed up, and then take steps in
+turns, so that a busy machine hits both alike. Memory is measured in further processes that take
+nothing but a few steps. Exits with 1 when the losses differ; with `--targets`, when one is missed.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from step_report import Comparison, Product, Report, Side
+from step_worker import Shape
+
+from entrenar_common.output import Output
+
+SHAPES = {
+    "24M": Shape(hidden=288, layers=6, heads=6, inner=768, batch=8, time=256),
+    "134M": Shape(hidden=768, layers=12, heads=12, inner=2048, batch=2, time=512),
+}
+MODES = ("eager", "compiled", "entrenar")
+PEAK_STEPS = 3
+SETTLE = 0.05
+"""Seconds between turns: long enough for the threads of the last one to stop waiting for more."""
+
+
+ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Failed)\b.*:")
+"""The line of a traceback that says what happened; advice may follow it."""
+
+
+class Process:
+    """A worker of its own (`step_worker.py`). `failed` says why it cannot be used."""
+
+    def __init__(self, mode: str, shape: Shape, weights: Path, environment: dict[str, str]):
+        self.mode = mode
+        self.failed = ""
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("step_worker.py")),
+                mode,
+                json.dumps(asdict(shape)),
+                str(weights),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=environment,
+            encoding="utf-8",
+        )
+        self._answer()
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; {} once the process has failed."""
+        if not self.failed:
+            assert self.process.stdin is not None
+            try:
+                self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+                self.process.stdin.flush()
+            except BrokenPipeError:
+                pass  # the answer that does not come says so
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        if self.failed:
+            return {}
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self.process.communicate()
+        self.errors.seek(0)
+        said = [text.strip() for text in self.errors if text.strip()]
+        raised = [text for text in said if ERROR_LINE.match(text)] or said
+        self.failed = raised[-1] if raised else f"ended with {self.process.returncode}"
+        return {}
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.communicate()  # an end of input ends it
+        self.errors.close()
+
+
+def main() -> None:
+    options = _options()
+    out = Output(json=options.json, quiet=options.quiet)
+    if (
+        importlib.util.find_spec("torch") is None
+        or importlib.util.find_spec("transformers") is None
+    ):
+        sys.exit("training_step.py needs torch and transformers: run `make bench-step`")
+    environment = _environment(options.threads)
+    comparisons, machine = [], {}
+    for name in options.config:
+        comparison, machine = _compare(name, options, environment, out)
+        comparisons.append(comparison)
+    blas_variables = {k: v for k, v in environment.items() if k.startswith("OPENBLAS_")}
+    report = Report(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=machine,
+        openblas_variables=blas_variables,
+        rounds=options.rounds,
+        comparisons=comparisons,
+        targets=options.targets,
+    )
+    out.emit(report, "entrenar.benchmark.training-step/1")
+    sys.exit(0 if report.passed() else 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config", type=_chosen(SHAPES), default=list(SHAPES), help="24M,134M (default: both)")
+    add("--modes", type=_chosen(MODES), default=list(MODES), help="eager,compiled,entrenar (all)")
+    add("--rounds", type=int, default=10, help="timed steps of each side (10)")
+    add("--warmup", type=int, default=2, help="steps before those (2)")
+    add("--threads", type=int, help="threads of each side (default: their own choice, all cores)")
+    add("--targets", action="store_true", help="exit with 1 when a target is missed")
+    add("--json", action="store_true", help="one JSON document instead of tables")
+    add("-q", "--quiet", action="store_true", help="no notes on standard error")
+    return parser.parse_args()
+
+
+def _chosen(known: Any) -> Any:
+    def choose(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(",")]
+        if set(names) - set(known):
+            raise argparse.ArgumentTypeError(f"choose from {', '.join(known)}")
+        return names
+
+    return choose
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """The workers' variables: the user's own, and the number of threads where it was asked for."""
+    chosen = dict(os.environ)
+    if threads is not None:
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        chosen.update(dict.fromkeys(names, str(threads)))
+    return chosen
+
+
+def _compare(
+    name: str, options: argparse.Namespace, environment: dict[str, str], out: Output
+) -> tuple[Comparison, dict[str, Any]]:
+    shape = SHAPES[name]
+    with tempfile.TemporaryDirectory(prefix="entrenar-bench-") as folder, ExitStack() as stack:
+        weights = Path(folder)
+        with Process("eager", shape, weights, environment) as writer:
+            writer.ask("save", folder=folder)
+        sides = []
+        for mode in options.modes:
+            out.note(f"{name} {mode}: starting and warming up")
+            side = stack.enter_context(Process(mode, shape, weights, environment))
+            sides.append(side)
+            for step in range(options.warmup):
+                side.ask("step", batch=step)
+        machine = {side.mode: side.ask("describe") for side in sides}
+        threads = max(said.get("threads", 1) for said in machine.values())
+        out.note(f"{name}: matrix products")
+        products = _products(shape, sides)
+        out.note(f"{name}: {options.rounds} rounds of steps")
+        answers = _rounds(sides, range(options.warmup, options.warmup + options.rounds))
+        results = [Side.of(side.mode, side.failed, answers[side.mode]) for side in sides]
+        stack.close()
+        for result in results:
+            out.note(f"{name} {result.mode}: memory")
+            if not result.failed:
+                result.peak_bytes = _peak(result.mode, shape, weights, environment)
+    return Comparison(name, shape, threads, results, products), machine
+
+
+def _rounds(sides: list[Process], batches: range) -> dict[str, list[dict[str, Any]]]:
+    answers: dict[str, list[dict[str, Any]]] = {side.mode: [] for side in sides}
+    for batch in batches:
+        for side in _in_turn(sides):
+            answers[side.mode].append(side.ask("step", batch=batch))
+    return answers
+
+
+def _in_turn(sides: list[Process]) -> Iterator[Process]:
+    for side in sides:
+        time.sleep(SETTLE)
+        yield side
+
+
+def _products(shape: Shape, sides: list[Process]) -> list[Product]:
+    """The matrix rate of both libraries at the step's products, in turns."""
+    chunk = min(shape.tokens, 1024)
+    wanted = {
+        "square": (2048, 2048, 2048),
+        "attention projection": (shape.tokens, shape.hidden, shape.hidden),
+        "gate, up": (shape.tokens, shape.inner, shape.hidden),
+        "down": (shape.tokens, shape.hidden, shape.inner),
+        "head": (chunk, shape.vocabulary, shape.hidden),
+    }
+    rated = [side for side in sides if side.mode != "compiled"]
+    found: list[Product] = []
+    for name, (m, n, k) in wanted.items():
+        rates: dict[str, list[float]] = {side.mode: [] for side in rated}
+        for _ in range(5):
+            for side in _in_turn(rated):
+                rates[side.mode].append(side.ask("multiply", m=m, n=n, k=k).get("gflops", 0.0))
+        medians = {mode: median(values) for mode, values in rates.items()}
+        found.append(Product(name, m, n, k, medians))
+    return found
+
+
+def _peak(mode: str, shape: Shape, weights: Path, environment: dict[str, str]) -> int:
+    with Process(mode, shape, weights, environment) as fresh:
+        for step in range(PEAK_STEPS):
+            fresh.ask("step", batch=step)
+        return fresh.ask("peak").get("bytes", 0)
+
+
+if __name__ == "__main__":
+    main()

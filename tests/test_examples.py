@@ -1,0 +1,127 @@
+"""The two commands of the demo, at toy size: what they write, and that they go on."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from entrenar_core import models
+from entrenar_core.data.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+DATA = str(ROOT / "packages/entrenar-common/src/**/*.py")
+TINY = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+pytestmark = pytest.mark.tier3
+
+
+def run(command: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run in `folder`, with a token cache of its own; compiled kernels stay in the user's."""
+    kernels = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entrenar/kernels"
+    environment = {"NUMBA_CACHE_DIR": str(kernels), **os.environ}
+    environment["XDG_CACHE_HOME"] = str(folder / "cache")
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where both examples have run."""
+    folder = tmp_path_factory.mktemp("examples")
+    config = yaml.safe_load((EXAMPLES / "01_pretrain.yaml").read_text())
+    config["vocab_size"] = 300
+    config["model"] |= TINY | {"max_position_embeddings": 64}
+    config["dataset"]["max_length"] = 32
+    config["training"] |= {"max_steps": 3, "batch_size": 2, "warmup_steps": 1}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
+    run([EXAMPLES / "01_pretrain.py", "--config", "tiny.yaml", "--data", DATA], folder)
+    distill(folder)
+    return folder
+
+
+def distill(folder: Path) -> dict:
+    """What `entrenar-distill run` says, as JSON."""
+    settings = {
+        "dataset.name": f"[{DATA}]",
+        "dataset.max_length": 32,
+        "training.max_steps": 3,
+        "training.batch_size": 2,
+        "training.warmup_steps": 1,
+        **{f"student.config.{key}": value for key, value in TINY.items()},
+    }
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    tool = "from entrenar_distill.cli import main; main()"
+    config = EXAMPLES / "02_distill.yaml"
+    found = run(
+        ["-c", tool, "run", "--config", config, "--resume", "auto", "--json", *options], folder
+    )
+    return json.loads(found.stdout)
+
+
+def test_the_teacher_is_a_model_folder(folder):
+    teacher = models.load(folder / "demo/teacher")
+    assert teacher.config.hidden_size == TINY["hidden_size"]
+    assert Tokenizer.load(folder / "demo/teacher").vocab_size == 300
+
+
+def test_the_student_is_a_model_folder_with_the_teachers_tokenizer(folder):
+    assert models.load(folder / "demo/student").config.num_hidden_layers == 1
+    teacher, student = (Tokenizer.load(folder / "demo" / name) for name in ("teacher", "student"))
+    assert student.same_as(teacher)
+
+
+def test_the_report_scores_teacher_student_and_control(folder):
+    report = json.loads((folder / "demo/student/report.json").read_text())
+    assert [score["name"] for score in report["scores"]] == ["teacher", "student", "control"]
+    assert report["difference"] is not None
+    assert (folder / "demo/student/report.md").read_text().startswith("# Distillation report")
+
+
+def test_there_is_a_line_for_every_step(folder):
+    lines = (folder / "demo/student/metrics.jsonl").read_text().splitlines()
+    steps = [(line["phase"], line["step"]) for line in map(json.loads, lines)]
+    assert steps == [(phase, step) for phase in ("student", "control") for step in (1, 2, 3)]
+
+
+def test_an_unchanged_second_run_trains_nothing_and_says_the_same(folder):
+    before = (folder / "demo/student/metrics.jsonl").stat().st_mtime_ns
+    said = distill(folder)
+    assert said["schema"] == "entrenar.distill.run/1"
+    assert (folder / "demo/student/metrics.jsonl").stat().st_mtime_ns == before
+    report = json.loads((folder / "demo/student/report.json").read_text())
+    assert said["data"]["scores"] == report["scores"]
+
+
+def test_the_distillation_of_the_readme_runs(folder):
+    readme = (ROOT / "README.md").read_text()
+    config = yaml.safe_load(
+        re.findall(r"^```yaml\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)[0]
+    )
+    snippets = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    (code,) = [text for text in snippets if "pipeline" in text]
+    config["student"] = {"layers_from_teacher": [0]}
+    config["dataset"] |= {"name": [DATA], "max_length": 32}
+    config["training"] |= {"batch_size": 2}
+    (folder / "distill.yaml").write_text(yaml.safe_dump(config))
+    said = run(["-c", code], folder).stdout
+    assert json.loads((folder / "distilled-model/report.json").read_text())["verdict"] in said
+
+
+def test_the_examples_are_short():
+    lines = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 90} == {}

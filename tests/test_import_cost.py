@@ -1,0 +1,57 @@
+"""What starting a tool or importing a library loads, seen from a fresh process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.tier2
+
+SHOW_HELP = "from entrenar_distill.cli import main; main({args}, standalone_mode=False)"
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level names of the modules that a process has loaded when it has run `code`."""
+    shown = (
+        f"{code}\nimport sys; sys.stderr.write(' '.join({{m.split('.')[0] for m in sys.modules}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import entrenar_distill.cli",
+        SHOW_HELP.format(args=["--help"]),
+        SHOW_HELP.format(args=["run", "--help"]),
+        SHOW_HELP.format(args=["--version"]),
+    ],
+)
+def test_help_loads_nothing_heavy(code):
+    heavy = {"numpy", "numba", "rich", "pydantic", "yaml", "tokenizers", "huggingface_hub"}
+    assert loaded(code) & heavy == set()
+
+
+def test_kernels_load_no_compiler_before_the_first_call():
+    assert loaded("import entrenar_core.kernels") & {"numba", "llvmlite"} == set()
+
+
+def test_models_load_no_compiler_and_no_command_line():
+    code = "import entrenar_core.models, entrenar_core.train.loop"
+    assert loaded(code) & {"numba", "llvmlite", "click", "rich", "pyarrow"} == set()
+
+
+def test_help_takes_less_than_150_ms_of_the_processor():
+    """The best of several, since the first one may have to compile Python files."""
+    assert min(processor_seconds("--help") for _ in range(5)) < 0.15
+
+
+def processor_seconds(argument: str) -> float:
+    code = "import sys; from entrenar_distill.cli import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", code, argument], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime
