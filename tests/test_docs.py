@@ -12,6 +12,8 @@ from entrenar_core.train.config import load_config
 from entrenar_distill.cli import main as distill
 from entrenar_distill.config import DistillConfig
 
+pytestmark = pytest.mark.tier2
+
 ROOT = Path(__file__).parents[1]
 IGNORED = {
     "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-parity", ".pytest_cache",

@@ -80,6 +80,7 @@ def test_twenty_lost_steps_in_a_row_stop_the_run(poisoned, world, write_config, 
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.tier3
 def test_the_last_good_checkpoint_is_named(
     poisoned, training_document, write_config, capsys, tmp_path
 ):

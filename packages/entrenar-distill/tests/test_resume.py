@@ -269,6 +269,7 @@ def test_a_folder_in_use_is_refused_naming_the_process(interrupted, capsys, tmp_
 # --- a disk that fails ------------------------------------------------------------------------
 
 
+@pytest.mark.tier3
 def test_a_disk_that_is_full_at_any_moment_loses_nothing(write_config, train, tmp_path, outcome):
     """Each n-th file operation of a run fails once with ENOSPC; the run is then resumed."""
     import errno
