@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-LEARNING_RATE, MAX_NORM, WEIGHT_DECAY = 1e-3, 1.0, 0.01
+LEARNING_RATE, MAX_NORM, WEIGHT_DECAY = 1e-4, 1.0, 0.01
 BATCHES = 4
 
 
