@@ -70,7 +70,8 @@ class Plan:
 
 
 def _documents(documents: int, tokens: int) -> str:
-    return f"{documents} documents, {format_count(tokens)} tokens"
+    plural = "" if documents == 1 else "s"
+    return f"{documents} document{plural}, {format_count(tokens)} tokens"
 
 
 def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | None = None) -> Plan:
