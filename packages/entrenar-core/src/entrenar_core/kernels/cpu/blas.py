@@ -15,6 +15,8 @@ from numba.core.types import ExternalFunction
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
 """cblas's names for a layout and the two transposes."""
 
+_CORE_NAME = "scipy_openblas_get_corename64_"
+
 _SYMBOLS = {
     "entrenar_sgemm": "scipy_cblas_sgemm64_",
     "entrenar_blas_get_threads": "scipy_openblas_get_num_threads64_",
@@ -22,20 +24,25 @@ _SYMBOLS = {
 }
 
 
-def _register() -> bool:
-    """Make the symbols known to LLVM; False when numpy was built on another BLAS."""
+def _register() -> str | None:
+    """Make the symbols known to LLVM; the name of OpenBLAS's core type, None for another BLAS."""
     # dlsym on the extension module also searches the libraries that it depends on
     library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
     for name, symbol in _SYMBOLS.items():
         try:
             function = getattr(library, symbol)
         except AttributeError:
-            return False
+            return None
         llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
-    return True
+    core_name = getattr(library, _CORE_NAME)
+    core_name.restype = ctypes.c_char_p
+    return core_name().decode()
 
 
-AVAILABLE = _register()
+CORE = _register()
+"""Which of OpenBLAS's sets of kernels runs, such as SkylakeX or Haswell."""
+
+AVAILABLE = CORE is not None
 """False where numpy has no 64-bit OpenBLAS (a distribution's or Apple's numpy): the products then
 go through `numpy.matmul`."""
 

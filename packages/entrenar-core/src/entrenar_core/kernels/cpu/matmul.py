@@ -10,8 +10,12 @@ from entrenar_core.kernels.registry import KERNELS, override
 SMALL = 1_000_000
 """OpenBLAS (SkylakeX and later) takes a kernel of its own for m·n·k up to here."""
 
-ROUND = 16
-"""Pieces are a multiple of this many rows or columns, the width of a vector."""
+AVX512 = blas.CORE in {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""Whether each element of a product is summed in one order wherever a cut runs. OpenBLAS's other
+kernels sum the last few columns of a block differently, so there only rows are cut."""
+
+ROUND = 16 if AVX512 else 12
+"""Pieces are a multiple of this many rows and columns, what the kernels take at a time."""
 
 
 def _split(m, n, threads):
@@ -33,7 +37,7 @@ def _steps(m, n, k, threads):
     that fell below would make the result depend on the number of threads.
     """
     for count in range(threads, 1, -1):
-        pieces_m, pieces_n = _split(m, n, count)
+        pieces_m, pieces_n = _split(m, n, count) if AVX512 else (count, 1)
         step_m, step_n = _step(m, pieces_m), _step(n, pieces_n)
         last_m, last_n = (m - 1) % step_m + 1, (n - 1) % step_n + 1
         if last_m * last_n * k > SMALL:
