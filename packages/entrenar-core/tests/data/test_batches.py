@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrenar_common.errors import ConfigError
-from entrenar_core.data.batches import IGNORED, Batches, evaluation_batches
+from entrenar_core.data.batches import IGNORED, Batches
 from entrenar_core.data.documents import TokenizedDocuments
 
 EOS, PAD = 1_000_000, 1_000_001
@@ -71,51 +71,6 @@ def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(
     covered = [t for row in used for t in stream[row * seq_len + 1 : (row + 1) * seq_len + 1]]
     assert targets == sorted(t for t in covered if t != EOS)
     assert len(set(targets)) == len(targets)
-
-
-@pytest.mark.tier2
-@settings(deadline=None)
-@given(lengths=corpora, seq_len=st.integers(1, 7), batch_size=st.integers(1, 3))
-def test_evaluation_has_every_token_but_the_first_as_a_target_once(lengths, seq_len, batch_size):
-    docs = documents(*lengths)
-    found = list(evaluation_batches(docs, seq_len=seq_len, batch_size=batch_size, eos_id=EOS))
-    targets = [t for batch in found for t in batch.labels.ravel().tolist() if t != IGNORED]
-    assert targets == joined(docs)[1:]
-
-
-@pytest.mark.tier2
-@settings(deadline=None)
-@given(lengths=corpora, seq_len=st.integers(1, 7), with_eos=st.booleans())
-def test_padded_rows_have_each_document_alone(lengths, seq_len, with_eos):
-    docs = documents(*lengths)
-    eos = EOS if with_eos else None
-    wanted = []
-    for index in range(len(docs)):
-        tokens = [*docs.document(index).tolist(), *([EOS] if with_eos else [])]
-        for at in range(0, len(tokens) - 1, seq_len):
-            wanted.append((tokens[at : at + seq_len], tokens[at + 1 : at + 1 + seq_len]))
-    found = []
-    for batch in evaluation_batches(
-        docs, seq_len=seq_len, batch_size=2, eos_id=eos, pad_id=PAD, packing=False
-    ):
-        for ids, labels in zip(batch.ids.tolist(), batch.labels.tolist(), strict=True):
-            found.append(([t for t in ids if t != PAD], [t for t in labels if t != IGNORED]))
-    assert found == wanted
-
-
-def test_padding_is_on_the_right_and_masked():
-    docs = documents(3)
-    (batch,) = evaluation_batches(
-        docs, seq_len=6, batch_size=1, eos_id=EOS, pad_id=PAD, packing=False
-    )
-    assert batch.ids.tolist() == [[0, 1, 2, EOS, PAD, PAD]]
-    assert batch.labels.tolist() == [[1, 2, EOS, IGNORED, IGNORED, IGNORED]]
-    assert batch.targets == 3
-
-
-def test_without_a_pad_token_padding_is_eos():
-    (batch,) = evaluation_batches(documents(2), seq_len=4, batch_size=1, eos_id=EOS, packing=False)
-    assert batch.ids.tolist() == [[0, 1, EOS, EOS]]
 
 
 def test_ids_and_labels_are_int64():
@@ -189,11 +144,6 @@ def test_fewer_rows_than_a_batch_is_a_config_error():
         Batches(documents(10), seq_len=5, batch_size=3, seed=0, eos_id=EOS)
 
 
-def test_nothing_to_predict_is_a_config_error():
-    with pytest.raises(ConfigError, match="nothing to predict"):
-        list(evaluation_batches(documents(0), seq_len=5, batch_size=1, eos_id=EOS))
-
-
 @pytest.mark.parametrize("packing", [True, False])
 def test_no_eos_token_is_a_config_error(packing):
     with pytest.raises(ConfigError, match="end-of-text"):
@@ -209,3 +159,42 @@ def test_sizes_below_one_are_config_errors(sizes):
 def test_a_negative_position_is_a_config_error(large):
     with pytest.raises(ConfigError, match="negative"):
         Batches(large, seq_len=5, batch_size=8, seed=0, eos_id=EOS).batch(-1)
+
+
+@pytest.mark.tier2
+@settings(deadline=None)
+@given(lengths=corpora, seq_len=st.integers(1, 7), with_eos=st.booleans())
+def test_padded_rows_have_each_document_alone(lengths, seq_len, with_eos):
+    docs = documents(*lengths)
+    wanted = []
+    for index in range(len(docs)):
+        tokens = [*docs.document(index).tolist(), *([EOS] if with_eos else [])]
+        for at in range(0, len(tokens) - 1, seq_len):
+            wanted.append((tokens[at : at + seq_len], tokens[at + 1 : at + 1 + seq_len]))
+    if not wanted:
+        return
+    batches = Batches(
+        docs, seq_len=seq_len, batch_size=1, seed=0, packing=False,
+        eos_id=EOS if with_eos else None, pad_id=PAD,
+    )  # fmt: skip
+    found = [
+        (batch.row_ids[0], [t for t in batch.ids[0].tolist() if t != PAD],
+         [t for t in batch.labels[0].tolist() if t != IGNORED])
+        for batch in one_epoch(batches)
+    ]  # fmt: skip
+    assert [(ids, labels) for _, ids, labels in sorted(found)] == wanted
+
+
+def test_padding_is_on_the_right_and_masked():
+    batches = Batches(
+        documents(3), seq_len=6, batch_size=1, seed=0, eos_id=EOS, pad_id=PAD, packing=False
+    )
+    batch = batches.batch(0)
+    assert batch.ids.tolist() == [[0, 1, 2, EOS, PAD, PAD]]
+    assert batch.labels.tolist() == [[1, 2, EOS, IGNORED, IGNORED, IGNORED]]
+    assert batch.targets == 3
+
+
+def test_without_a_pad_token_padding_is_eos():
+    batches = Batches(documents(2), seq_len=4, batch_size=1, seed=0, eos_id=EOS, packing=False)
+    assert batches.batch(0).ids.tolist() == [[0, 1, EOS, EOS]]

@@ -232,18 +232,6 @@ def test_a_line_that_does_not_fit_is_not_appended_at_all(tmp_path, monkeypatch):
     assert (tmp_path / "log").read_bytes() == b"one\n"
 
 
-@pytest.mark.parametrize(("size", "left"), [(2, b"12"), (4, b"1234"), (9, b"1234"), (0, b"")])
-def test_truncation_cuts_and_never_pads(tmp_path, size, left):
-    (tmp_path / "log").write_bytes(b"1234")
-    assert files.truncate_after(tmp_path / "log", size) == len(left)
-    assert (tmp_path / "log").read_bytes() == left
-
-
-def test_truncating_a_missing_file_does_nothing(tmp_path):
-    assert files.truncate_after(tmp_path / "log", 5) == 0
-    assert names(tmp_path) == []
-
-
 def test_folders_are_made_with_their_parents(tmp_path):
     files.make_folder(tmp_path / "a" / "b")
     files.make_folder(tmp_path / "a" / "b")

@@ -1,6 +1,5 @@
 """Rows of token ids with their targets, in an order that is a function of the seed only."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.rng import stream
 
-__all__ = ["IGNORED", "Batch", "Batches", "evaluation_batches"]
+__all__ = ["IGNORED", "Batch", "Batches"]
 
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -50,11 +49,10 @@ class Batch:
 class _Rows(Protocol):
     """How documents are laid out in rows of T inputs and T targets.
 
-    full: rows without padding at the end of the data; count: all rows.
+    full: how many rows there are, without one that the end of a stream leaves unfilled.
     """
 
     full: int
-    count: int
 
     def places(self, row_ids: Int64, width: int) -> tuple[Int64, Int64, Mask]:
         """For `width` places of each row: document, position in it, and whether there is one."""
@@ -70,7 +68,7 @@ class _Packed:
         self._total = int(lengths.sum())
         self._seq_len = seq_len
         targets = max(self._total - 1, 0)
-        self.full, self.count = targets // seq_len, -(-targets // seq_len)
+        self.full = targets // seq_len
 
     def places(self, row_ids: Int64, width: int) -> tuple[Int64, Int64, Mask]:
         position = row_ids[:, None] * self._seq_len + np.arange(width)
@@ -88,7 +86,7 @@ class _Padded:
         self._lengths = lengths
         self._starts = np.cumsum(rows) - rows
         self._seq_len = seq_len
-        self.full = self.count = int(rows.sum())
+        self.full = int(rows.sum())
 
     def places(self, row_ids: Int64, width: int) -> tuple[Int64, Int64, Mask]:
         # Of documents without rows, which start where the next one does, this finds the next one.
@@ -201,26 +199,3 @@ class Batches:
             bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
             self._order = epoch, np.argsort(bits, kind="stable")
         return self._order[1]
-
-
-def evaluation_batches(
-    docs: TokenizedDocuments,
-    *,
-    seq_len: int,
-    batch_size: int,
-    eos_id: int | None,
-    pad_id: int | None = None,
-    packing: bool = True,
-) -> Iterator[Batch]:
-    """Every row once and in order, nothing left out: the last row may be padded, the last batch
-    short. Each token is a target exactly once, but the first one (of each document, without
-    packing), so that the sum of losses divided by `docs.total_bytes` is nats per byte.
-    """
-    source = _Source(docs, seq_len, batch_size, packing, eos_id, pad_id)
-    if source.rows.count == 0:
-        raise ConfigError(
-            f"{docs.total_tokens} tokens in {len(docs)} documents: there is nothing to predict",
-            hint="hold out more documents",
-        )
-    for start in range(0, source.rows.count, batch_size):
-        yield source.gather(np.arange(start, min(start + batch_size, source.rows.count)))

@@ -37,8 +37,8 @@ __all__ = [
     "read_text",
     "remove_tree",
     "sha256_file",
+    "sync",
     "temporary_name",
-    "truncate_after",
     "write_bytes",
     "write_json",
     "write_text",
@@ -185,26 +185,6 @@ def sync(path: AnyPath) -> None:
         fd = os_calls.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os_calls.fsync(fd)
-        finally:
-            _close_quietly(fd)
-
-
-def truncate_after(path: AnyPath, size: int) -> int:
-    """Cuts the file to its first `size` bytes and returns its size now.
-
-    A shorter or missing file is left as it is: it is never padded.
-    """
-    path = Path(path)
-    if not path.exists():
-        return 0
-    with storage_errors("shorten", path):
-        fd = os_calls.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            now = os.fstat(fd).st_size
-            if now > size:
-                os_calls.ftruncate(fd, size)
-                os_calls.fsync(fd)
-            return min(now, size)
         finally:
             _close_quietly(fd)
 
