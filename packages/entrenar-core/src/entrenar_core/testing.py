@@ -81,7 +81,7 @@ def _directional_error(
         )
 
     def moved(step: float) -> np.ndarray:
-        at = [value + step * u[i] if i in u else value for i, value in enumerate(values)]
+        at = [np.asarray(x + step * u[i]) if i in u else x for i, x in enumerate(values)]
         return function(*_wrapped(at, ())).data
 
     pushed = float((v * (moved(STEP) - moved(-STEP))).sum()) / (2 * STEP)

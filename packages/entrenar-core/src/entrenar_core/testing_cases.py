@@ -212,6 +212,10 @@ def _distillation(
     return Case(f"{name}, {ignored} ignored", make, scratch=("teacher",))
 
 
+def _dropout(size: int, p: float) -> Case:
+    return Case(f"{size} at {p}", lambda d: {"x": d.normal(size), "p": p, "key": 2**63 + 12345})
+
+
 def _embedding(rows: int, width: int, count: int) -> Case:
     return Case(
         f"{count} of ({rows}, {width})",
@@ -273,6 +277,7 @@ CASES: dict[str, list[Case]] = {
         _attention_cached(),
     ],
     "attention.attention_grad": [_attention_grad(*item) for item in HEADS.items()],
+    "dropout.dropout": [_dropout(1, p=0.5), _dropout(257, p=0.1), _dropout(WIDE, p=0.9)],
     "embedding.embedding": [_embedding(1, 1, 1), _embedding(13, 7, 29), _embedding(WIDE, 3, 50)],
     "embedding.embedding_grad": [
         _embedding_grad(1, 1, 1, False),

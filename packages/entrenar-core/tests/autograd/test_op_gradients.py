@@ -9,103 +9,9 @@ import pytest
 from entrenar_core.autograd import Tensor, op, ops
 from entrenar_core.autograd.ops import loss
 from entrenar_core.testing import check_grads, difference
+from op_cases import all_cases, away_from_zero, normal
 
-RNG = np.random.default_rng(0)
-
-
-def normal(*shape):
-    return RNG.standard_normal(shape)
-
-
-def away_from_zero(*shape):
-    return RNG.uniform(0.5, 2.0, shape) * RNG.choice([-1.0, 1.0], shape)
-
-
-def angles(time, half):
-    a = normal(time, half)
-    return np.cos(a), np.sin(a)
-
-
-COS, SIN = angles(5, 3)
-IDS = np.array([[3, 0, 3], [6, 3, 1]])  # with a repeated row
-LABELS = np.array([[4, -100, 0], [-100, 6, 4]])
-
-
-def cross_entropy(hidden, weight):
-    return ops.linear_cross_entropy(hidden, weight, LABELS, normalizer=4)
-
-
-def distillation(temperature, alpha, shared, teacher_rows):
-    teacher_hidden, teacher_weight = normal(2, 3, 5), normal(teacher_rows, 5)
-
-    def call(hidden, weight):
-        return ops.linear_distillation(
-            hidden, weight, teacher_hidden, teacher_weight, LABELS,
-            temperature=temperature, alpha=alpha, shared=shared, normalizer=4,
-            parts=ops.DistillationParts(),
-        )  # fmt: skip
-
-    return call
-
-
-def attention(q, k, v):
-    return ops.attention(q, k, v, scale=0.7)
-
-
-def norm(x, weight):
-    return ops.rms_norm(x, weight, eps=1e-3)
-
-
-CASES = {
-    "add": [
-        (ops.add, normal(3, 4), normal(3, 4)),
-        (ops.add, normal(2, 1, 4), normal(3, 1)),
-        (ops.add, normal(), normal(2, 3)),
-    ],
-    "sub": [(ops.sub, normal(3, 4), normal(4)), (ops.sub, normal(1, 1), normal(2, 3))],
-    "mul": [(ops.mul, normal(3, 4), normal(4)), (ops.mul, normal(2, 1, 4), normal(3, 1))],
-    "div": [
-        (ops.div, normal(3, 4), away_from_zero(4)),
-        (ops.div, normal(), away_from_zero(2, 3)),
-    ],
-    "sum": [
-        (lambda x: ops.sum(x), normal(2, 3, 4)),
-        (lambda x: ops.sum(x, axis=1), normal(2, 3, 4)),
-        (lambda x: ops.sum(x, axis=(0, -1)), normal(2, 3, 4)),
-        (lambda x: ops.sum(x, axis=-1, keepdims=True), normal(2, 3, 4)),
-    ],
-    "mean": [
-        (lambda x: ops.mean(x), normal(2, 3, 4)),
-        (lambda x: ops.mean(x, axis=(0, 2)), normal(2, 3, 4)),
-        (lambda x: ops.mean(x, axis=0, keepdims=True), normal(2, 3, 4)),
-    ],
-    "reshape": [(lambda x: ops.reshape(x, (4, -1)), normal(2, 3, 4))],
-    "linear": [
-        (ops.linear, normal(2, 3, 4), normal(5, 4)),
-        (ops.linear, normal(3, 4), normal(5, 4), normal(5)),
-        (ops.linear, normal(2, 3, 4), normal(5, 4), normal(5), normal(2, 3, 5)),
-        (ops.linear, normal(1, 1), normal(1, 1), None, normal(1, 1)),
-    ],
-    "embedding": [(lambda w: ops.embedding(w, IDS), normal(7, 4))],
-    "rms_norm": [(norm, normal(2, 3, 5), normal(5)), (norm, normal(1, 1), normal(1))],
-    "swiglu_linear": [
-        (ops.swiglu_linear, normal(2, 3, 5), normal(2, 3, 5), normal(4, 5)),
-        (ops.swiglu_linear, normal(3, 5), normal(3, 5), normal(4, 5), normal(4), normal(3, 4)),
-    ],
-    "rope": [(lambda x: ops.rope(x, COS, SIN), normal(2, 5, 3, 6))],
-    "attention": [
-        (attention, normal(2, 5, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 4)),
-        (attention, normal(2, 5, 6, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 4)),
-        (attention, normal(1, 3, 4, 2), normal(1, 7, 1, 2), normal(1, 7, 1, 2)),
-    ],
-    "linear_cross_entropy": [(cross_entropy, normal(2, 3, 4), normal(7, 4))],
-    "linear_distillation": [
-        (distillation(1.0, 0.5, 7, 7), normal(2, 3, 4), normal(7, 4)),
-        (distillation(3.0, 1.0, 7, 9), normal(2, 3, 4), normal(7, 4)),
-        (distillation(0.5, 0.0, 6, 6), normal(2, 3, 4), normal(7, 4)),
-        (distillation(2.0, 0.9, 5, 8), normal(2, 3, 4), normal(7, 4)),
-    ],
-}
+CASES = all_cases()
 
 
 def operations():
@@ -129,51 +35,74 @@ def identity(x):
 MADE_BY_OP = identity
 
 
+def is_float(value):
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
 EVERY_CASE = pytest.mark.parametrize(
-    ("function", "inputs"),
-    [
-        pytest.param(function, inputs, id=f"{name}-{i}")
-        for name, cases in CASES.items()
-        for i, (function, *inputs) in enumerate(cases)
-    ],
+    "case", [pytest.param(c, id=f"{c.op}-{i}") for i, c in enumerate(CASES)]
 )
 
 
-@EVERY_CASE
-def test_the_gradient_is_the_central_difference(function, inputs):
-    check_grads(function, *inputs)
+def first(name):
+    return next(case for case in CASES if case.op == name)
 
 
 @EVERY_CASE
-def test_the_gradient_is_right_where_inputs_are_used_elsewhere_too(function, inputs):
+def test_the_gradient_is_the_central_difference(case):
+    check_grads(case.call, *case.inputs)
+
+
+@EVERY_CASE
+def test_the_gradient_is_right_where_inputs_are_used_elsewhere_too(case):
     # gradients then meet at nodes, where vjps add to what has arrived before, before or after
     def call(*tensors):
-        nodes = [x if x is None else x * 1.0 for x in tensors]
-        total = function(*nodes).sum()
+        nodes = [x * 1.0 if isinstance(x, Tensor) else x for x in tensors]
+        total = case.call(*nodes).sum()
         for node in nodes:
-            total = total if node is None else total + (node * node).sum()
+            total = total + (node * node).sum() if isinstance(node, Tensor) else total
         return total
 
-    check_grads(call, *inputs)
+    check_grads(call, *case.inputs)
 
 
 @EVERY_CASE
 @pytest.mark.parametrize("buffered", [False, True])
-def test_two_walks_add_up_to_twice_the_gradient(function, inputs, buffered):
-    leaves = [x if x is None else Tensor(x, requires_grad=True) for x in inputs]
-    present = [leaf for leaf in leaves if leaf is not None]
+def test_two_walks_add_up_to_twice_the_gradient(case, buffered):
+    leaves = [Tensor(x, requires_grad=True) if is_float(x) else x for x in case.inputs]
+    present = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     for leaf in present:
         leaf.grad_buffer = np.full(leaf.shape, np.nan) if buffered else None
-    function(*leaves).sum().backward()
+    case.call(*leaves).sum().backward()
     once = [leaf.grad.copy() for leaf in present]
-    function(*leaves).sum().backward()
+    case.call(*leaves).sum().backward()
     for leaf, gradient in zip(present, once, strict=True):
         assert difference(leaf.grad, 2 * gradient) <= 1e-15
         assert not buffered or leaf.grad is leaf.grad_buffer
 
 
+LAYOUTS = {
+    "columns first": lambda x: np.asfortranarray(x) if x.ndim else x,
+    "every second element": lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x,
+    "backwards": lambda x: np.ascontiguousarray(x[::-1])[::-1] if x.ndim else x,
+}
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_of_inputs_in_memory_changes_nothing(case, layout):
+    def results(arrange):
+        leaves = [Tensor(arrange(x), requires_grad=True) if is_float(x) else x for x in case.inputs]
+        y = case.call(*leaves)
+        y.sum().backward()
+        return [y.data, *(leaf.grad for leaf in leaves if isinstance(leaf, Tensor))]
+
+    for found, wanted in zip(results(LAYOUTS[layout]), results(np.array), strict=True):
+        assert difference(found, wanted) <= 1e-14
+
+
 def test_every_operation_is_checked():
-    assert operations().keys() == CASES.keys()
+    assert operations().keys() == {case.op for case in CASES}
 
 
 def test_every_operation_is_public():
@@ -184,14 +113,14 @@ def test_every_operation_is_public():
 @pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_distillation"])
 def test_losses_in_several_chunks_have_the_right_gradient(name, chunk, monkeypatch):
     monkeypatch.setattr(loss, "CHUNK", chunk)
-    function, *inputs = CASES[name][0]
-    check_grads(function, *inputs)
+    case = first(name)
+    check_grads(case.call, *case.inputs)
 
 
 @pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_distillation"])
 def test_a_loss_inside_a_larger_expression_has_the_right_gradient(name):
-    function, *inputs = CASES[name][-1]
-    check_grads(lambda h, w: function(h, w) * 3.0 + (h * h).sum() + (w * w).sum(), *inputs)
+    case = first(name)
+    check_grads(lambda h, w: case.call(h, w) * 3.0 + (h * h).sum() + (w * w).sum(), *case.inputs)
 
 
 def test_an_input_used_twice_in_one_linear_has_the_right_gradient():

@@ -7,6 +7,10 @@
 The function sees arrays and returns its value with one vjp for each positional input (`joint` for
 several inputs at once, `into` to write gradients in place, None for an input without one). A vjp
 returns a new array, or g itself, or a view of g.
+
+What all operations have in common is done here. Tensors of one operation have one dtype; arrays and
+numbers beside them are constants and take it on. Inputs that do not fit are a ShapeError that names
+the operation and every shape.
 """
 
 import functools
@@ -16,8 +20,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
+from entrenar_common.errors import ShapeError
 from entrenar_core.autograd.tape import Node, Vjp
 from entrenar_core.autograd.tensor import Tensor
+
+_FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
@@ -54,10 +63,15 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         inputs = given + tuple(options.pop(key, None) for key in positional[len(given) :])
         recording = _recording.get()
         needs = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
-        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        arrays = _arrays(name, inputs)
         if wants_needs:
             options["needs"] = needs
-        value, vjps = function(*arrays, **options)
+        try:
+            value, vjps = function(*arrays, **options)
+        except (ValueError, IndexError) as problem:
+            if isinstance(problem, ShapeError):
+                raise
+            raise _misfit(name, function, arrays, problem) from problem
         out = Tensor(value)
         if any(needs):
             out.requires_grad = True
@@ -65,6 +79,43 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         return out
 
     return call
+
+
+def _arrays(name: str, inputs: tuple[Any, ...]) -> list[Any]:
+    """The inputs as arrays: constants in the dtype of the tensors beside them."""
+    dtype = None
+    for x in inputs:
+        if isinstance(x, Tensor) and x.data.dtype in _FLOATS:
+            if dtype is not None and x.data.dtype != dtype:
+                raise ShapeError(
+                    f"{name}: {_shown(inputs)} mixes {dtype} with {x.data.dtype}",
+                    hint="convert one of them: x.astype('float32')",
+                )
+            dtype = x.data.dtype
+    return [x.data if isinstance(x, Tensor) else _constant(x, dtype) for x in inputs]
+
+
+def _constant(x: Any, dtype: Any) -> Any:
+    if isinstance(x, np.floating):
+        return float(x)  # a number of numpy's decides no dtype, as Python's does not
+    if dtype is not None and isinstance(x, np.ndarray) and x.dtype != dtype and x.dtype in _FLOATS:
+        return x.astype(dtype)
+    return x
+
+
+def _misfit(name: str, function: Any, arrays: list[Any], problem: Exception) -> ShapeError:
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    return ShapeError(
+        f"{name}: {_shown(arrays)} do not fit: {problem}", hint=f"{name} is {summary}"
+    )
+
+
+def _shown(inputs: Any) -> str:
+    """dtype and shape of every array among `inputs`, and other small values as they are."""
+    described = [
+        f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x) for x in inputs if x is not None
+    ]
+    return ", ".join(described)
 
 
 def _record(name: str, vjps: Any, inputs: tuple[Any, ...], needs: tuple[bool, ...]) -> Node:

@@ -88,12 +88,20 @@ def backward(root: "Tensor", gradient: Any = None) -> None:
                 hint="reduce it to a scalar (.sum(), .mean()) or pass one: y.backward(g)",
             )
         gradient = np.ones_like(root.data)
+    elif np.shape(gradient) != root.shape:
+        raise ShapeError(
+            f"backward() of a tensor of shape {root.shape} from a gradient of shape "
+            f"{np.shape(gradient)}",
+            hint="the gradient has the tensor's shape",
+        )
     if root.node is None:
         raise ShapeError(
             "backward() of a tensor that was not computed from anything requiring a gradient",
             hint="make an input with requires_grad=True, outside no_grad()",
         )
-    pending: dict[Node, _Gradient] = {root.node: _Gradient(np.asarray(gradient), owned=False)}
+    pending: dict[Node, _Gradient] = {
+        root.node: _Gradient(np.asarray(gradient, root.dtype), owned=False)
+    }
     order = _reachable(root.node)
     while order:
         node = order.pop()

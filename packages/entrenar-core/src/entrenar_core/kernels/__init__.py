@@ -5,6 +5,7 @@ from entrenar_core.kernels.activation import swiglu_grad as swiglu_grad
 from entrenar_core.kernels.attention import attention as attention
 from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import rope as rope
+from entrenar_core.kernels.dropout import dropout as dropout
 from entrenar_core.kernels.embedding import embedding as embedding
 from entrenar_core.kernels.embedding import embedding_grad as embedding_grad
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy

@@ -1,5 +1,6 @@
-"""Rotary position embedding and causal scaled dot-product attention with grouped queries."""
+"""Rotary position embedding and scaled dot-product attention with grouped queries."""
 
+from entrenar_core.kernels.dropout import kept
 from entrenar_core.kernels.registry import array_module, kernel
 
 
@@ -7,63 +8,112 @@ from entrenar_core.kernels.registry import array_module, kernel
 def rope(x, cos, sin, *, inverse=False):
     """Rotate the pairs (x[j], x[j + D/2]) of every head by the angle of their position.
 
-    x (B, T, H, D); cos, sin (T, D/2) → (B, T, H, D). `inverse` applies the transposed rotation,
-    which is the gradient. Source: Su et al. 2021, arXiv:2104.09864, in the half-split layout of
-    the Hugging Face checkpoints.
+    x (B, T, H, D); cos, sin (T, D/2), or (B, T, D/2) where positions differ between sequences
+    → (B, T, H, D). `inverse` applies the transposed rotation, which is the gradient.
+    Source: Su et al. 2021, arXiv:2104.09864, in the half-split layout of the Hugging Face
+    checkpoints.
     """
     xp = array_module(x)
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
-    c, s = cos[:, None, :], -sin[:, None, :] if inverse else sin[:, None, :]  # (T, 1, D/2)
+    c, s = cos[..., None, :], -sin[..., None, :] if inverse else sin[..., None, :]  # (.., 1, D/2)
     return xp.concatenate([first * c - second * s, second * c + first * s], axis=-1)
 
 
 @kernel
-def attention(q, k, v, *, scale):
-    """softmax(scale · q kᵀ, causal) v per head.
+def attention(
+    q, k, v, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0, key=0
+):  # fmt: skip
+    """softmax(scale · q kᵀ + bias) v per head, over the keys that a query may see.
 
-    q (B, T, H, D); k, v (B, S, G, D) with H a multiple of G and S ≥ T; query t sees the keys
-    0 … S − T + t. Returns o (B, T, H, D) and the log-sum-exp of the scores (B, H, T).
+    q (B, T, H, D); k, v (B, S, G, D) with H a multiple of G. Query t stands at position
+    p = S − T + t. It sees key s where all of these hold: s ≤ p if `causal`; s > p − window if
+    there is a `window`; mask[b, s] if there is a `mask` (B, S) of booleans. `bias`, broadcast to
+    (B, H, T, S), is added to the scaled scores. A query that sees no key gives 0.
+    With `dropout` p, each weight is kept with probability 1 − p and divided by it, by the counter
+    ((b·H + h)·T + t)·S + s of `key` (see `dropout.kept`).
+    Returns o (B, T, H, D) and the log-sum-exp of the scores (B, H, T), +∞ where no key is seen.
     """
     xp = array_module(q)
-    scores = _scores(xp, q, k, scale)  # (B, G, R, T, S)
-    peak = scores.max(axis=-1, keepdims=True)
+    scores = _scores(xp, q, k, scale, causal, window, mask, bias)  # (B, G, R, T, S)
+    # a finite peak for a row of −∞, and NaN stays NaN
+    peak = xp.maximum(scores.max(axis=-1, keepdims=True), xp.finfo(q.dtype).min)
     weights = xp.exp(scores - peak)
     total = weights.sum(axis=-1, keepdims=True)
-    weights /= total
+    lse = xp.where(total == 0, q.dtype.type(xp.inf), peak + xp.log(xp.where(total == 0, 1, total)))
+    weights /= xp.where(total == 0, 1, total)
+    if dropout:
+        weights *= _kept(xp, q, k, dropout, key)
     o = xp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
-    lse = (peak + xp.log(total))[..., 0].reshape(q.shape[0], q.shape[2], q.shape[1])
+    lse = lse[..., 0].reshape(q.shape[0], q.shape[2], q.shape[1])
     return xp.ascontiguousarray(o), lse
 
 
 @kernel
-def attention_grad(g, q, k, v, o, lse, *, scale):
-    """The gradients of `attention`: dq (B, T, H, D), dk and dv (B, S, G, D).
+def attention_grad(
+    g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0,
+    key=0, needs_bias=False,
+):  # fmt: skip
+    """The gradients of `attention`: dq (B, T, H, D), dk and dv (B, S, G, D), and dbias.
 
-    The weights are recomputed from lse: P = exp(S − lse), dV = Pᵀg, dP = g Vᵀ,
-    dS = P·(dP − rowsum(g·o)), dQ = scale·dS K, dK = scale·dSᵀQ.
+    The weights are recomputed from lse: P = exp(S − lse), M = kept / (1 − dropout),
+    dV = (P·M)ᵀg, dP = (g Vᵀ)·M, dS = P·(dP − rowsum(g·o)), dQ = scale·dS K, dK = scale·dSᵀQ.
+    dbias is dS summed to the shape of `bias`, or None unless `needs_bias`.
     Source: Dao et al. 2022, arXiv:2205.14135, appendix B.
     """
     xp = array_module(g)
     b, t, h, d = q.shape
-    groups = k.shape[2]
-    weights = xp.exp(_scores(xp, q, k, scale) - lse.reshape(b, groups, -1, t, 1))
+    s, groups = k.shape[1:3]
+    scores = _scores(xp, q, k, scale, causal, window, mask, bias)
+    weights = xp.exp(scores - lse.reshape(b, groups, -1, t, 1))
     grouped = (b, t, groups, h // groups, d)
     g5, o5, q5 = g.reshape(grouped), o.reshape(grouped), q.reshape(grouped)
-    dv = xp.einsum("bgrts,btgrd->bsgd", weights, g5)
     dp = xp.einsum("btgrd,bsgd->bgrts", g5, v)
+    used = weights
+    if dropout:
+        factor = _kept(xp, q, k, dropout, key)
+        dp *= factor
+        used = weights * factor
+    dv = xp.einsum("bgrts,btgrd->bsgd", used, g5)
     row = xp.einsum("btgrd,btgrd->bgrt", g5, o5)
-    ds = weights * (dp - row[..., None]) * q.dtype.type(scale)
+    ds = weights * (dp - row[..., None])
+    dbias = _summed_to(ds.reshape(b, h, t, s), bias.shape) if needs_bias else None
+    ds *= q.dtype.type(scale)
     dq = xp.einsum("bgrts,bsgd->btgrd", ds, k).reshape(q.shape)
     dk = xp.einsum("bgrts,btgrd->bsgd", ds, q5)
-    return xp.ascontiguousarray(dq), xp.ascontiguousarray(dk), xp.ascontiguousarray(dv)
+    return (*(xp.ascontiguousarray(array) for array in (dq, dk, dv)), dbias)
 
 
-def _scores(xp, q, k, scale):
+def _scores(xp, q, k, scale, causal, window, mask, bias):
     """Scaled scores (B, G, H/G, T, S), −∞ where a query may not look."""
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
     grouped = q.reshape(b, t, groups, h // groups, d)
     scores = xp.einsum("btgrd,bsgd->bgrts", grouped, k) * q.dtype.type(scale)
-    visible = xp.arange(s)[None, :] <= xp.arange(t)[:, None] + (s - t)  # (T, S)
+    if bias is not None:
+        wide = xp.broadcast_to(bias, (b, h, t, s))
+        scores += wide.reshape(b, groups, h // groups, t, s)
+    keys, positions = xp.arange(s)[None, :], xp.arange(t)[:, None] + (s - t)
+    visible = xp.ones((t, s), bool)
+    if causal:
+        visible &= keys <= positions
+    if window is not None:
+        visible &= keys > positions - window
+    if mask is not None:
+        visible = visible & mask[:, None, None, None, :]
     return xp.where(visible, scores, q.dtype.type(-xp.inf))
+
+
+def _kept(xp, q, k, dropout, key):
+    """1/(1 − dropout) for kept weights and 0 for dropped ones, (B, G, H/G, T, S)."""
+    b, t, h, _ = q.shape
+    s, groups = k.shape[1:3]
+    chosen = kept(xp, key, b * h * t * s, dropout).reshape(b, groups, h // groups, t, s)
+    return chosen * q.dtype.type(1 / (1 - dropout))
+
+
+def _summed_to(gradient, shape):
+    """`gradient` (B, H, T, S) summed over the axes along which `shape` was broadcast."""
+    full = (1,) * (4 - len(shape)) + tuple(shape)
+    axes = tuple(i for i, n in enumerate(full) if n == 1 and gradient.shape[i] != 1)
+    return gradient.sum(axis=axes, keepdims=True).reshape(shape)

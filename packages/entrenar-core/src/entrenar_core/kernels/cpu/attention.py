@@ -11,7 +11,7 @@ import numpy as np
 
 from entrenar_core.kernels.cpu import blas
 from entrenar_core.kernels.cpu.compile import F, exp, jit
-from entrenar_core.kernels.registry import override
+from entrenar_core.kernels.registry import KERNELS, override
 
 
 @jit
@@ -156,7 +156,14 @@ def _tile(time):
     return min(time, max(32, min(128, time // 4)))
 
 
-def _attention(q, k, v, *, scale):
+def _attention(
+    q, k, v, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0, key=0
+):  # fmt: skip
+    if not causal or dropout or any(part is not None for part in (window, mask, bias)):
+        return KERNELS["attention.attention"].reference(
+            q, k, v, scale=scale, causal=causal, window=window, mask=mask, bias=bias,
+            dropout=dropout, key=key,
+        )  # fmt: skip
     q, k, v = (np.ascontiguousarray(array) for array in (q, k, v))  # a cache is part of a buffer
     batch, time, heads, _ = q.shape
     o = np.empty(q.shape, np.float32)
@@ -167,13 +174,21 @@ def _attention(q, k, v, *, scale):
     return o, lse
 
 
-def _attention_grad(g, q, k, v, o, lse, *, scale):
+def _attention_grad(
+    g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0,
+    key=0, needs_bias=False,
+):  # fmt: skip
+    if not causal or dropout or any(part is not None for part in (window, mask, bias)):
+        return KERNELS["attention.attention_grad"].reference(
+            g, q, k, v, o, lse, scale=scale, causal=causal, window=window, mask=mask, bias=bias,
+            dropout=dropout, key=key, needs_bias=needs_bias,
+        )  # fmt: skip
     g, q, k, v, o = (np.ascontiguousarray(array) for array in (g, q, k, v, o))
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     threads = min(numba.get_num_threads(), math.prod((k.shape[0], k.shape[2])))
     scratch = np.empty((threads, 2, _tile(q.shape[1]), k.shape[1]), np.float32)
     _backward(g, q, k, v, o, lse, dq, dk, dv, scratch, F(scale))
-    return dq, dk, dv
+    return dq, dk, dv, None
 
 
 if blas.AVAILABLE:
