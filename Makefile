@@ -2,8 +2,10 @@
 # Another Python: make PYTHON=python3.12 test
 
 PYTHON ?= python3
+EXAMPLES ?= 200000
 BIN := .venv/bin
 PARITY := .venv-parity/bin
+MUTANTS := .venv-mutants/bin
 # Installs into the environment that it is told, with the pip of $(PYTHON): no second pip to unpack.
 PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 # Compiling every file of every package takes as long as unpacking it. Python compiles what is imported,
@@ -29,7 +31,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity bench-step lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format \
+	docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,11 +56,31 @@ tier1 tier2 tier3:
 		|| { cat .venv/lint-imports.log; exit 1; })
 	@$(if $(filter tier1,$@),$(two_halves),$(PYTEST))
 
+test-slow: .venv/.dev ## 200,000 drawn examples of array operations: some 15 min (EXAMPLES=13000: 1 min)
+	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
+		packages/entrenar-core/tests/autograd/test_op_properties.py
+
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
+
+bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
+
+# The bodies of compiled kernels are counted in a second run, in which nothing is compiled.
+coverage: .venv/.dev ## Line and branch coverage of every package: some 8 min
+	@rm -f .venv/coverage*
+	@COVERAGE_FILE=.venv/coverage $(BIN)/coverage run -m pytest -q -m 'not parity'
+	@NUMBA_DISABLE_JIT=1 COVERAGE_FILE=.venv/coverage.interpreted $(BIN)/coverage run \
+		-m pytest -q packages/entrenar-core/tests/kernels/test_overrides.py -k types_and_shapes
+	@cd .venv && ../$(BIN)/coverage combine --quiet --rcfile=../pyproject.toml --data-file=coverage.all . \
+		&& ../$(BIN)/coverage json --quiet --rcfile=../pyproject.toml --data-file=coverage.all -o coverage.json
+	@$(BIN)/python tests/coverage_table.py .venv/coverage.json
+
+mutants: .venv-mutants/.installed ## Change the code piece by piece; do tests notice? 1 h
+	@$(MUTANTS)/python tests/mutants.py
 
 lint: .venv/.dev ## Format, lint, layers and types
 	@$(BIN)/ruff format --check .
@@ -74,7 +97,7 @@ docs: .venv/.runtime ## Write docs/cli and docs/config.md from the commands
 	@$(BIN)/python docs/generate_config.py
 
 clean: ## Remove the environments, the caches and what the demo made
-	rm -rf .venv .venv-parity demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-mutants demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: $(DEPENDENCIES)
@@ -98,6 +121,14 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
+	@touch $@
+
+.venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt
+	$(call check_python)
+	@echo 'Installing into .venv-mutants'
+	@$(PYTHON) -m venv --without-pip .venv-mutants
+	@$(PIP) $(MUTANTS)/python $(INSTALL) pip $(BACKEND) --requirement requirements-mutants.txt
+	@$(PIP) $(MUTANTS)/python $(INSTALL) --no-build-isolation $(packages)
 	@touch $@
 
 define two_halves

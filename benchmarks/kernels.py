@@ -1,177 +1,36 @@
-"""Every compiled kernel beside its reference, and beside PyTorch where that has the same function.
+"""Operations and optimizers of entrenar beside PyTorch's, forward and backward, in one process.
 
-    python benchmarks/kernels.py [--only attention] [--json]
+    python benchmarks/kernels.py [--only softmax] [--rounds 7] [--targets] [--json]
 
-The shapes are those of a 24M LLaMA (2,048 tokens, width 288). The candidates are called in turns
-and the medians compared. Exits with 1 when a kernel is slower than its reference: such a one is to
-be deleted.
+The two sides are called in turns with the same numbers and the same number of threads, and the
+medians compared. Sizes go from what a cache holds to 500 MB. Beyond the caches, the bandwidth that
+a call reaches (the bytes that it cannot avoid to move, by its time) is compared with that of a
+plain copy, measured in the same run. With `--targets`, exits with 1 when one is missed.
 """
 
 import argparse
+import gc
 import importlib.util
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
 import numpy as np
+from kernel_report import CaseTime, Direction, Extra, KernelsReport
 
 from entrenar_common.output import Output
-from entrenar_common.tables import Table, Text
-from entrenar_core.kernels import KERNELS
+from entrenar_core.environment import environment
+from entrenar_core.train.process import keep_freed_memory
 
-TOKENS, WIDTH, INNER, VOCABULARY = 2048, 288, 768, 32000
-BATCH, TIME, HEADS, HEAD = 8, 256, 6, 48
-CHUNK = 512
-MARGIN = 1.05
-"""Slower by less than this is noise."""
-SETTLE = 0.05
-"""Seconds before another library's threads are used: the last one's may still spin."""
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-_RNG = np.random.default_rng(0)
-
-
-def _normal(*shape: int) -> np.ndarray:
-    return _RNG.standard_normal(shape, np.float32)
-
-
-def _ids(count: int) -> np.ndarray:
-    return _RNG.integers(0, VOCABULARY, count)
-
-
-def _heads() -> np.ndarray:
-    return _normal(BATCH, TIME, HEADS, HEAD)
-
-
-def _attention_grad() -> Call:
-    q, k, v, g = (_heads() for _ in range(4))
-    o, lse = KERNELS["attention.attention"](q, k, v, scale=HEAD**-0.5)
-    return (g, q, k, v, o, lse), {"scale": HEAD**-0.5}
-
-
-def _rope() -> Call:
-    angles = np.arange(TIME)[:, None] / 10000 ** (np.arange(HEAD // 2) / (HEAD // 2))
-    return (_heads(), np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)), {}
-
-
-def _adamw() -> Call:
-    p, g, m, v = (_normal(24_000_000) for _ in range(4))
-    options = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-    return (p, g, m, np.abs(v)), {**options, "weight_decay": 0.01, "step": 10, "scale": 0.5}
-
-
-def _norm_grad() -> Call:
-    x, weight = _normal(TOKENS, WIDTH), _normal(WIDTH)
-    _, rstd = KERNELS["norm.rms_norm"](x, weight, eps=1e-6)
-    return (_normal(TOKENS, WIDTH), x, weight, rstd), {}
-
-
-CASES: dict[str, Callable[[], Call]] = {
-    "activation.swiglu": lambda: ((_normal(TOKENS, INNER), _normal(TOKENS, INNER)), {}),
-    "activation.swiglu_grad": lambda: (tuple(_normal(TOKENS, INNER) for _ in range(3)), {}),
-    "attention.attention": lambda: (tuple(_heads() for _ in range(3)), {"scale": HEAD**-0.5}),
-    "attention.attention_grad": _attention_grad,
-    "attention.rope": _rope,
-    "embedding.embedding_grad": lambda: (
-        (_normal(TOKENS, WIDTH), _ids(TOKENS)),
-        {"out": _normal(VOCABULARY, WIDTH), "add": False},
-    ),
-    "loss.cross_entropy": lambda: ((_normal(CHUNK, VOCABULARY), _ids(CHUNK)), {}),
-    "loss.cross_entropy_grad": lambda: (
-        (_normal(CHUNK, VOCABULARY), _ids(CHUNK)),
-        {"scale": 1e-3},
-    ),
-    "loss.distillation_grad": lambda: (
-        (_normal(CHUNK, VOCABULARY), _normal(CHUNK, VOCABULARY), _ids(CHUNK)),
-        {"temperature": 2.0, "alpha": 0.5, "shared": VOCABULARY, "scale": 1e-3},
-    ),
-    "matmul.matmul": lambda: (
-        (_normal(TOKENS, WIDTH), _normal(INNER, WIDTH)),
-        {"trans_b": True, "out": _normal(TOKENS, INNER)},
-    ),
-    "norm.rms_norm": lambda: ((_normal(TOKENS, WIDTH), _normal(WIDTH)), {"eps": 1e-6}),
-    "norm.rms_norm_grad": _norm_grad,
-    "update.accumulate": lambda: ((_normal(4_000_000), _normal(4_000_000)), {}),
-    "update.adamw": _adamw,
-    "update.sum_of_squares": lambda: ((_normal(24_000_000),), {}),
-}
-"""A call of each kernel at a realistic size. In-place kernels are called again on their results,
-which takes as long."""
-
-
-@dataclass
-class KernelTime:
-    """Milliseconds a call; `torch` is None where it is not installed or has no such function."""
-
-    kernel: str
-    override: float
-    reference: float
-    torch: float | None
-
-    @property
-    def slower(self) -> bool:
-        return self.override > MARGIN * self.reference
-
-
-@dataclass
-class KernelReport:
-    """All kernels."""
-
-    kernels: list[KernelTime]
-
-    def __view__(self) -> Iterator[Any]:
-        rows = []
-        for k in self.kernels:
-            other = (
-                ["", ""] if k.torch is None else [f"{k.torch:.2f}", f"{k.torch / k.override:.2f}×"]
-            )
-            row = [k.kernel, f"{k.override:.2f}", f"{k.reference:.2f}"]
-            rows.append([*row, f"{k.reference / k.override:.2f}×", *other])
-        yield Table("ms a call", ["", "compiled", "reference", "", "PyTorch", ""], rows)
-        for k in self.kernels:
-            if k.slower:
-                yield Text(f"{k.kernel} is slower than its reference", "bad")
-
-
-def measure(name: str, rounds: int, torch_calls: dict[str, Any]) -> KernelTime:
-    """The medians over `rounds` turns of the candidates for one kernel."""
-    entry = KERNELS[name]
-    args, kwargs = call = CASES[name]()
-    candidates: dict[str, Callable[[], Any]] = {
-        "override": lambda: entry(*args, **kwargs),
-        "reference": lambda: entry.reference(*args, **kwargs),
-    }
-    if name in torch_calls:
-        candidates["torch"] = torch_calls[name](call)
-    times: dict[str, list[float]] = {candidate: [] for candidate in candidates}
-    for _ in range(rounds):
-        for candidate, function in candidates.items():
-            times[candidate].append(_milliseconds(function))
-    found = {candidate: median(values) for candidate, values in times.items()}
-    return KernelTime(name, found["override"], found["reference"], found.get("torch"))
-
-
-def _milliseconds(function: Callable[[], Any]) -> float:
-    time.sleep(SETTLE)
-    function()
-    times: list[float] = []
-    while len(times) < 3 or (sum(times) < 0.05 and len(times) < 20):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return 1e3 * median(times)
-
-
-def _torch_calls() -> dict[str, Any]:
-    """PyTorch's functions by kernel, none where it is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        return {}
-    from kernels_torch import CALLS
-
-    return CALLS
+SETTLE = 0.02
+"""Seconds before the other library's threads are used: the last one's may still spin."""
+LEAST_SECONDS, MOST_CALLS = 0.03, 30
+"""A turn is at least one call, and then more until this is reached."""
+COPY_BYTES = 256 << 20
 
 
 def main() -> None:
@@ -179,20 +38,107 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default="", help="kernels whose name contains this")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each candidate (5)")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each side (7)")
+    parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
     options = parser.parse_args()
-    out = Output(json=options.json)
-    torch_calls = _torch_calls()
-    found = []
-    for name, entry in KERNELS.items():
-        entry.load("cpu")
-        if options.only in name and entry.overrides:
-            out.note(name)
-            found.append(measure(name, options.rounds, torch_calls))
-    out.emit(KernelReport(found), "entrenar.benchmark.kernels/1")
-    sys.exit(1 if any(kernel.slower for kernel in found) else 0)
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("kernels.py needs torch: run `make bench-kernels`")
+    out = Output(json=options.json, quiet=options.quiet)
+    keep_freed_memory()
+    import numba
+    import torch
+    from kernel_cases import CASES, EXTRAS
+
+    torch.set_num_threads(numba.get_num_threads())
+    copy = _copy_bandwidth()
+    times = []
+    for case in CASES:
+        if options.only in case.kernel:
+            out.note(f"{case.kernel} {case.size}")
+            times.append(_case_time(case, options.rounds, copy))
+            gc.collect()
+    extras = []
+    for extra in EXTRAS:
+        if options.only in extra.name:
+            out.note(extra.name)
+            extras.append(Extra(extra.name, extra.unit, extra.limit, extra.measure(_seconds)))
+    machine = environment()
+    report = KernelsReport(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        cpu=machine.cpu,
+        blas=f"{machine.blas}; PyTorch {torch.__version__} with {_torch_blas(torch)}",
+        threads=numba.get_num_threads(),
+        openblas_variables={k: v for k, v in os.environ.items() if k.startswith("OPENBLAS_")},
+        copy_gb_per_second=copy / 1e9,
+        rounds=options.rounds,
+        cases=times,
+        extras=extras,
+    )
+    out.emit(report, "entrenar.benchmark.kernels/1")
+    sys.exit(1 if options.targets and not report.passed() else 0)
+
+
+def _case_time(case: Any, rounds: int, copy: float) -> CaseTime:
+    """The medians of `rounds` turns of both sides, for each direction that the case has."""
+    sides = case.sides()
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            time.sleep(SETTLE)
+            for direction, seconds in _turn(side).items():
+                found.setdefault((name, direction), []).append(seconds)
+    directions = []
+    for direction, moved in case.moved.items():
+        ours, theirs = (median(found[name, direction]) for name in ("entrenar", "torch"))
+        reached = moved / ours / copy if moved else None
+        directions.append(Direction(direction, 1e3 * ours, theirs / ours, reached))
+    return CaseTime(case.kernel, case.size, case.bytes, directions)
+
+
+def _turn(side: Any) -> dict[str, float]:
+    """Seconds of a call in each direction: the medians of a turn, whose first call warms up."""
+    times: dict[str, list[float]] = {}
+    spent, calls = 0.0, 0
+    while calls < 2 or (spent < LEAST_SECONDS and calls < MOST_CALLS):
+        for direction, call in side():
+            begun = time.perf_counter()
+            call()
+            seconds = time.perf_counter() - begun
+            if calls:
+                times.setdefault(direction, []).append(seconds)
+                spent += seconds
+        calls += 1
+    return {direction: median(values) for direction, values in times.items()}
+
+
+def _seconds(call: Callable[[], Any], rounds: int = 7) -> float:
+    """The median time of a call, after one that warms up."""
+    call()
+    times = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return median(times)
+
+
+def _copy_bandwidth() -> float:
+    """Bytes a second, read and written, of PyTorch's copy with all threads."""
+    import torch
+
+    source = torch.ones(COPY_BYTES // 4)
+    target = torch.empty_like(source)
+    return 2 * COPY_BYTES / _seconds(lambda: target.copy_(source), rounds=15)
+
+
+def _torch_blas(torch: Any) -> str:
+    lines = torch.__config__.show().splitlines()
+    named = [line.strip(" -").split(" for ")[0] for line in lines if "Math Kernel" in line]
+    return named[0] if named else "no MKL"
 
 
 if __name__ == "__main__":
+    np.seterr(all="ignore")
     main()

@@ -111,8 +111,9 @@ class Comparison:
     def __view__(self) -> Iterator[Any]:
         s = self.shape
         yield Text(
-            f"{self.name}: hidden {s.hidden}, {s.layers} layers, {s.heads} heads, inner {s.inner}, "
-            f"vocabulary {s.vocabulary}, {s.batch} × {s.time} tokens, float32",
+            f"{self.name}: {s.architecture}, hidden {s.hidden}, {s.layers} layers, "
+            f"{s.heads} heads, inner {s.inner}, vocabulary {s.vocabulary}, "
+            f"{s.batch} × {s.time} tokens, float32",
             "title",
         )
         columns = ["", "s a step", "lowest", "tokens/s", "cores", "idle cores", "peak memory"]
@@ -194,8 +195,8 @@ class Report:
                 elif self.openblas_variables:
                     continue
                 found.append(Target(f"{name}, speed ≥", wanted, ratio.speed, ratio.speed >= wanted))
-                limit = MEMORY_TARGETS[comparison.name]
-                if ratio.mode == "eager" and not self.openblas_variables:
+                limit = MEMORY_TARGETS.get(comparison.name)
+                if limit and ratio.mode == "eager" and not self.openblas_variables:
                     met = ratio.memory <= limit
                     found.append(Target(f"{name}, memory ≤", limit, ratio.memory, met))
         return found

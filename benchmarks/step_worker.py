@@ -20,11 +20,13 @@ import numpy as np
 
 LEARNING_RATE, MAX_NORM, WEIGHT_DECAY = 1e-4, 1.0, 0.01
 BATCHES = 4
+MASKED = 0.15
+"""The share of tokens that a masked language model predicts."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A LLaMA model with an untied head, and the batch that it is trained on."""
+    """A model by its architecture (`model_type`) and sizes, and the batch that it is trained on."""
 
     hidden: int
     layers: int
@@ -33,29 +35,74 @@ class Shape:
     batch: int
     time: int
     vocabulary: int = 32000
+    architecture: str = "llama"
 
     @property
     def tokens(self) -> int:
         return self.batch * self.time
 
     def config(self) -> dict[str, Any]:
-        """The keys of a Hugging Face `config.json`."""
+        """The keys of a Hugging Face `config.json`. Without dropout, so that losses can be
+        compared."""
+        return {"vocab_size": self.vocabulary, **getattr(self, f"_{self.architecture}")()}
+
+    def _llama(self) -> dict[str, Any]:
         return {
             "hidden_size": self.hidden,
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads,
             "num_key_value_heads": self.heads,
             "intermediate_size": self.inner,
-            "vocab_size": self.vocabulary,
             "max_position_embeddings": 2048,
             "tie_word_embeddings": False,
         }
 
-    def ids(self, index: int) -> np.ndarray:
-        """Batch number `index`: (batch, time) random ids, the same on every side. There are only
-        `BATCHES` different ones, so that the losses fall and say more than the first step does."""
+    def _gpt2(self) -> dict[str, Any]:
+        return {
+            "n_embd": self.hidden,
+            "n_layer": self.layers,
+            "n_head": self.heads,
+            "n_inner": self.inner,
+            "n_positions": 1024,
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+        }
+
+    def _bert(self) -> dict[str, Any]:
+        return {
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.inner,
+            "max_position_embeddings": 512,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        }
+
+    def batch_of(self, index: int) -> "Batch":
+        """Batch number `index`, the same on every side: random ids, and what each position is to
+        predict. There are only `BATCHES` different ones, so that the losses fall and say more than
+        the first step does."""
         rng = np.random.default_rng(index % BATCHES)
-        return rng.integers(0, self.vocabulary, (self.batch, self.time))
+        ids = rng.integers(0, self.vocabulary, (self.batch, self.time))
+        targets = np.full(ids.shape, -100)
+        if self.architecture == "bert":
+            masked = rng.random(ids.shape) < MASKED
+            targets[masked] = ids[masked]
+            return Batch(np.where(masked, 103, ids), targets, targets)
+        targets[:, :-1] = ids[:, 1:]
+        return Batch(ids, targets, ids)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """ids and targets (batch, time), -100 where nothing is predicted. `labels` are what
+    transformers calls so: for a causal model the ids, which it shifts by itself."""
+
+    ids: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray
 
 
 class Entrenar:
@@ -71,16 +118,14 @@ class Entrenar:
         self.model = models.load(weights)
         self.optimizer = optim.AdamW(self.model.named_parameters(), weight_decay=WEIGHT_DECAY)
 
-    def step(self, ids: np.ndarray) -> float:
+    def step(self, batch: Batch) -> float:
         from entrenar_core.autograd import ops
 
-        targets = np.full(ids.shape, -100)
-        targets[:, :-1] = ids[:, 1:]
         loss = ops.linear_cross_entropy(
-            self.model.hidden(ids),
-            self.model.lm_head.weight,
-            targets,
-            normalizer=self.shape.batch * (self.shape.time - 1),
+            self.model.hidden(batch.ids),
+            *self.model.output_projection(),
+            batch.targets,
+            normalizer=int((batch.targets >= 0).sum()),
         )
         self.optimizer.zero_grad()
         loss.backward()
@@ -115,14 +160,18 @@ class Entrenar:
 
 
 class Torch:
-    """Steps of transformers' LlamaForCausalLM in PyTorch, as they are usually written."""
+    """Steps of transformers' model in PyTorch, as they are usually written."""
 
     def __init__(self, shape: Shape, _weights: str):
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
+        import transformers
 
         torch.manual_seed(0)
-        self.model = LlamaForCausalLM(LlamaConfig(**shape.config(), use_cache=False))
+        config, model = TRANSFORMERS[shape.architecture]
+        options = {} if shape.architecture == "bert" else {"use_cache": False}
+        self.model = getattr(transformers, model)(
+            getattr(transformers, config)(**shape.config(), **options)
+        )
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         others = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
@@ -133,11 +182,11 @@ class Torch:
         )
         self.forward: Any = self.model
 
-    def step(self, ids: np.ndarray) -> float:
+    def step(self, batch: Batch) -> float:
         import torch
 
-        tokens = torch.from_numpy(ids)
-        loss = self.forward(input_ids=tokens, labels=tokens).loss
+        ids, labels = torch.from_numpy(batch.ids), torch.from_numpy(batch.labels)
+        loss = self.forward(input_ids=ids, labels=labels).loss
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
@@ -179,6 +228,13 @@ class TorchCompiled(Torch):
         self.forward = torch.compile(self.model)
 
 
+TRANSFORMERS = {
+    "llama": ("LlamaConfig", "LlamaForCausalLM"),
+    "gpt2": ("GPT2Config", "GPT2LMHeadModel"),
+    "bert": ("BertConfig", "BertForMaskedLM"),
+}
+"""The classes of each architecture: its config and the model with its language-model head."""
+
 SIDES = {"eager": Torch, "compiled": TorchCompiled, "entrenar": Entrenar}
 
 
@@ -190,9 +246,9 @@ class Worker:
         self.side = SIDES[side](shape, weights)
 
     def step(self, *, batch: int) -> dict[str, Any]:
-        ids = self.shape.ids(batch)
+        given = self.shape.batch_of(batch)
         begun, busy = time.perf_counter(), time.process_time()
-        loss = self.side.step(ids)
+        loss = self.side.step(given)
         seconds = time.perf_counter() - begun
         return {
             "loss": loss,

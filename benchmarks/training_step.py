@@ -32,7 +32,17 @@ from entrenar_common.output import Output
 SHAPES = {
     "24M": Shape(hidden=288, layers=6, heads=6, inner=768, batch=8, time=256),
     "134M": Shape(hidden=768, layers=12, heads=12, inner=2048, batch=2, time=512),
-}
+    "gpt2": Shape(
+        hidden=768, layers=12, heads=12, inner=3072, batch=2, time=512, vocabulary=50257,
+        architecture="gpt2",
+    ),
+    "bert": Shape(
+        hidden=768, layers=12, heads=12, inner=3072, batch=8, time=128, vocabulary=30522,
+        architecture="bert",
+    ),
+}  # fmt: skip
+"""24M and 134M: LLaMA; gpt2: GPT-2 small; bert: BERT base, as masked language model."""
+
 MODES = ("eager", "compiled", "entrenar")
 PEAK_STEPS = 3
 SETTLE = 0.05
@@ -131,7 +141,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--config", type=_chosen(SHAPES), default=list(SHAPES), help="24M,134M (default: both)")
+    add("--config", type=_chosen(SHAPES), default=list(SHAPES), help=f"of {','.join(SHAPES)} (all)")
     add("--modes", type=_chosen(MODES), default=list(MODES), help="eager,compiled,entrenar (all)")
     add("--rounds", type=int, default=10, help="timed steps of each side (10)")
     add("--warmup", type=int, default=2, help="steps before those (2)")

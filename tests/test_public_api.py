@@ -1,10 +1,12 @@
 """What users may import exists, imports by itself, and does what its docstring shows."""
 
+import ast
 import importlib
 import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,15 @@ def test_the_packages_have_one_version():
 @pytest.mark.parametrize(
     ("module", "names"),
     [
+        ("entrenar_core", "Tensor Parameter ops no_grad op check_grads"),
+        (
+            "entrenar_core.autograd.ops",
+            "add sub mul div neg pow exp log sqrt abs clip maximum minimum where astype "
+            "equal not_equal less less_equal greater greater_equal "
+            "sum mean var std max min logsumexp cumsum "
+            "reshape transpose permute expand squeeze unsqueeze flip pad concat stack split "
+            "getitem gather scatter_add matmul einsum linear embedding",
+        ),
         ("entrenar_core.models", "load save from_config with_layers read_config generate"),
         ("entrenar_core.autograd", "Tensor Parameter op no_grad backward"),
         ("entrenar_core.autograd.ops", "linear attention rms_norm rope linear_cross_entropy"),
@@ -77,6 +88,34 @@ def test_the_packages_have_one_version():
 def test_the_documented_names_are_there(module, names):
     found = importlib.import_module(module)
     assert [name for name in names.split() if not hasattr(found, name)] == []
+
+
+def test_type_checkers_see_the_names_that_core_offers():
+    core = importlib.import_module("entrenar_core")
+    stub = ast.parse(Path(core.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    declared = {
+        alias.asname
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared == {*core._AUTOGRAD, *core._TESTING}
+    assert declared <= set(dir(core))
+    with pytest.raises(AttributeError, match="'entrenar_core' has no attribute 'tensor'"):
+        core.tensor  # noqa: B018
+
+
+def test_the_first_example_runs():
+    from entrenar_core import Tensor, no_grad, ops
+
+    w, b = Tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]]), Tensor([0.0, 1.0])
+    x = Tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    y = ops.softmax(x @ w + b).sum()
+    y.backward()
+    assert y.item() == pytest.approx(1.0, abs=1e-6)
+    assert abs(x.grad).max() < 1e-6  # a sum that is always 1 has no slope
+    with no_grad():
+        assert not ops.softmax(x @ w + b).requires_grad
 
 
 @pytest.mark.tier2

@@ -123,34 +123,65 @@ def difference(found: Any, wanted: Any) -> float:
     return float(error / size) if size and np.isfinite(error) else np.inf
 
 
-def tiny_config(**overrides: Any) -> dict[str, Any]:
-    """The keys of a `config.json` for a LLaMA of some thousand parameters with grouped queries.
+_DECODER = {
+    "vocab_size": 61,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
 
-    `overrides` are keys of that file. No two sizes are equal, so that a mixed-up axis shows.
-    """
-    return {
-        "model_type": "llama",
-        "vocab_size": 61,
-        "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.2,
-        **overrides,
-    }
+_TINY: dict[str, dict[str, Any]] = {
+    "llama": _DECODER,
+    "mistral": {**_DECODER, "sliding_window": 5},
+    "qwen2": {
+        **_DECODER, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1,
+    },
+    "qwen3": {**_DECODER, "head_dim": 10},
+    "gpt2": {
+        "vocab_size": 61, "n_embd": 24, "n_inner": 40, "n_layer": 2, "n_head": 4,
+        "n_positions": 64, "initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 2,
+    },
+}  # fmt: skip
+"""Sizes by `model_type`. No two are equal, so that a mixed-up axis shows."""
+
+
+def tiny_config(model_type: str = "llama", **overrides: Any) -> dict[str, Any]:
+    """The keys of a `config.json` for a decoder of some thousand parameters, with grouped queries
+    and windows where the architecture has them. `overrides` are keys of that file."""
+    return {"model_type": model_type, **_TINY[model_type], **overrides}
+
+
+def tiny_model(
+    model_type: str,
+    *,
+    seed: int = 0,
+    head: str | None = None,
+    dtype: str = "float32",
+    **overrides: Any,
+) -> Any:
+    """A model of `tiny_config(model_type, **overrides)` in which every parameter matters: see
+    `spread`."""
+    config = tiny_config(model_type, **overrides)
+    return spread(models.from_config(config, seed=seed, head=head, dtype=dtype), seed)
+
+
+def spread(model: Any, seed: int = 0) -> Any:
+    """`model` with norm weights and biases drawn too, in place: where they are 1 and 0, as in a
+    new model, code that leaves them out goes unnoticed. Weights have both signs: with a tied head
+    and positive ones, a model does nothing but repeat its last token."""
+    for name, parameter in model.named_parameters().items():
+        if parameter.data.ndim == 1:
+            rng = stream(seed, f"tiny {name}")
+            draws = rng.uniform(0.5, 1.5, parameter.shape)
+            signs = rng.choice([-1.0, 1.0], parameter.shape)
+            parameter.data[...] = draws - 1 if name.endswith("bias") else draws * signs
+    return model
 
 
 def tiny_llama(*, seed: int = 0, dtype: str = "float32", **overrides: Any) -> Any:
-    """A model of `tiny_config(**overrides)` in which every parameter matters.
-
-    Norm weights and biases are drawn too: where they are 1 and 0, as in a new model, code that
-    leaves them out goes unnoticed.
-    """
-    model = models.from_config(tiny_config(**overrides), seed=seed, dtype=dtype)
-    for name, parameter in model.named_parameters().items():
-        if parameter.data.ndim == 1:
-            draws = stream(seed, f"tiny {name}").uniform(0.5, 1.5, parameter.shape)
-            parameter.data[...] = draws
-    return model
+    """`tiny_model("llama")`."""
+    return tiny_model("llama", seed=seed, dtype=dtype, **overrides)

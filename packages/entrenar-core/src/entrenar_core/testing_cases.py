@@ -4,13 +4,15 @@ The sizes are odd, one, or beyond 65,535 (where 16-bit counters and the grids of
 those are where kernels that are split in tiles go wrong.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes  # noqa: F401  makes numpy know bfloat16 by name
 import numpy as np
 
-from entrenar_core.kernels import attention
+from entrenar_core.kernels import attention, attention_weights, quantize_blockwise
 from entrenar_core.rng import stream
 
 Arguments = dict[str, Any]
@@ -86,6 +88,20 @@ def _matmul(
     return Case(kind, make)
 
 
+def _matmul_stack(count: int, m: int, n: int, k: int, kind: str = "plain") -> Case:
+    """kind: plain; columns (of wider matrices); transposed; repeated (one matrix for all)."""
+
+    def make(d: Draw) -> Arguments:
+        if kind == "transposed":
+            a, b = d.normal(count, k, m), d.normal(count, n, k)
+            return {"a": a, "b": b, "trans_a": True, "trans_b": True}
+        wide = 8 if kind == "columns" else 0
+        a, b = d.normal(count, m, k + wide)[..., :k], d.normal(count, k, n + wide)[..., :n]
+        return {"a": a, "b": np.broadcast_to(b[:1], b.shape) if kind == "repeated" else b}
+
+    return Case(f"{count} of {m}x{n}x{k} {kind}", make)
+
+
 def _laid_out(d: Draw, kind: str, rows: int, columns: int) -> np.ndarray:
     if kind == "plain":
         return d.normal(rows, columns)
@@ -93,6 +109,20 @@ def _laid_out(d: Draw, kind: str, rows: int, columns: int) -> np.ndarray:
         return d.normal(rows, columns + 8)[:, 3 : 3 + columns]
     assert kind == "row" and rows == 1
     return d.normal(columns)[None, :]
+
+
+def _widen(rows: int, columns: int, *, every: bool = False) -> Case:
+    """With `every`, rows of all 65,536 patterns of bits, with 0 for every NaN."""
+
+    def make(d: Draw) -> Arguments:
+        x = d.normal(rows, columns)
+        if every:
+            x.view(np.uint16)[...] = np.arange(columns)
+            with np.errstate(invalid="ignore"):
+                x[np.isnan(x)] = 0
+        return {"x": x}
+
+    return Case(f"({rows}, {columns}){' of all bits' * every}", make)
 
 
 def _norm_grad(rows: int, width: int, *, out: bool = False, add: bool = False) -> Case:
@@ -103,6 +133,61 @@ def _norm_grad(rows: int, width: int, *, out: bool = False, add: bool = False) -
         return given | ({"out": d.normal(rows, width), "add": add} if out else {})
 
     return Case(f"({rows}, {width}){' into out' * out}{' +=' * add}", make)
+
+
+def _activation(*names: str) -> Callable[..., list[Case]]:
+    """Cases with a keyword `approximate`, both ways."""
+    plain = _elementwise(*names)
+
+    def cases(*shapes: tuple[int, int], scale: float = 1.0) -> list[Case]:
+        return [
+            Case(f"{case.name}, approximate {way}", _with(case, approximate=way))
+            for case in plain(*shapes, scale=scale)
+            for way in (False, True)
+        ]
+
+    return cases
+
+
+def _with(case: Case, **options: Any) -> Callable[[Draw], Arguments]:
+    return lambda d: case.make(d) | options
+
+
+def _in_place(case: Case, *shape: int) -> Case:
+    """The gradient written over g, and the value with it."""
+
+    def make(d: Draw) -> Arguments:
+        given = case.make(d)
+        return given | {"out": given["g"], "value": d.normal(*shape)}
+
+    return Case(f"{case.name} in place", make)
+
+
+def _layer_norm(rows: int, width: int, *, shift: float = 0.0, affine: bool = True) -> Case:
+    return Case(
+        f"({rows}, {width}) plus {shift}{' affine' * affine}",
+        lambda d: {
+            "x": d.normal(rows, width) + d.dtype.type(shift),
+            "weight": d.normal(width) if affine else None,
+            "bias": d.normal(width) if affine else None,
+            "eps": 1e-5,
+        },
+    )
+
+
+def _layer_norm_grad(
+    rows: int, width: int, *, out: bool = False, add: bool = False, affine: bool = True
+) -> Case:
+    def make(d: Draw) -> Arguments:
+        x = d.normal(rows, width)
+        given: Arguments = {"g": d.normal(rows, width), "x": x}
+        given["weight"] = d.normal(width) if affine else None
+        given["mean"] = x.mean(axis=-1)
+        given["rstd"] = (1 / np.sqrt(x.var(axis=-1) + 1e-5)).astype(d.dtype)
+        return given | ({"out": d.normal(rows, width), "add": add} if out else {})
+
+    name = f"({rows}, {width}){' into out' * out}{' +=' * add}{' affine' * affine}"
+    return Case(name, make)
 
 
 def _rms_norm(rows: int, width: int, scale: float = 1.0) -> Case:
@@ -116,13 +201,16 @@ def _rms_norm(rows: int, width: int, scale: float = 1.0) -> Case:
     )
 
 
-def _rope(b: int, t: int, h: int, d: int, inverse: bool = False) -> Case:
+def _rope(
+    b: int, t: int, h: int, d: int, inverse: bool = False, own_positions: bool = False
+) -> Case:
     def make(draw: Draw) -> Arguments:
-        angle = draw.normal(t, d // 2) * draw.dtype.type(3)
+        angle = draw.normal(*([b] * own_positions), t, d // 2) * draw.dtype.type(3)
         given: Arguments = {"x": draw.normal(b, t, h, d), "cos": np.cos(angle)}
         return given | {"sin": np.sin(angle), "inverse": inverse}
 
-    return Case(f"({b}, {t}, {h}, {d}){' inverse' * inverse}", make)
+    kind = f"{' inverse' * inverse}{' with its own positions' * own_positions}"
+    return Case(f"({b}, {t}, {h}, {d}){kind}", make)
 
 
 Heads = tuple[int, int, int, int, int, int]
@@ -137,20 +225,92 @@ HEADS: dict[str, Heads] = {
     "one query, many keys": (1, 1, 129, 4, 4, 16),
     "many tiles": (1, 301, 307, 2, 1, 10),
     "many sequences": (WIDE, 1, 2, 1, 1, 2),
+    "many sequences in tiles": (WIDE, 5, 5, 1, 1, 2),
+    "one query, keys in parts": (1, 2, 1100, 2, 1, 16),
+    "wide heads": (1, 65, 65, 2, 2, 80),
+    "whole tiles": (2, 128, 192, 1, 1, 48),
 }
 
+FEATURES: dict[str, dict[str, Any]] = {
+    "full": {"causal": False},
+    "window": {"window": 21},
+    "mask": {"mask": 0.6},
+    "bias": {"bias": "bhts"},
+    "dropout": {"dropout": 0.25, "key": 2**63 + 12345},
+}
+"""Options of attention. `mask` is the share of keys that count, `bias` the shape: an axis that is
+not named by its letter has size 1."""
 
-def _attention(name: str, heads: Heads, *, scale: float = 0.3) -> Case:
+FEATURED: Heads = (2, 70, 133, 4, 2, 16)
+
+
+def _features() -> dict[str, dict[str, Any]]:
+    """Every feature, and every pair of them."""
+    found = dict(FEATURES)
+    for one, two in itertools.combinations(FEATURES, 2):
+        found[f"{one} and {two}"] = FEATURES[one] | FEATURES[two]
+    return found
+
+
+def _attention(
+    name: str, heads: Heads, *, scale: float = 0.3, mask: float | None = None,
+    bias: str | None = None, columns: bool = False, **options: Any,
+) -> Case:  # fmt: skip
+    """`columns` lays the bias out by columns, as a transposed array is."""
     b, t, s, h, g, d = heads
-    return Case(
-        name,
-        lambda draw: {
-            "q": draw.normal(b, t, h, d),
-            "k": draw.normal(b, s, g, d),
-            "v": draw.normal(b, s, g, d),
-            "scale": scale,
-        },
-    )
+
+    def make(draw: Draw) -> Arguments:
+        given: Arguments = {"q": draw.normal(b, t, h, d), "k": draw.normal(b, s, g, d)}
+        given |= {"v": draw.normal(b, s, g, d), "scale": scale, **options}
+        if mask is not None:
+            given["mask"] = draw.positive(b, s) < 0.5 + mask
+        if bias is not None:
+            sizes = zip("bhts", (b, h, t, s), strict=True)
+            array = draw.normal(*(n if axis in bias else 1 for axis, n in sizes))
+            given["bias"] = np.asfortranarray(array) if columns else array
+        return given
+
+    return Case(name, make)
+
+
+def _attention_cases() -> list[Case]:
+    cases = [_attention(name, heads) for name, heads in HEADS.items()]
+    cases += [_attention(name, FEATURED, **options) for name, options in _features().items()]
+    cases += [_attention(f"a bias {axes}", FEATURED, bias=axes) for axes in _BIAS_SHAPES]
+    few = {key: options for key, options in _features().items() if "dropout" not in key}
+    cases += [_attention(f"few, {k}", (2, 3, 90, 4, 2, 16), **o) for k, o in few.items()]
+    return [
+        *cases,
+        _attention("large scores", HEADS["grouped"], scale=20.0),
+        _attention("a bias by columns", FEATURED, bias="bhts", columns=True),
+        _attention("no key counts", HEADS["grouped"], mask=-1.0),
+        _attention("no key of a few counts", HEADS["more keys than queries"], mask=-1.0),
+        _attention("a few, parts and a mask", HEADS["one query, keys in parts"], mask=0.1),
+        _attention("few, far window", HEADS["one query, keys in parts"], window=300),
+    ]
+
+
+_BIAS_SHAPES = ("", "s", "t", "ts", "h", "hs", "hts", "b", "bs", "bts", "bht")
+
+
+def _attention_weights(name: str, heads: Heads, **options: Any) -> Case:
+    def make(draw: Draw) -> Arguments:
+        given = _attention(name, heads, **options).make(draw)
+        return {key: value for key, value in given.items() if key != "v"}
+
+    return Case(name, make)
+
+
+def _attention_weights_grad(name: str, heads: Heads, **options: Any) -> Case:
+    def make(draw: Draw) -> Arguments:
+        given = _attention_weights(name, heads, **options).make(draw)
+        weights = attention_weights.reference(**given)
+        kept = {key: given[key] for key in ("q", "k", "scale")}
+        shape = given["bias"].shape if "bias" in given else None
+        found = {"g": draw.normal(*weights.shape), **kept, "weights": weights}
+        return found | {"bias_shape": shape}
+
+    return Case(name, make)
 
 
 def _attention_cached() -> Case:
@@ -166,16 +326,35 @@ def _attention_cached() -> Case:
     )
 
 
-def _attention_grad(name: str, heads: Heads) -> Case:
-
-    forward = _attention(name, heads)
+def _attention_grad(name: str, heads: Heads, needs_bias: bool = False, **options: Any) -> Case:
+    forward = _attention(name, heads, **options)
 
     def make(draw: Draw) -> Arguments:
         given = forward.make(draw)
         o, lse = attention.reference(**given)
-        return {"g": draw.normal(*o.shape), **given, "o": o, "lse": np.ascontiguousarray(lse)}
+        g = {"g": draw.normal(*o.shape), **given, "o": o, "lse": np.ascontiguousarray(lse)}
+        return g | ({"needs_bias": True} if needs_bias else {})
 
     return Case(name, make)
+
+
+def _attention_grad_cases() -> list[Case]:
+    cases = [_attention_grad(name, heads) for name, heads in HEADS.items()]
+    cases += [_attention_grad(name, FEATURED, **options) for name, options in _features().items()]
+    # a bias that is the same for all keys changes nothing, so its gradient is rounding alone
+    cases += [
+        _attention_grad(f"the gradient of a bias {axes}", FEATURED, True, bias=axes, **more)
+        for axes in (*_BIAS_SHAPES, "bhts")
+        for more in ({"window": 30, "mask": 0.7},)
+        if "s" in axes
+    ]
+    return [
+        *cases,
+        _attention_grad("a bias's by columns", FEATURED, True, bias="bhts", columns=True),
+        _attention_grad("a bias's with dropout", FEATURED, True, bias="hts", dropout=0.5, key=3),
+        _attention_grad("no key counts", HEADS["grouped"], mask=-1.0),
+        _attention_grad("one sequence in parts", (1, 600, 600, 1, 1, 16), window=400, mask=0.6),
+    ]
 
 
 def _losses(rows: int, width: int, *, ignored: float = 0.3, spread: float = 3.0) -> Case:
@@ -186,6 +365,11 @@ def _losses(rows: int, width: int, *, ignored: float = 0.3, spread: float = 3.0)
             "targets": d.targets(width, rows, ignored),
         },
     )
+
+
+def _regularized(case: Case) -> Case:
+    options = {"smoothing": 0.1, "z_loss": 0.01}
+    return Case(f"{case.name}, smoothed, with z-loss", _with(case, **options))
 
 
 def _scaled_losses(*args: int, scale: float, **options: float) -> Case:
@@ -239,16 +423,166 @@ def _sum_of_squares(size: int, scale: float = 1.0) -> Case:
     return Case(f"{size} times {scale}", lambda d: {"x": d.normal(size) * d.dtype.type(scale)})
 
 
-def _adamw(size: int, **options: float) -> Case:
+def _multiply(*shape: int, factor: float = 0.3) -> Case:
+    return Case(f"{shape} by {factor}", lambda d: {"target": d.normal(*shape), "factor": factor})
+
+
+def _limit(*shape: int, bound: float = 0.7) -> Case:
+    return Case(f"{shape} at {bound}", lambda d: {"target": d.normal(*shape), "bound": bound})
+
+
+def _adam(size: int, *, peak: bool = False, **options: float) -> Case:
     rates = {
         "lr": 1e-2, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "step": 3,
         "scale": 0.5, **options,
     }  # fmt: skip
     return Case(
-        f"{size} {options}",
+        f"{size} {options}{' peak' * peak}",
         lambda d: {
             "p": d.normal(size), "g": d.normal(size), "m": d.normal(size),
-            "v": d.positive(size), **rates,
+            "v": d.positive(size), **rates, "peak": d.positive(size) if peak else None,
+        },
+    )  # fmt: skip
+
+
+_ADAM = [
+    _adam(1),
+    _adam(257),
+    _adam(33, weight_decay=0.0, step=1, scale=1.0),
+    _adam(33, eps=1e-3, step=10_000),
+    _adam(257, peak=True, scale=-0.5),
+    _adam(WIDE),
+]
+
+
+def _sgd(size: int, *, buffer: bool = False, nesterov: bool = False, **options: float) -> Case:
+    rates = {"lr": 0.1, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.1, **options}
+    return Case(
+        f"{size} {options}{' buffer' * buffer}{' nesterov' * nesterov}",
+        lambda d: {
+            "p": d.normal(size), "g": d.normal(size), **rates, "nesterov": nesterov, "scale": 0.5,
+            "buffer": d.normal(size) if buffer else None,
+        },
+    )  # fmt: skip
+
+
+def _lion(size: int, **options: float) -> Case:
+    rates = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "scale": 0.5}
+    return Case(
+        f"{size} {options}",
+        lambda d: (
+            {"p": d.normal(size), "g": d.normal(size), "m": d.normal(size), **rates} | options
+        ),
+    )
+
+
+def _rmsprop(size: int, *, mean: bool = False, buffer: bool = False) -> Case:
+    rates = {
+        "lr": 0.01, "alpha": 0.9, "eps": 1e-6, "momentum": 0.8, "weight_decay": 0.1, "scale": 0.5
+    }  # fmt: skip
+
+    def make(d: Draw) -> Arguments:
+        given = {"p": d.normal(size), "g": d.normal(size)}
+        average = d.normal(size)
+        return given | {
+            "square": average * average + d.positive(size), **rates,
+            "mean": average if mean else None, "buffer": d.normal(size) if buffer else None,
+        }  # fmt: skip
+
+    return Case(f"{size}{' mean' * mean}{' buffer' * buffer}", make)
+
+
+def _blocks(size: int, *, signed: bool = True, spread: float = 3.0) -> Callable[[Draw], np.ndarray]:
+    """Numbers over many decades, with a block of zeros where there are several blocks."""
+
+    def make(d: Draw) -> np.ndarray:
+        x = d.normal(size) * np.exp(d.dtype.type(spread) * d.normal(size))
+        x[256 : 2 * 256] = 0
+        return x if signed else x * x
+
+    return make
+
+
+def _quantize(size: int, *, signed: bool, spread: float = 3.0) -> Case:
+    make = _blocks(size, signed=signed, spread=spread)
+    name = f"{size} {'signed' if signed else 'unsigned'} spread {spread}"
+    return Case(name, lambda d: {"x": make(d), "signed": signed})
+
+
+def _coded(size: int, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scales of numbers drawn as float32, whatever the dtype of the case is."""
+    x = _blocks(size, signed=signed)(Draw(f"coded {size}", "float32"))
+    return quantize_blockwise.reference(x, signed=signed)
+
+
+def _dequantize(size: int, *, signed: bool) -> Case:
+    def make(_d: Draw) -> Arguments:
+        codes, absmax = _coded(size, signed=signed)
+        return {"codes": codes, "absmax": absmax, "signed": signed}
+
+    return Case(f"{size} {'signed' if signed else 'unsigned'}", make)
+
+
+def _adam_8bit(blocks: int, **options: float) -> Case:
+    rates = {
+        "lr": 1e-2, "beta1": 0.9, "beta2": 0.95, "eps": 1e-3, "l2": 0.0, "decay": 0.99, "step": 3,
+        "scale": 0.5, **options,
+    }  # fmt: skip
+
+    def make(d: Draw) -> Arguments:
+        size = blocks * 256
+        p, g = d.normal(size), d.normal(size)
+        m, m_absmax = _coded(size, signed=True)
+        v, v_absmax = _coded(size, signed=False)
+        given = {"p": p, "g": g, "m": m, "v": v, "m_absmax": m_absmax, "v_absmax": v_absmax}
+        return given | rates
+
+    return Case(f"{blocks} blocks {options}", make)
+
+
+def _adafactor(*shape: int, **options: float) -> Case:
+    rates = {
+        "lr": 0.05, "beta2_decay": -0.8, "eps1": 1e-7, "eps2": 1e-3, "d": 0.5,
+        "weight_decay": 0.1, "step": 4, "scale": 0.5, **options,
+    }  # fmt: skip
+    *stack, rows, columns = shape
+    return Case(
+        f"{shape} {options}",
+        lambda d: {
+            "p": d.normal(*shape), "g": d.normal(*shape), "row": d.positive(*stack, rows, 1),
+            "column": d.positive(*stack, 1, columns), **rates,
+        },
+    )  # fmt: skip
+
+
+def _adafactor_vector(size: int, **options: float) -> Case:
+    matrix = _adafactor(size, 1, **options)
+
+    def make(d: Draw) -> Arguments:
+        given = matrix.make(d)
+        given.pop("column")
+        return {
+            **given, "p": given["p"].reshape(-1), "g": given["g"].reshape(-1),
+            "v": given.pop("row").reshape(-1),
+        }  # fmt: skip
+
+    return Case(matrix.name, make)
+
+
+_NEWTON_SCHULZ = {"coefficients": (3.4445, -4.775, 2.0315), "steps": 5, "eps": 1e-7}
+
+
+def _newton_schulz(rows: int, columns: int) -> Case:
+    return Case(f"({rows}, {columns})", lambda d: {"x": d.normal(rows, columns), **_NEWTON_SCHULZ})
+
+
+def _muon(rows: int, columns: int, *, nesterov: bool) -> Case:
+    rates = {"lr": 0.1, "ratio": 1.5, "momentum": 0.9, "weight_decay": 0.1, "scale": 0.5}
+    return Case(
+        f"({rows}, {columns}){' nesterov' * nesterov}",
+        lambda d: {
+            "p": d.normal(rows, columns), "g": d.normal(rows, columns),
+            "buffer": d.normal(rows, columns), "nesterov": nesterov, **rates, **_NEWTON_SCHULZ,
         },
     )  # fmt: skip
 
@@ -256,6 +590,19 @@ def _adamw(size: int, **options: float) -> Case:
 _SHAPES = ((1, 1), (1, 17), (33, 1), (7, 129), (WIDE, 1), (2, WIDE))
 
 CASES: dict[str, list[Case]] = {
+    "activation.sigmoid": _elementwise("x")(*_SHAPES),
+    "activation.silu": [*_elementwise("x")(*_SHAPES), *_elementwise("x")((5, 31), scale=30.0)],
+    "activation.silu_grad": [
+        *_elementwise("g", "x")(*_SHAPES),
+        *_elementwise("g", "x")((5, 31), scale=30.0),
+    ],
+    "activation.gelu": [*_activation("x")(*_SHAPES), *_activation("x")((5, 31), scale=30.0)],
+    "activation.gelu_grad": [
+        *_activation("g", "x")(*_SHAPES),
+        *_activation("g", "x")((5, 31), scale=30.0),
+        *(_in_place(case, 2, WIDE) for case in _activation("g", "x")((2, WIDE))),
+    ],
+    "activation.softplus": _elementwise("x")(*_SHAPES),
     "activation.swiglu": [
         *_elementwise("gate", "up")(*_SHAPES),
         *_elementwise("gate", "up")((5, 31), scale=30.0),
@@ -263,6 +610,7 @@ CASES: dict[str, list[Case]] = {
     "activation.swiglu_grad": [
         *_elementwise("g", "gate", "up")(*_SHAPES),
         *_elementwise("g", "gate", "up")((5, 31), scale=30.0),
+        *(_in_place(case, 2, WIDE) for case in _elementwise("g", "gate", "up")((2, WIDE))),
     ],
     "attention.rope": [
         _rope(1, 1, 1, 2),
@@ -270,13 +618,19 @@ CASES: dict[str, list[Case]] = {
         _rope(2, 7, 3, 10, inverse=True),
         _rope(WIDE, 1, 1, 2),
         _rope(1, WIDE, 1, 2),
+        _rope(3, 5, 2, 34, own_positions=True),
+        _rope(3, 5, 2, 34, inverse=True, own_positions=True),
     ],
-    "attention.attention": [
-        *(_attention(name, heads) for name, heads in HEADS.items()),
-        _attention("large scores", HEADS["grouped"], scale=20.0),
-        _attention_cached(),
+    "attention.attention": [*_attention_cases(), _attention_cached()],
+    "attention.attention_grad": _attention_grad_cases(),
+    "attention.attention_weights": [
+        _attention_weights("grouped", HEADS["grouped"]),
+        _attention_weights("all options", FEATURED, window=21, mask=0.6, bias="hts"),
     ],
-    "attention.attention_grad": [_attention_grad(*item) for item in HEADS.items()],
+    "attention.attention_weights_grad": [
+        _attention_weights_grad("grouped", HEADS["grouped"]),
+        _attention_weights_grad("all options", FEATURED, window=21, mask=0.6, bias="hts"),
+    ],
     "dropout.dropout": [_dropout(1, p=0.5), _dropout(257, p=0.1), _dropout(WIDE, p=0.9)],
     "embedding.embedding": [_embedding(1, 1, 1), _embedding(13, 7, 29), _embedding(WIDE, 3, 50)],
     "embedding.embedding_grad": [
@@ -293,6 +647,8 @@ CASES: dict[str, list[Case]] = {
         _losses(4, 33, spread=40.0),
         _losses(2, WIDE),
         _losses(WIDE, 2),
+        _regularized(_losses(5, 131)),
+        _regularized(_losses(4, 33, spread=40.0)),
     ],
     "loss.cross_entropy_grad": [
         _scaled_losses(1, 1, scale=1.0, ignored=0.0),
@@ -301,6 +657,8 @@ CASES: dict[str, list[Case]] = {
         _scaled_losses(4, 33, scale=1.0, spread=40.0),
         _scaled_losses(2, WIDE, scale=0.5),
         _scaled_losses(WIDE, 2, scale=0.5),
+        _regularized(_scaled_losses(5, 131, scale=0.2)),
+        _regularized(_scaled_losses(4, 33, scale=1.0, spread=40.0)),
     ],
     "loss.distillation_grad": [
         _distillation(1, 1, 1, 1, ignored=0.0),
@@ -334,6 +692,37 @@ CASES: dict[str, list[Case]] = {
         _matmul(3, WIDE, 2, trans_b=True),
         _matmul(2, 3, WIDE, trans_a=True),
     ],
+    "narrow.widen": [_widen(1, 1), _widen(7, 129), _widen(WIDE, 3), _widen(3, 65_536, every=True)],
+    "norm.layer_norm": [
+        _layer_norm(1, 1),
+        _layer_norm(5, 129),
+        _layer_norm(5, 129, affine=False),
+        _layer_norm(7, 64, shift=30.0),
+        _layer_norm(WIDE, 3),
+        _layer_norm(2, WIDE),
+    ],
+    "norm.layer_norm_grad": [
+        _layer_norm_grad(1, 1),
+        _layer_norm_grad(5, 129),
+        _layer_norm_grad(5, 129, affine=False),
+        _layer_norm_grad(33, 24, out=True),
+        _layer_norm_grad(33, 24, out=True, add=True),
+        _layer_norm_grad(WIDE, 3),
+        _layer_norm_grad(2, WIDE),
+    ],
+    "matmul_stack.matmul_stack": [
+        _matmul_stack(1, 1, 1, 1),
+        _matmul_stack(2, 37, 53, 29),
+        _matmul_stack(7, 37, 53, 29),
+        _matmul_stack(9, 37, 53, 29, "columns"),
+        _matmul_stack(9, 37, 53, 29, "transposed"),
+        _matmul_stack(9, 37, 53, 29, "repeated"),
+        _matmul_stack(9, 1, 33, 17),
+        _matmul_stack(9, 33, 17, 1),
+        _matmul_stack(2, 130, 120, 110),
+        _matmul_stack(5, 130, 120, 110),
+        _matmul_stack(WIDE, 1, 3, 2),
+    ],
     "norm.rms_norm": [
         _rms_norm(1, 1),
         _rms_norm(5, 129),
@@ -349,6 +738,10 @@ CASES: dict[str, list[Case]] = {
         _norm_grad(WIDE, 3),
         _norm_grad(2, WIDE),
     ],
+    "softmax.softmax": [*_elementwise("x")(*_SHAPES), *_elementwise("x")((5, 31), scale=40.0)],
+    "softmax.softmax_grad": _elementwise("g", "y")(*_SHAPES),
+    "softmax.log_softmax": [*_elementwise("x")(*_SHAPES), *_elementwise("x")((5, 31), scale=40.0)],
+    "softmax.log_softmax_grad": _elementwise("g", "y")(*_SHAPES),
     "update.accumulate": [_accumulate(1), _accumulate(257), _accumulate(3, WIDE)],
     "update.sum_of_squares": [
         _sum_of_squares(1),
@@ -356,12 +749,52 @@ CASES: dict[str, list[Case]] = {
         _sum_of_squares(3 * WIDE),
         _sum_of_squares(100, scale=1e12),
     ],
-    "update.adamw": [
-        _adamw(1),
-        _adamw(257),
-        _adamw(33, weight_decay=0.0, step=1, scale=1.0),
-        _adamw(33, eps=1e-3, step=10_000),
-        _adamw(WIDE),
+    "update.adam": _ADAM,
+    "update.adamw": _ADAM,
+    "update.limit": [_limit(1), _limit(257), _limit(3, 17, bound=0.0)],
+    "update.multiply": [_multiply(1), _multiply(257), _multiply(3, WIDE, factor=-2.0)],
+    "momentum.sgd": [
+        _sgd(1, momentum=0.0),
+        _sgd(257, momentum=0.0, weight_decay=0.0),
+        _sgd(257, buffer=True, dampening=0.3),
+        _sgd(33, buffer=True, nesterov=True),
+        _sgd(WIDE, buffer=True),
     ],
+    "momentum.lion": [_lion(1), _lion(257, scale=-1.0), _lion(33, weight_decay=0.0), _lion(WIDE)],
+    "momentum.rmsprop": [
+        _rmsprop(1),
+        _rmsprop(257, mean=True),
+        _rmsprop(33, buffer=True),
+        _rmsprop(WIDE, mean=True, buffer=True),
+    ],
+    "blockwise.quantize_blockwise": [
+        _quantize(size, signed=signed)
+        for size in (1, 255, 256, 257, 1000, WIDE)
+        for signed in (True, False)
+    ],
+    "blockwise.dequantize_blockwise": [
+        _dequantize(size, signed=signed)
+        for size in (1, 257, 1000, WIDE)
+        for signed in (True, False)
+    ],
+    "blockwise.adam_8bit": [
+        _adam_8bit(1),
+        _adam_8bit(3, l2=0.1, decay=1.0),
+        _adam_8bit(5, step=1, scale=-1.0),
+        _adam_8bit(257),
+    ],
+    "factored.adafactor": [
+        _adafactor(1, 1),
+        _adafactor(7, 129),
+        _adafactor(3, 5, 2, step=1),
+        _adafactor(33, 2, weight_decay=0.0, d=10.0),
+    ],
+    "factored.adafactor_vector": [_adafactor_vector(1), _adafactor_vector(257, step=1)],
+    "orthogonal.newton_schulz": [
+        _newton_schulz(1, 1),
+        _newton_schulz(7, 33),
+        _newton_schulz(33, 7),
+    ],
+    "orthogonal.muon": [_muon(7, 33, nesterov=True), _muon(33, 7, nesterov=False)],
 }
 """For every kernel, by the name it has in `registry.KERNELS`."""

@@ -5,7 +5,7 @@ import pytest
 
 from entrenar_common.errors import ShapeError
 from entrenar_core.autograd import Tensor, no_grad, ops
-from entrenar_core.autograd.ops import loss
+from entrenar_core.autograd.ops import linear_loss
 from entrenar_core.testing import difference
 
 # "The same" in float32 is 1e-6 relative; a whole loss is a sum of dozens of rounded terms.
@@ -71,10 +71,43 @@ def dtype(request):
 @pytest.mark.tier2
 @pytest.mark.parametrize("chunk", [1, 5, 1024])
 def test_cross_entropy_is_that_of_whole_logits(dtype, chunk, monkeypatch):
-    monkeypatch.setattr(loss, "CHUNK", chunk)
+    monkeypatch.setattr(linear_loss, "CHUNK", chunk)
     p = Problem(dtype)
     wanted = mean_cross_entropy(p.hidden, p.weight, p.labels)
     assert difference(p.cross_entropy().item(), wanted) <= BOUNDS[dtype]
+
+
+@pytest.mark.parametrize("chunk", [5, 1024])
+@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.2, 0.0), (0.0, 0.3), (0.2, 0.3)])
+def test_smoothing_and_z_loss_are_those_of_whole_logits(
+    dtype, chunk, smoothing, z_loss, monkeypatch
+):
+    monkeypatch.setattr(linear_loss, "CHUNK", chunk)
+    p = Problem(dtype)
+    options = {"label_smoothing": smoothing, "z_loss": z_loss}
+
+    def chunked():
+        return ops.linear_cross_entropy(*p.inputs(), p.labels, normalizer=p.count, **options)
+
+    hidden, weight = (Tensor(a.astype(np.float64)) for a in (p.hidden, p.weight))
+    hidden.requires_grad = weight.requires_grad = True
+    whole = ops.cross_entropy(ops.linear(hidden, weight), p.labels, **options)
+    whole.backward()
+    value = chunked()
+    assert difference(value.item(), whole.item()) <= BOUNDS[dtype]
+    for found, wanted in zip(p.gradients(value), (hidden.grad, weight.grad), strict=True):
+        assert difference(found, wanted) <= 2 * BOUNDS[dtype]
+    with no_grad():
+        assert difference(chunked().item(), whole.item()) <= BOUNDS[dtype]
+
+
+def test_no_tokens_at_all_have_loss_and_gradient_zero(dtype):
+    p = Problem(dtype, rows=(0, 11))
+    p.count = 1
+    for make in (p.cross_entropy, lambda: p.distillation(2.0, 0.5, 37)):
+        value = make()
+        assert value.item() == 0.0
+        assert not any(gradient.any() for gradient in p.gradients(value))
 
 
 @pytest.mark.parametrize("chunk", [5, 1024])
@@ -83,7 +116,7 @@ def test_cross_entropy_is_that_of_whole_logits(dtype, chunk, monkeypatch):
 def test_distillation_is_the_mixture_of_whole_logits(
     dtype, chunk, temperature, alpha, ours, theirs, monkeypatch
 ):
-    monkeypatch.setattr(loss, "CHUNK", chunk)
+    monkeypatch.setattr(linear_loss, "CHUNK", chunk)
     p, shared = Problem(dtype, ours, theirs), min(ours, theirs)
     hard = mean_cross_entropy(p.hidden, p.weight, p.labels)
     soft = mean_kl((p.hidden, p.weight), p.teacher, p.labels, temperature, shared)
@@ -158,7 +191,7 @@ def test_the_size_of_a_chunk_changes_nothing_beyond_rounding(dtype, chunk, monke
     p = Problem(dtype)
     whole = p.gradients(p.distillation(2.0, 0.5, 37))
     whole_hard = p.gradients(p.cross_entropy())
-    monkeypatch.setattr(loss, "CHUNK", chunk)
+    monkeypatch.setattr(linear_loss, "CHUNK", chunk)
     cut = p.gradients(p.distillation(2.0, 0.5, 37))
     cut_hard = p.gradients(p.cross_entropy())
     for found, wanted in zip(cut + cut_hard, whole + whole_hard, strict=True):
@@ -201,5 +234,33 @@ def test_a_label_beyond_the_vocabulary_is_an_error_that_names_it(label):
 
 @pytest.mark.parametrize("ids", [[[0, 6]], [[-1, 0]]])
 def test_an_id_outside_the_embedding_is_an_error(ids):
-    with pytest.raises(ShapeError, match="table of 6 rows"):
+    with pytest.raises(ShapeError, match="of 6 rows"):
         ops.embedding(np.ones((6, 4), np.float32), np.array(ids))
+
+
+def test_a_weight_of_another_width_is_an_error_that_shows_both_shapes():
+    hidden, weight = np.ones((1, 2, 4), np.float32), np.ones((6, 3), np.float32)
+    with pytest.raises(ShapeError, match=r"hidden \(1, 2, 4\) and weight \(6, 3\)"):
+        ops.linear_cross_entropy(hidden, weight, np.array([[0, 1]]), normalizer=2)
+
+
+@pytest.mark.parametrize(
+    ("teacher_hidden", "teacher_weight", "shared"),
+    [
+        ((1, 3, 5), (6, 5), 6),
+        ((1, 2, 5), (6, 4), 6),
+        ((1, 2, 5), (6, 5), 7),
+        ((1, 2, 5), (6, 5), 0),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_an_error_that_shows_its_shapes(
+    teacher_hidden, teacher_weight, shared
+):
+    with pytest.raises(ShapeError, match=r"linear_distillation.*teacher") as caught:
+        ops.linear_distillation(
+            np.ones((1, 2, 4)), np.ones((6, 4)), np.ones(teacher_hidden), np.ones(teacher_weight),
+            np.array([[0, 1]]), temperature=1.0, alpha=0.5, shared=shared, normalizer=2,
+            parts=ops.DistillationParts(),
+        )  # fmt: skip
+    assert str(teacher_hidden) in str(caught.value)
+    assert str(teacher_weight) in str(caught.value)

@@ -1,20 +1,22 @@
 """Every differentiable operation against central differences in float64."""
 
 import importlib
+import inspect
 import pkgutil
 
 import numpy as np
 import pytest
 
 from entrenar_core.autograd import Tensor, op, ops
-from entrenar_core.autograd.ops import loss
+from entrenar_core.autograd.ops import compare, linear_loss
 from entrenar_core.testing import check_grads, difference
 from op_cases import all_cases, away_from_zero, normal
+from op_kinks import KINKS
 
 CASES = all_cases()
 
 
-def operations():
+def made_by_op():
     """Every function made by `@op` in the modules of `ops`, found by looking, not by a list."""
     found = {}
     for module in pkgutil.iter_modules(ops.__path__):
@@ -25,6 +27,17 @@ def operations():
             if getattr(value, "__code__", None) is MADE_BY_OP.__code__
         }
     return found
+
+
+def operations():
+    """The names of all public functions of `ops` that have gradients."""
+    return {
+        name
+        for name, value in vars(ops).items()
+        if inspect.isfunction(value)
+        and value.__module__.startswith(f"{ops.__name__}.")
+        and value.__module__ != compare.__name__
+    }
 
 
 @op
@@ -53,6 +66,7 @@ def test_the_gradient_is_the_central_difference(case):
     check_grads(case.call, *case.inputs)
 
 
+@pytest.mark.tier2
 @EVERY_CASE
 def test_the_gradient_is_right_where_inputs_are_used_elsewhere_too(case):
     # gradients then meet at nodes, where vjps add to what has arrived before, before or after
@@ -66,6 +80,7 @@ def test_the_gradient_is_right_where_inputs_are_used_elsewhere_too(case):
     check_grads(call, *case.inputs)
 
 
+@pytest.mark.tier2
 @EVERY_CASE
 @pytest.mark.parametrize("buffered", [False, True])
 def test_two_walks_add_up_to_twice_the_gradient(case, buffered):
@@ -88,31 +103,70 @@ LAYOUTS = {
 }
 
 
-@EVERY_CASE
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_layout_of_inputs_in_memory_changes_nothing(case, layout):
-    def results(arrange):
-        leaves = [Tensor(arrange(x), requires_grad=True) if is_float(x) else x for x in case.inputs]
-        y = case.call(*leaves)
-        y.sum().backward()
-        return [y.data, *(leaf.grad for leaf in leaves if isinstance(leaf, Tensor))]
+def results(case, dtype, arrange=np.array):
+    """The value of a call and the gradients of a weighted sum of it, of arrays laid out so."""
+    leaves = [
+        Tensor(arrange(x.astype(dtype)), requires_grad=True) if is_float(x) else x
+        for x in case.inputs
+    ]
+    y = case.call(*leaves)
+    y.backward(np.random.default_rng(1).standard_normal(y.shape))
+    return [y.data, *(leaf.grad for leaf in leaves if isinstance(leaf, Tensor))]
 
-    for found, wanted in zip(results(LAYOUTS[layout]), results(np.array), strict=True):
-        assert difference(found, wanted) <= 1e-14
+
+@pytest.mark.tier2
+@EVERY_CASE
+@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-14), ("float32", 1e-6)])
+def test_the_layout_of_inputs_in_memory_changes_nothing(case, dtype, bound):
+    plain = results(case, dtype)
+    for layout, arrange in LAYOUTS.items():
+        for found, wanted in zip(results(case, dtype, arrange), plain, strict=True):
+            assert difference(found, wanted) <= bound, layout
+
+
+@pytest.mark.tier2
+@EVERY_CASE
+def test_float32_goes_in_and_float32_comes_out(case):
+    for found, wanted in zip(results(case, "float32"), results(case, "float64"), strict=True):
+        assert (found.dtype, wanted.dtype) == (np.float32, np.float64)
+        assert difference(found, wanted) <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, for the infinities
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kink", KINKS, ids=lambda kink: kink.name)
+def test_where_there_is_no_derivative_the_gradient_is_the_documented_one(kink, dtype):
+    leaves = [Tensor(np.array(x, dtype), requires_grad=True) for x in kink.inputs]
+    kink.call(*leaves).sum().backward()
+    for leaf, wanted in zip(leaves, kink.gradients, strict=True):
+        assert leaf.grad.dtype == dtype
+        assert difference(leaf.grad, wanted) <= 1e-7
+
+
+def test_logsumexp_of_large_numbers_has_the_precision_of_small_ones():
+    x = Tensor([1000.0, 1000.0], requires_grad=True)
+    y = ops.logsumexp(x)
+    y.backward()
+    assert y.item() == pytest.approx(1000 + np.log(2), rel=1e-7)
+    assert x.grad.tolist() == [0.5, 0.5]
+
+
+def test_logsumexp_of_nothing_is_minus_infinity():
+    assert ops.logsumexp(Tensor(np.zeros((2, 0))), axis=1).tolist() == [-np.inf, -np.inf]
 
 
 def test_every_operation_is_checked():
-    assert operations().keys() == {case.op for case in CASES}
+    assert operations() == {case.op for case in CASES}
 
 
 def test_every_operation_is_public():
-    assert all(getattr(ops, name) is function for name, function in operations().items())
+    assert all(getattr(ops, name) is function for name, function in made_by_op().items())
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 4])
 @pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_distillation"])
 def test_losses_in_several_chunks_have_the_right_gradient(name, chunk, monkeypatch):
-    monkeypatch.setattr(loss, "CHUNK", chunk)
+    monkeypatch.setattr(linear_loss, "CHUNK", chunk)
     case = first(name)
     check_grads(case.call, *case.inputs)
 

@@ -6,6 +6,7 @@ import pytest
 from entrenar_core.autograd import Tensor
 from entrenar_core.testing import difference
 from op_cases import all_cases
+from op_kinks import KINKS
 
 pytestmark = pytest.mark.parity
 
@@ -38,3 +39,11 @@ def test_values_and_gradients_are_those_of_torch(case, torch):
         if isinstance(found, Tensor):
             assert found.grad.dtype == np.float32
             assert difference(found.grad, leaf.grad.numpy()) <= BOUND
+
+
+@pytest.mark.parametrize("kink", KINKS, ids=lambda kink: kink.name)
+def test_subgradients_are_those_of_torch(kink, torch):
+    leaves = [torch.tensor(x, requires_grad=True) for x in kink.inputs]
+    kink.torch(torch, *leaves).sum().backward()
+    for leaf, wanted in zip(leaves, kink.gradients, strict=True):
+        assert difference(leaf.grad.numpy(), np.float32(wanted)) <= 1e-7

@@ -1,23 +1,28 @@
-"""The polynomial exponential that the compiled kernels use."""
+"""The exponential, the error function and the maximum that the compiled kernels use."""
+
+import math
 
 import numba
 import numpy as np
 import pytest
 
-from entrenar_core.kernels.cpu.compile import exp, jit
+from entrenar_core.kernels.cpu.compile import erf, exp, jit, peak_of, sigmoid
 
-# The docstring promises 2e-7: three roundings of float32.
+# The docstrings promise these: a few roundings of float32.
 BOUND = 2e-7
+ERF_BOUND = 5e-7
+SIGMOID_BOUND = 4e-7
 
 pytestmark = pytest.mark.tier2
 
 
-@pytest.fixture(scope="module")
-def exp_of():
+def elementwise(function):
+    """`function` in a loop, compiled as the kernels are."""
+
     @numba.njit(fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy")
     def loop(x, y):
         for i in range(x.size):
-            y[i] = exp(x[i])
+            y[i] = function(x[i])
 
     def call(values):
         x = np.asarray(values, np.float32)
@@ -26,6 +31,21 @@ def exp_of():
         return y
 
     return call
+
+
+@pytest.fixture(scope="module")
+def exp_of():
+    return elementwise(exp)
+
+
+@pytest.fixture(scope="module")
+def erf_of():
+    return elementwise(erf)
+
+
+@pytest.fixture(scope="module")
+def sigmoid_of():
+    return elementwise(sigmoid)
 
 
 def test_the_relative_error_is_below_its_promise_over_the_whole_range(exp_of):
@@ -52,6 +72,70 @@ def test_far_below_the_range_it_is_nothing_beside_one(exp_of):
 
 def test_nan_stays_nan(exp_of):
     assert np.isnan(exp_of([np.nan, -np.nan])).all()
+
+
+def exact_erf(x):
+    return np.vectorize(math.erf)(x.astype(np.float64))
+
+
+def test_the_error_function_is_as_exact_as_it_promises_over_the_whole_range(erf_of):
+    x = np.linspace(-6, 6, 600_002).astype(np.float32)
+    exact = exact_erf(x)
+    assert np.max(np.abs(erf_of(x) - exact) / np.abs(exact)) < ERF_BOUND
+
+
+def test_the_error_function_is_as_exact_as_it_promises_near_zero(erf_of):
+    small = np.geomspace(1e-30, 1, 100_001).astype(np.float32)
+    x = np.concatenate([small, -small])
+    exact = exact_erf(x)
+    assert np.max(np.abs(erf_of(x) - exact) / np.abs(exact)) < ERF_BOUND
+
+
+def test_the_error_function_of_zero_infinity_and_nan(erf_of):
+    assert erf_of([0.0, -0.0]).tolist() == [0.0, 0.0]
+    assert np.abs(erf_of([4.0, 1e30, np.inf]) - 1).max() < ERF_BOUND
+    assert np.abs(erf_of([-4.0, -1e30, -np.inf]) + 1).max() < ERF_BOUND
+    assert np.isnan(erf_of([np.nan, -np.nan])).all()
+
+
+def test_the_sigmoid_is_as_exact_as_it_promises(sigmoid_of):
+    x = np.linspace(-80, 100, 600_001).astype(np.float32)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert np.max(np.abs(sigmoid_of(x) - exact) / exact) < SIGMOID_BOUND
+
+
+def test_the_sigmoid_far_out_and_of_nan(sigmoid_of):
+    assert np.all(sigmoid_of([-81.0, -1e30, -np.inf]) < 2e-35)
+    assert sigmoid_of([0.0, 1e30, np.inf]).tolist() == [0.5, 1.0, 1.0]
+    assert np.isnan(sigmoid_of([np.nan, -np.nan])).all()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [-3.0, -1.0, -2.0],
+        [0.0, 5.5, -7.0],
+        [-np.inf, -1e30],
+        [-np.inf, -np.inf],
+        [np.inf, 3.0],
+        [1e-45, -1e-45],
+        [-1e-45, -2e-45],
+        [],
+    ],
+)
+def test_the_peak_is_the_maximum(row):
+    wanted = np.max(np.array(row, np.float32), initial=-np.inf)
+    assert peak_of(np.array(row, np.float32)) == wanted
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 33, 1000])
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+def test_the_peak_is_found_wherever_it_is(size, sign):
+    rng = np.random.default_rng(size)
+    for place in range(0, size, max(1, size // 20)):
+        row = rng.uniform(-1, 1, size).astype(np.float32) + np.float32(2 * sign)
+        row[place] = 4 * sign + 2
+        assert peak_of(row) == row.max()
 
 
 def test_kernels_are_compiled_without_assuming_that_nan_is_absent():

@@ -95,8 +95,63 @@ def test_attention_of_a_bad_value_is_not_finite_where_it_is_seen(dtype, bad):
 def test_swiglu_of_nan_is_nan(dtype, place):
     gate, up, g = (normal(3, 37, dtype=dtype) for _ in range(3))
     gate[1, place] = np.nan
+    value = np.empty_like(g)
     assert np.isnan(kernels.swiglu(gate, up)).sum() == 1
-    assert [np.isnan(part).sum() for part in kernels.swiglu_grad(g, gate, up)] == [1, 1, 1]
+    gradients = kernels.swiglu_grad(g, gate, up, value=value)
+    assert [np.isnan(part).sum() for part in (*gradients, value)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu_of_nan_is_nan(dtype, place, approximate):
+    x, g = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
+    x[1, place] = np.nan
+    value = np.empty_like(g)
+    assert np.isnan(kernels.gelu(x, approximate=approximate)).sum() == 1
+    dx = kernels.gelu_grad(g, x, approximate=approximate, value=value)
+    assert np.isnan(dx).sum() == np.isnan(value).sum() == 1
+
+
+def test_silu_of_nan_is_nan(dtype, place):
+    x, g = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
+    x[1, place] = np.nan
+    assert np.isnan(kernels.silu(x)).sum() == np.isnan(kernels.silu_grad(g, x)).sum() == 1
+
+
+def test_layer_norm_of_a_bad_row_is_not_finite(dtype, place, bad):
+    x, weight = normal(3, 37, dtype=dtype), normal(37, dtype=dtype)
+    x[1, place] = bad
+    y, mean, rstd = kernels.layer_norm(x, weight, weight, eps=1e-5)
+    assert np.isfinite(y).any(axis=1).tolist() == [True, False, True]
+    g = normal(3, 37, dtype=dtype)
+    dx, dweight, _ = kernels.layer_norm_grad(g, x, weight, mean, rstd)
+    assert np.isfinite(dx).any(axis=1).tolist() == [True, False, True]
+    assert not np.isfinite(dweight).any()
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_of_a_bad_row_is_not_finite(dtype, place, bad, name):
+    x = normal(3, 37, dtype=dtype)
+    x[1, place] = bad
+    y = getattr(kernels, name)(x)
+    assert np.isfinite(y).all(axis=1).tolist() == [True, False, True]
+    assert not np.isfinite(y[1, place])
+
+
+@pytest.mark.parametrize("name", ["softmax_grad", "log_softmax_grad"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_gradient_of_softmax_of_a_bad_row_is_not_finite(dtype, place, name, which):
+    arrays = normal(3, 37, dtype=dtype), kernels.softmax(normal(3, 37, dtype=dtype))
+    arrays[which][1, place] = np.nan
+    dx = getattr(kernels, name)(*arrays)
+    assert np.isfinite(dx).all(axis=1).tolist() == [True, False, True]
+
+
+def test_dropout_keeps_what_is_not_finite(dtype, place, bad):
+    x = normal(37, dtype=dtype)
+    x[place] = bad
+    keys = range(64)
+    seen = [np.isfinite(kernels.dropout(x, p=0.5, key=key)).all() for key in keys]
+    assert 0 < sum(seen) < len(keys)
 
 
 def test_the_sum_of_squares_of_nan_or_infinity_is_not_finite(dtype, place, bad):

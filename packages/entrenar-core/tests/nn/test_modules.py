@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from entrenar_core.autograd import Tensor
-from entrenar_core.nn import Embedding, Linear, Module, RMSNorm
+from entrenar_core.nn import Embedding, LayerNorm, Linear, Module, RMSNorm
 from entrenar_core.nn.init import initialise
 from entrenar_core.testing import difference
 
@@ -46,6 +46,20 @@ def test_a_tied_parameter_counts_once(whole):
     assert whole.parameter_count() == 15 + 2 * (12 + 4 + 4)
 
 
+def test_the_further_names_of_a_tied_parameter_lead_to_its_first(whole):
+    assert whole.tied_names() == {"head.weight": "table.weight"}
+
+
+def test_only_named_parameters_are_drawn_and_their_spread_can_depend_on_the_name(whole):
+    before = {name: p.data.copy() for name, p in whole.named_parameters().items()}
+    chosen = ["table.weight", "parts.1.first.weight"]
+    initialise(whole, 1, lambda name: 100.0 if name == "table.weight" else 1e-6, chosen)
+    after = whole.named_parameters()
+    assert [n for n in after if not np.array_equal(after[n].data, before[n])] == chosen
+    assert 20 < after["table.weight"].data.std() < 300
+    assert after["parts.1.first.weight"].data.std() < 1e-5
+
+
 def test_freezing_reaches_every_parameter(whole):
     whole.freeze()
     assert not any(p.requires_grad for p in whole.parameters())
@@ -82,6 +96,15 @@ def test_a_residual_is_not_written_to(whole):
 def test_an_embedding_picks_rows(whole):
     ids = np.array([[4, 0], [4, 2]])
     assert np.array_equal(whole.table(ids).numpy(), whole.table.weight.data[ids])
+
+
+def test_a_layer_norm_has_mean_and_deviation_of_its_parameters():
+    norm, x = LayerNorm(4, eps=1e-5, dtype="float64"), RNG.standard_normal((2, 6, 4))
+    norm.weight.data[...], norm.bias.data[...] = RNG.standard_normal((2, 4))
+    centred = x - x.mean(axis=-1, keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+    wanted = wanted * norm.weight.data + norm.bias.data
+    assert difference(norm(Tensor(x)).numpy(), wanted) <= 1e-14
 
 
 def test_a_norm_divides_by_the_root_of_the_mean_square(whole):

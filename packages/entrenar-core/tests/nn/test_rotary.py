@@ -66,3 +66,14 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
     with pytest.raises(UnsupportedError, match="'su'") as caught:
         Rotary(8, {"rope_type": "su"}, 16)
     assert "yarn" in caught.value.hint
+
+
+@pytest.mark.parametrize("parameters", [DEFAULT, DYNAMIC])
+def test_tables_of_positions_are_those_of_each_sequence(parameters):
+    positions = np.array([[0, 0, 1, 2], [20, 21, 22, 23], [5, 6, 7, 8]])
+    cos, sin = Rotary(8, parameters, 16).at(positions, np.float32)
+    assert cos.shape == sin.shape == (3, 4, 4)
+    for row, found_cos, found_sin in zip(positions, cos, sin, strict=True):
+        alone = Rotary(8, parameters, 16).tables(0, row[-1] + 1, np.float32)
+        assert np.array_equal(found_cos, alone[0][row])
+        assert np.array_equal(found_sin, alone[1][row])

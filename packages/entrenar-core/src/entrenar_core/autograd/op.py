@@ -55,12 +55,17 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
     """
     name = function.__name__
     parameters = inspect.signature(function).parameters.values()
-    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    positional = [
+        (p.name, None if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
     wants_needs = "needs" in inspect.signature(function).parameters
 
     @functools.wraps(function)
     def call(*given: Any, **options: Any) -> Tensor:
-        inputs = given + tuple(options.pop(key, None) for key in positional[len(given) :])
+        left = positional[len(given) :]
+        inputs = given + tuple(options.pop(key, default) for key, default in left)
         recording = _recording.get()
         needs = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
         arrays = _arrays(name, inputs)
@@ -75,7 +80,7 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         out = Tensor(value)
         if any(needs):
             out.requires_grad = True
-            out.node = _record(name, vjps, inputs, needs)
+            out.node = record(name, vjps, inputs, needs)
         return out
 
     return call
@@ -118,7 +123,7 @@ def _shown(inputs: Any) -> str:
     return ", ".join(described)
 
 
-def _record(name: str, vjps: Any, inputs: tuple[Any, ...], needs: tuple[bool, ...]) -> Node:
+def record(name: str, vjps: Any, inputs: tuple[Any, ...], needs: tuple[bool, ...]) -> Node:
     edges = tuple(
         (x.node or x) if needed else None for x, needed in zip(inputs, needs, strict=True)
     )

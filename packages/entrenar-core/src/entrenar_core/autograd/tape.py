@@ -158,7 +158,8 @@ def _pull_back(node: Node, incoming: _Gradient, pending: dict[Node, _Gradient]) 
 
 def _dest(edge: Any, siblings: tuple[Any, ...], pending: dict[Node, _Gradient]) -> Dest:
     nowhere = Dest(None, False)
-    if siblings.count(edge) > 1:  # two inputs of one vjp are the same tensor: add afterwards
+    # two inputs of one vjp are the same tensor: add afterwards (`==` of tensors is elementwise)
+    if sum(sibling is edge for sibling in siblings) > 1:
         return nowhere
     if isinstance(edge, Node):
         waiting = pending.get(edge)

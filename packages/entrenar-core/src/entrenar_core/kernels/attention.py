@@ -35,18 +35,39 @@ def attention(
     Returns o (B, T, H, D) and the log-sum-exp of the scores (B, H, T), +∞ where no key is seen.
     """
     xp = array_module(q)
-    scores = _scores(xp, q, k, scale, causal, window, mask, bias)  # (B, G, R, T, S)
-    # a finite peak for a row of −∞, and NaN stays NaN
-    peak = xp.maximum(scores.max(axis=-1, keepdims=True), xp.finfo(q.dtype).min)
-    weights = xp.exp(scores - peak)
-    total = weights.sum(axis=-1, keepdims=True)
-    lse = xp.where(total == 0, q.dtype.type(xp.inf), peak + xp.log(xp.where(total == 0, 1, total)))
-    weights /= xp.where(total == 0, 1, total)
+    weights, lse = _softmax(xp, _scores(xp, q, k, scale, causal, window, mask, bias))
     if dropout:
         weights *= _kept(xp, q, k, dropout, key)
     o = xp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
-    lse = lse[..., 0].reshape(q.shape[0], q.shape[2], q.shape[1])
-    return xp.ascontiguousarray(o), lse
+    return xp.ascontiguousarray(o), lse.reshape(q.shape[0], q.shape[2], q.shape[1])
+
+
+@kernel
+def attention_weights(q, k, *, scale, causal=True, window=None, mask=None, bias=None):
+    """The probabilities (B, H, T, S) by which `attention` weighs the values: 0 for a key that is
+    not seen, and in all of the row of a query that sees none."""
+    xp = array_module(q)
+    b, t, h, _ = q.shape
+    scores = _scores(xp, q, k, scale, causal, window, mask, bias)
+    return _softmax(xp, scores)[0].reshape(b, h, t, k.shape[1])
+
+
+@kernel
+def attention_weights_grad(g, q, k, weights, *, scale, bias_shape=None):
+    """The gradients of `attention_weights`: dq (B, T, H, D), dk (B, S, G, D), and the bias's, which
+    has `bias_shape`, None without.
+
+    dS = P·(g − rowsum(g·P)), dQ = scale·dS K, dK = scale·dSᵀQ.
+    """
+    xp = array_module(g)
+    b, t, h, d = q.shape
+    s, groups = k.shape[1:3]
+    ds = weights * (g - (g * weights).sum(axis=-1, keepdims=True))  # (B, H, T, S)
+    dbias = None if bias_shape is None else _summed_to(ds, bias_shape)
+    ds = ds.reshape(b, groups, h // groups, t, s) * q.dtype.type(scale)
+    dq = xp.einsum("bgrts,bsgd->btgrd", ds, k).reshape(q.shape)
+    dk = xp.einsum("bgrts,btgrd->bsgd", ds, q.reshape(b, t, groups, h // groups, d))
+    return xp.ascontiguousarray(dq), xp.ascontiguousarray(dk), dbias
 
 
 @kernel
@@ -65,9 +86,9 @@ def attention_grad(
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
     scores = _scores(xp, q, k, scale, causal, window, mask, bias)
-    weights = xp.exp(scores - lse.reshape(b, groups, -1, t, 1))
+    weights = xp.exp(scores - lse.reshape(b, groups, h // groups, t, 1))
     grouped = (b, t, groups, h // groups, d)
-    g5, o5, q5 = g.reshape(grouped), o.reshape(grouped), q.reshape(grouped)
+    g5, q5 = g.reshape(grouped), q.reshape(grouped)
     dp = xp.einsum("btgrd,bsgd->bgrts", g5, v)
     used = weights
     if dropout:
@@ -75,8 +96,9 @@ def attention_grad(
         dp *= factor
         used = weights * factor
     dv = xp.einsum("bgrts,btgrd->bsgd", used, g5)
-    row = xp.einsum("btgrd,btgrd->bgrt", g5, o5)
-    ds = weights * (dp - row[..., None])
+    # this is rowsum(g·o), and dp to the bit where a query sees one key: its gradient is then 0
+    del o
+    ds = weights * (dp - (weights * dp).sum(axis=-1, keepdims=True))
     dbias = _summed_to(ds.reshape(b, h, t, s), bias.shape) if needs_bias else None
     ds *= q.dtype.type(scale)
     dq = xp.einsum("bgrts,bsgd->btgrd", ds, k).reshape(q.shape)
@@ -102,6 +124,19 @@ def _scores(xp, q, k, scale, causal, window, mask, bias):
     if mask is not None:
         visible = visible & mask[:, None, None, None, :]
     return xp.where(visible, scores, q.dtype.type(-xp.inf))
+
+
+def _softmax(xp, scores):
+    """The softmax of each row and its log-sum-exp: 0 and +∞ for a row of −∞."""
+    # a finite peak for a row of −∞, and NaN stays NaN; without keys there is nothing but the peak
+    lowest = xp.finfo(scores.dtype).min
+    peak = scores.max(axis=-1, keepdims=True, initial=lowest)
+    weights = xp.exp(scores - peak)
+    total = weights.sum(axis=-1, keepdims=True)
+    empty = total == 0
+    total = xp.where(empty, scores.dtype.type(1), total)
+    weights /= total
+    return weights, xp.where(empty, scores.dtype.type(xp.inf), peak + xp.log(total))
 
 
 def _kept(xp, q, k, dropout, key):

@@ -7,37 +7,52 @@ array of its size.
 from entrenar_core.kernels.registry import array_module, kernel
 
 
-def _log_softmax(xp, z):
-    shifted = z - z.max(axis=-1, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+def _log_sum_exp(xp, z):
+    peak = z.max(axis=-1, keepdims=True)
+    return peak + xp.log(xp.exp(z - peak).sum(axis=-1, keepdims=True))
 
 
-def _picked(xp, log_p, targets):
-    """−log p of each row's target, 0 for an ignored row."""
-    rows = xp.arange(len(targets))
-    return xp.where(targets >= 0, -log_p[rows, xp.maximum(targets, 0)], log_p.dtype.type(0))
+def _losses(xp, z, lse, targets, smoothing, z_loss):
+    """The loss of each row, 0 for an ignored one."""
+    picked = z[xp.arange(len(targets)), xp.maximum(targets, 0)]
+    losses = lse - picked
+    if smoothing:
+        losses += z.dtype.type(smoothing) * (picked - z.mean(axis=-1))
+    if z_loss:
+        losses += z.dtype.type(z_loss) * lse * lse
+    return xp.where(targets >= 0, losses, z.dtype.type(0))
 
 
 @kernel
-def cross_entropy(logits, targets):
-    """−log softmax(logits)[target] per row, and the row's argmax.
+def cross_entropy(logits, targets, *, smoothing=0.0, z_loss=0.0):
+    """The loss of each row, and the row's argmax.
 
-    logits (N, V), targets (N,) → losses (N,), argmax (N,). Ignored rows have loss 0.
+    logits (N, V), targets (N,) → losses (N,), argmax (N,). With L = log Σ exp(logits) the loss is
+    (1 − ε)·(L − logits[target]) + ε·(L − mean(logits)) + z_loss·L², ε being `smoothing`.
+    Sources: Szegedy et al. 2016, arXiv:1512.00567, §7; Chowdhery et al. 2022, arXiv:2204.02311, §5.
     """
     xp = array_module(logits)
-    return _picked(xp, _log_softmax(xp, logits), targets), logits.argmax(axis=-1)
+    lse = _log_sum_exp(xp, logits)[:, 0]
+    return _losses(xp, logits, lse, targets, smoothing, z_loss), logits.argmax(axis=-1)
 
 
 @kernel
-def cross_entropy_grad(logits, targets, *, scale):
-    """Losses (N,) as in `cross_entropy`; logits become scale · (softmax − onehot(target))."""
+def cross_entropy_grad(logits, targets, *, scale, smoothing=0.0, z_loss=0.0):
+    """Losses (N,) as in `cross_entropy`; logits become their gradient times `scale`.
+
+    With p = softmax(logits) it is p·(1 + 2·z_loss·L) − (1 − ε)·onehot(target) − ε/V.
+    """
     xp = array_module(logits)
-    log_p = _log_softmax(xp, logits)
-    losses = _picked(xp, log_p, targets)
+    kind = logits.dtype.type
+    lse = _log_sum_exp(xp, logits)
+    losses = _losses(xp, logits, lse[:, 0], targets, smoothing, z_loss)
     valid = targets >= 0
-    xp.exp(log_p, out=logits)
-    logits[xp.arange(len(targets))[valid], targets[valid]] -= 1
-    logits *= xp.where(valid, logits.dtype.type(scale), logits.dtype.type(0))[:, None]
+    logits -= lse
+    xp.exp(logits, out=logits)
+    logits *= 1 + kind(2 * z_loss) * lse
+    logits -= kind(smoothing / logits.shape[1])
+    logits[xp.arange(len(targets))[valid], targets[valid]] -= kind(1 - smoothing)
+    logits *= xp.where(valid, kind(scale), kind(0))[:, None]
     return losses
 
 
@@ -56,8 +71,8 @@ def distillation_grad(logits, teacher, targets, *, temperature, alpha, shared, s
     kind = logits.dtype.type
     t = kind(temperature)
     valid = targets >= 0
-    log_q = _log_softmax(xp, logits[:, :shared] / t)
-    log_p = _log_softmax(xp, teacher[:, :shared] / t)
+    student, expected = logits[:, :shared] / t, teacher[:, :shared] / t
+    log_q, log_p = student - _log_sum_exp(xp, student), expected - _log_sum_exp(xp, expected)
     p = xp.exp(log_p)
     kl = xp.where(valid, (p * (log_p - log_q)).sum(axis=-1), kind(0))
     agreed = (log_q.argmax(axis=-1) == log_p.argmax(axis=-1)) & valid

@@ -1,5 +1,7 @@
 """`ops.matmul`."""
 
+from functools import partial
+
 import numpy as np
 
 from entrenar_core.autograd import ops
@@ -17,7 +19,34 @@ def _embedding(t, weight, ids):
     return t.nn.functional.embedding(t.tensor(ids), weight)
 
 
+def _matmul(first, second):
+    return case("matmul", ops.matmul, normal(*first), normal(*second), torch=lambda t, x, y: x @ y)
+
+
+MATRICES = [
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((2, 3), (3, 4)),
+    ((2, 5, 3), (3,)),
+    ((2, 5, 3), (3, 4)),
+    ((3,), (2, 3, 4)),
+    ((5, 3), (2, 3, 4)),
+    ((2, 5, 3), (2, 3, 4)),
+    ((2, 1, 5, 3), (4, 3, 2)),
+    ((2, 3, 1, 4), (1, 3, 4, 1)),
+    ((1, 1), (1, 1)),
+    ((2, 0), (0, 3)),
+    ((0, 3), (3, 2)),
+    ((2, 0, 3), (3, 2)),
+    ((0, 2, 3), (0, 3, 2)),
+    ((0,), (0,)),
+    ((2, 21, 20), (2, 20, 22)),  # too large to go through NumPy
+    ((3, 1, 21, 20), (2, 20, 22)),
+]
+
 CASES = [
+    *(_matmul(*shapes) for shapes in MATRICES),
     case("linear", ops.linear, normal(2, 3, 4), normal(5, 4), torch=_linear),
     case("linear", ops.linear, normal(3, 4), normal(5, 4), normal(5), torch=_linear),
     case(
@@ -31,4 +60,6 @@ CASES = [
     ),
     case("linear", ops.linear, normal(1, 1), normal(1, 1), None, normal(1, 1), torch=_linear),
     case("embedding", ops.embedding, normal(7, 4), IDS, torch=_embedding),
+    case("embedding", ops.embedding, normal(7, 4), IDS[:0], torch=_embedding),
+    case("embedding", partial(ops.embedding, padding_idx=5), normal(7, 4), IDS, torch=_embedding),
 ]

@@ -1,11 +1,18 @@
-"""Affine maps and table look-up: where a model's parameters are."""
+"""Matrix products, affine maps and table look-up: where a model's parameters are."""
+
+import math
 
 import numpy as np
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op
+from entrenar_core.autograd.ops.operands import operands
 from entrenar_core.autograd.tape import into
+
+SMALL = 8192
+"""Up to this many multiplications a BLAS multiplies in the calling thread, so a stack of such
+matrices can be left to NumPy, which goes through it in one call."""
 
 
 @op
@@ -17,8 +24,8 @@ def linear(x, weight, bias=None, residual=None):
     """
     if x.shape[-1] != weight.shape[1]:
         raise ShapeError(
-            f"linear: x {x.shape} has {x.shape[-1]} features, weight {weight.shape} takes "
-            f"{weight.shape[1]}",
+            f"linear: x {x.dtype} {x.shape} has {x.shape[-1]} features, weight {weight.dtype} "
+            f"{weight.shape} takes {weight.shape[1]}",
             hint="weight is (out_features, in_features)",
         )
     rows = x.reshape(-1, x.shape[-1])  # (N, I)
@@ -50,18 +57,109 @@ def starting_sum(shape, bias, residual):
 
 
 @op
-def embedding(weight, ids):
-    """Rows of weight (V, D) at the integers ids (...,) → (..., D)."""
+def embedding(weight, ids, *, padding_idx=None):
+    """Rows of weight (V, D) at the integers ids (...,) → (..., D).
+
+    The row `padding_idx` gets no gradient.
+    """
+    ids = np.asarray(ids)
     flat = ids.reshape(-1)
     if flat.size and (flat.min() < 0 or flat.max() >= len(weight)):
         raise ShapeError(
-            f"embedding: ids {flat.min()} to {flat.max()} for a table of {len(weight)} rows",
+            f"embedding: ids {ids.dtype} {ids.shape} from {flat.min()} to {flat.max()} for a table "
+            f"{weight.dtype} {weight.shape} of {len(weight)} rows",
             hint="the ids come from a tokenizer that does not belong to this model",
         )
 
     def pull(g, dest):
         out = np.empty(weight.shape, weight.dtype) if dest.array is None else dest.array
-        return kernels.embedding_grad(g.reshape(len(flat), -1), flat, out=out, add=dest.add)
+        rows, places = g.reshape(len(flat), weight.shape[1]), flat
+        if padding_idx is not None and (flat == padding_idx).any():
+            trained = flat != padding_idx
+            rows, places = rows[trained], flat[trained]
+        return kernels.embedding_grad(rows, places, out=out, add=dest.add)
 
     y = kernels.embedding(weight, flat).reshape(*ids.shape, weight.shape[1])
     return y, (into(pull), None)
+
+
+@op
+def matmul(x, y):
+    """x @ y: (..., M, K), (..., K, N) → (..., M, N); the leading axes broadcast.
+
+    As in NumPy, an x of one axis is a row and a y of one axis a column, and the axis of length 1
+    that this adds is taken out of the result.
+    """
+    x, y = operands(x, y)
+    if 0 in (x.ndim, y.ndim) or x.shape[-1] != y.shape[max(y.ndim - 2, 0)]:
+        raise ShapeError(
+            f"matmul: x {x.dtype} {x.shape} and y {y.dtype} {y.shape} do not fit",
+            hint="the last axis of x is as long as the last but one of y, or its only one",
+        )
+    return _one_matrix(x, y) if y.ndim <= 2 else _stack(x, y)
+
+
+def _one_matrix(x, y):
+    """One y for all of x: the rows of x are one matrix too."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (R, K)
+    b = y[:, None] if y.ndim == 1 else y  # (K, N)
+    z = product(rows, b)  # (R, N)
+
+    def pull_x(g):
+        return product(g.reshape(z.shape), b.T).reshape(x.shape)
+
+    def pull_y(g):
+        return product(rows.T, g.reshape(z.shape)).reshape(y.shape)
+
+    return z.reshape(x.shape[:-1] + y.shape[1:]), (pull_x, pull_y)
+
+
+def _stack(x, y):
+    a = x[None, :] if x.ndim == 1 else x
+    z = product(a, y)  # (..., M, N)
+
+    def pull_x(g):
+        dx = product(g.reshape(z.shape), y.swapaxes(-1, -2))  # (..., M, K)
+        return dx[..., 0, :] if x.ndim == 1 else dx
+
+    def pull_y(g):
+        return product(a.swapaxes(-1, -2), g.reshape(z.shape))
+
+    return z[..., 0, :] if x.ndim == 1 else z, (pull_x, pull_y)
+
+
+def product(a, b):
+    """a @ b for arrays of at least two axes, whatever number of threads the same in float32."""
+    if a.ndim == b.ndim == 2:
+        return _matrices(a, b)
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    if a.dtype != np.float32 or m * n * k <= SMALL:
+        return np.matmul(a, b)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = _flat(a, batch), _flat(b, batch)  # (S, M, K), (S, K, N)
+    trans_a, trans_b = _lies_by_columns(a), _lies_by_columns(b)
+    z = kernels.matmul_stack(
+        a.swapaxes(1, 2) if trans_a else a,
+        b.swapaxes(1, 2) if trans_b else b,
+        trans_a=trans_a,
+        trans_b=trans_b,
+    )
+    return z.reshape(*batch, m, n)
+
+
+def _matrices(a, b):
+    trans_a, trans_b = _lies_by_columns(a), _lies_by_columns(b)
+    return kernels.matmul(
+        a.T if trans_a else a, b.T if trans_b else b, trans_a=trans_a, trans_b=trans_b
+    )
+
+
+def _flat(x, batch):
+    """A stack with one leading axis, of `batch`, to which its own broadcast."""
+    return np.broadcast_to(x, batch + x.shape[-2:]).reshape(math.prod(batch), *x.shape[-2:])
+
+
+def _lies_by_columns(matrix):
+    """Whether the kernel would have to copy the matrix, and not its transpose."""
+    down, across = matrix.strides[-2:]
+    return across != matrix.itemsize and down == matrix.itemsize

@@ -1,43 +1,188 @@
-"""`kernels.activation` in one pass each."""
+"""`kernels.activation` in one pass over flat arrays, in pieces that are handed to the threads."""
+
+import math
 
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit
+from entrenar_core.kernels.activation import CUBIC
+from entrenar_core.kernels.cpu.compile import BLOCK, SERIAL, F, erf, exp, jit, serial, sigmoid
 from entrenar_core.kernels.registry import override
 
+ROOT = F(math.sqrt(0.5))
+DENSITY = F(1 / math.sqrt(2 * math.pi))
+TWICE = F(2 * math.sqrt(2 / math.pi))
+CUBE = F(CUBIC)
+NONE = np.empty(0, np.float32)
+"""Stands for an array that is not wanted: a compiled function has one type for each argument."""
+
+
+def _flat(array):
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+@serial
+def _silu_piece(x, y):
+    for i in range(x.size):
+        y[i] = x[i] * sigmoid(x[i])
+
+
+@serial
+def _silu_grad_piece(g, x, dx):
+    for i in range(x.size):
+        s = sigmoid(x[i])
+        dx[i] = g[i] * s * (F(1) + x[i] * (F(1) - s))
+
+
+@serial
+def _gelu_piece(x, y, approximate):
+    if approximate:
+        for i in range(x.size):
+            y[i] = x[i] * sigmoid(TWICE * (x[i] + CUBE * x[i] * x[i] * x[i]))
+    else:
+        for i in range(x.size):
+            y[i] = x[i] * (F(0.5) + F(0.5) * erf(x[i] * ROOT))
+
+
+@serial
+def _gelu_grad_piece(g, x, dx, y, approximate):
+    if approximate:
+        for i in range(x.size):
+            squared = x[i] * x[i]
+            s = sigmoid(TWICE * (x[i] + CUBE * squared * x[i]))
+            slope = TWICE * (F(1) + F(3) * CUBE * squared)
+            value = x[i] * s
+            dx[i] = g[i] * (s + value * (F(1) - s) * slope)
+            if y.size:
+                y[i] = value
+    else:
+        for i in range(x.size):
+            cdf = F(0.5) + F(0.5) * erf(x[i] * ROOT)
+            value = x[i] * cdf
+            dx[i] = g[i] * (cdf + x[i] * DENSITY * exp(F(-0.5) * x[i] * x[i]))
+            if y.size:
+                y[i] = value
+
+
+@serial
+def _swiglu_piece(gate, up, y):
+    for i in range(y.size):
+        y[i] = gate[i] * sigmoid(gate[i]) * up[i]
+
+
+@serial
+def _swiglu_grad_piece(g, gate, up, dgate, dup, y):
+    for i in range(g.size):
+        s = sigmoid(gate[i])
+        activated = gate[i] * s
+        inner = activated * up[i]
+        outer = g[i]
+        dup[i] = outer * activated
+        dgate[i] = outer * up[i] * (s + activated * (F(1) - s))
+        if y.size:
+            y[i] = inner
+
 
 @jit
-def _forward(gate, up, y):
-    for i in numba.prange(y.shape[0]):
-        for j in range(y.shape[1]):
-            x = gate[i, j]
-            negative = F(80) if -x > F(80) else -x
-            y[i, j] = x / (F(1) + exp(negative)) * up[i, j]
+def _silu(x, y):
+    if x.size <= SERIAL:
+        _silu_piece(x, y)
+    else:
+        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
+            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+            _silu_piece(x[at], y[at])
 
 
 @jit
-def _backward(g, gate, up, dgate, dup, y):
-    for i in numba.prange(y.shape[0]):
-        for j in range(y.shape[1]):
-            x = gate[i, j]
-            negative = F(80) if -x > F(80) else -x
-            sigmoid = F(1) / (F(1) + exp(negative))
-            silu = x * sigmoid
-            y[i, j] = silu * up[i, j]
-            dup[i, j] = g[i, j] * silu
-            dgate[i, j] = g[i, j] * up[i, j] * (sigmoid + silu * (F(1) - sigmoid))
+def _silu_grad(g, x, dx):
+    if x.size <= SERIAL:
+        _silu_grad_piece(g, x, dx)
+    else:
+        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
+            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+            _silu_grad_piece(g[at], x[at], dx[at])
+
+
+@jit
+def _gelu(x, y, approximate):
+    if x.size <= SERIAL:
+        _gelu_piece(x, y, approximate)
+    else:
+        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
+            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+            _gelu_piece(x[at], y[at], approximate)
+
+
+@jit
+def _gelu_grad(g, x, dx, y, approximate):
+    if x.size <= SERIAL:
+        _gelu_grad_piece(g, x, dx, y, approximate)
+    else:
+        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
+            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+            _gelu_grad_piece(g[at], x[at], dx[at], y[at], approximate)
+
+
+@jit
+def _swiglu(gate, up, y):
+    if y.size <= SERIAL:
+        _swiglu_piece(gate, up, y)
+    else:
+        for piece in numba.prange((y.size + BLOCK - 1) // BLOCK):
+            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+            _swiglu_piece(gate[at], up[at], y[at])
+
+
+@jit
+def _swiglu_grad(g, gate, up, dgate, dup, y):
+    if g.size <= SERIAL:
+        _swiglu_grad_piece(g, gate, up, dgate, dup, y)
+    else:
+        for piece in numba.prange((g.size + BLOCK - 1) // BLOCK):
+            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+            _swiglu_grad_piece(g[at], gate[at], up[at], dgate[at], dup[at], y[at])
+
+
+@override("activation.silu", "float32")
+def silu(x):
+    y = np.empty(x.shape, np.float32)
+    _silu(_flat(x), y.reshape(-1))
+    return y
+
+
+@override("activation.silu_grad", "float32")
+def silu_grad(g, x):
+    dx = np.empty(x.shape, np.float32)
+    _silu_grad(_flat(g), _flat(x), dx.reshape(-1))
+    return dx
+
+
+@override("activation.gelu", "float32")
+def gelu(x, *, approximate):
+    y = np.empty(x.shape, np.float32)
+    _gelu(_flat(x), y.reshape(-1), approximate)
+    return y
+
+
+@override("activation.gelu_grad", "float32")
+def gelu_grad(g, x, *, approximate, out=None, value=None):
+    out = np.empty(x.shape, np.float32) if out is None else out
+    value = NONE if value is None else value.reshape(-1)
+    _gelu_grad(_flat(g), _flat(x), out.reshape(-1), value, approximate)
+    return out
 
 
 @override("activation.swiglu", "float32")
 def swiglu(gate, up):
-    y = np.empty_like(gate)
-    _forward(gate, up, y)
+    y = np.empty(gate.shape, np.float32)
+    _swiglu(_flat(gate), _flat(up), y.reshape(-1))
     return y
 
 
 @override("activation.swiglu_grad", "float32")
-def swiglu_grad(g, gate, up):
-    dgate, dup, y = np.empty_like(g), np.empty_like(g), np.empty_like(g)
-    _backward(g, gate, up, dgate, dup, y)
-    return dgate, dup, y
+def swiglu_grad(g, gate, up, *, out=None, value=None):
+    out = np.empty(gate.shape, np.float32) if out is None else out
+    dup = np.empty(gate.shape, np.float32)
+    value = NONE if value is None else value.reshape(-1)
+    _swiglu_grad(_flat(g), _flat(gate), _flat(up), out.reshape(-1), dup.reshape(-1), value)
+    return out, dup

@@ -1,196 +1,222 @@
-"""`kernels.attention` in tiles: the scores of a tile of queries of one head are all that exists.
+"""`kernels.attention` in tiles: of the scores, only those of 64 queries with 64 keys exist at once.
 
-Work is divided by (sequence, group of heads that share keys), so that dk and dv have one owner and
-nothing depends on the number of threads.
+The work is cut by sizes alone and each number has one owner, so nothing depends on the number of
+threads. Threads take the next piece of work when they have done one.
 """
-
-import math
 
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu import blas
-from entrenar_core.kernels.cpu.compile import F, exp, jit
-from entrenar_core.kernels.registry import KERNELS, override
+from entrenar_core.kernels.cpu.attention_backward import backward
+from entrenar_core.kernels.cpu.attention_backward import scratch_size as backward_scratch_size
+from entrenar_core.kernels.cpu.attention_few import FEW, forward_few, joined
+from entrenar_core.kernels.cpu.attention_few import scratch_size as few_scratch_size
+from entrenar_core.kernels.cpu.attention_forward import forward
+from entrenar_core.kernels.cpu.attention_forward import scratch_size as forward_scratch_size
+from entrenar_core.kernels.cpu.attention_tiles import (
+    BAND,
+    BIAS,
+    BLOCK,
+    CHANCE,
+    COLUMNS,
+    CUTS,
+    DBIAS,
+    DK,
+    DQ,
+    DV,
+    EVERYWHERE,
+    LSE,
+    NUMBERS,
+    ROOM,
+    SIZES,
+    SPANS,
+    VISIBLE,
+    G,
+    K,
+    O,
+    Q,
+    V,
+)
+from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.vectors import WIDTH
+from entrenar_core.kernels.dropout import threshold
+from entrenar_core.kernels.registry import override
+
+PIECES = 12
+"""The backward pass, and the forward one of few queries, are cut along the keys until there are so
+many pieces."""
+
+PART = 512
+"""Keys at least in a part when queries are few."""
 
 
 @jit
 def _rope(x, cos, sin, y, sign):
-    batch, time, heads, width = x.shape
+    rows, heads, width = x.shape
     half = width // 2
-    for row in numba.prange(batch * time):
-        b, t = row // time, row % time
+    for row in numba.prange(rows):
+        c, s = cos[row % cos.shape[0]], sin[row % sin.shape[0]]
         for h in range(heads):
-            source, target = x[b, t, h], y[b, t, h]
+            source, target = x[row, h], y[row, h]
+            first, second = source[:half], source[half:]
+            to_first, to_second = target[:half], target[half:]
             for j in range(half):
-                c, s = cos[t, j], sign * sin[t, j]
-                target[j] = source[j] * c - source[j + half] * s
-                target[j + half] = source[j + half] * c + source[j] * s
+                turned = sign * s[j]
+                to_first[j] = first[j] * c[j] - second[j] * turned
+                to_second[j] = second[j] * c[j] + first[j] * turned
 
 
 @override("attention.rope", "float32")
 def rope(x, cos, sin, *, inverse=False):
+    batch, time, heads, width = x.shape
     y = np.empty(x.shape, np.float32)
-    _rope(x, cos, sin, y, F(-1 if inverse else 1))
+    if y.size:
+        # tables (T, D/2) are the same for each sequence
+        tables = (np.ascontiguousarray(table).reshape(-1, width // 2) for table in (cos, sin))
+        rows = np.ascontiguousarray(x).reshape(batch * time, heads, width)
+        _rope(rows, *tables, y.reshape(rows.shape), F(-1 if inverse else 1))
     return y
 
 
-@jit
-def _forward(q, k, v, o, lse, scratch, scale):
-    batch, time, heads, width = q.shape
-    keys, groups = k.shape[1], k.shape[2]
-    ldq, ldk = heads * width, groups * width
-    threads, tile = scratch.shape[0], scratch.shape[1]
-    repeats = heads // groups
-    q_at, k_at, v_at, o_at = q.ctypes.data, k.ctypes.data, v.ctypes.data, o.ctypes.data
-    before = blas.get_threads()
-    blas.set_threads(1)
-    for thread in numba.prange(threads):
-        scores = scratch[thread]
-        s_at = scores.ctypes.data
-        for unit in range(thread, batch * heads, threads):
-            b, h = unit // heads, unit % heads
-            q_head = q_at + 4 * (b * time * ldq + h * width)
-            o_head = o_at + 4 * (b * time * ldq + h * width)
-            k_head = k_at + 4 * (b * keys * ldk + h // repeats * width)
-            v_head = v_at + 4 * (b * keys * ldk + h // repeats * width)
-            for low in range(0, time, tile):
-                high = min(low + tile, time)
-                rows = high - low
-                seen = keys - time + high  # keys that the last query of the tile may see
-                blas.sgemm(
-                    blas.ROW_MAJOR, blas.PLAIN, blas.TRANSPOSED, rows, seen, width, scale,
-                    q_head + 4 * low * ldq, ldq, k_head, ldk, F(0), s_at, keys,
-                )  # fmt: skip
-                for i in range(rows):
-                    row = scores[i, : keys - time + low + i + 1]
-                    peak = row[0]
-                    for j in range(row.size):
-                        peak = max(peak, row[j])
-                    total = F(0)
-                    for j in range(row.size):
-                        e = exp(row[j] - peak)
-                        row[j] = e
-                        total += e
-                    lse[b, h, low + i] = peak + np.log(total)
-                    inverse = F(1) / total
-                    for j in range(row.size):
-                        row[j] *= inverse
-                    scores[i, row.size : seen] = F(0)
-                blas.sgemm(
-                    blas.ROW_MAJOR, blas.PLAIN, blas.PLAIN, rows, width, seen, F(1),
-                    s_at, keys, v_head, ldk, F(0), o_head + 4 * low * ldq, ldq,
-                )  # fmt: skip
-    blas.set_threads(before)
-
-
-@jit
-def _backward(g, q, k, v, o, lse, dq, dk, dv, scratch, scale):
-    batch, time, heads, width = q.shape
-    keys, groups = k.shape[1], k.shape[2]
-    ldq, ldk = heads * width, groups * width
-    threads, tile = scratch.shape[0], scratch.shape[2]
-    repeats = heads // groups
-    tiles = (time + tile - 1) // tile
-    g_at, q_at, k_at, v_at = g.ctypes.data, q.ctypes.data, k.ctypes.data, v.ctypes.data
-    dq_at, dk_at, dv_at = dq.ctypes.data, dk.ctypes.data, dv.ctypes.data
-    before = blas.get_threads()
-    blas.set_threads(1)
-    for thread in numba.prange(threads):
-        weights, dscores = scratch[thread, 0], scratch[thread, 1]
-        w_at, d_at = weights.ctypes.data, dscores.ctypes.data
-        for unit in range(thread, batch * groups, threads):
-            b, group = unit // groups, unit % groups
-            kv = 4 * (b * keys * ldk + group * width)
-            beta = F(0)
-            for h in range(group * repeats, group * repeats + repeats):
-                head = 4 * (b * time * ldq + h * width)
-                # the last tile comes first: it sees every key, and so writes all of dk and dv
-                for index in range(tiles - 1, -1, -1):
-                    low = index * tile
-                    high = min(low + tile, time)
-                    rows = high - low
-                    seen = keys - time + high
-                    at = head + 4 * low * ldq
-                    blas.sgemm(
-                        blas.ROW_MAJOR, blas.PLAIN, blas.TRANSPOSED, rows, seen, width, scale,
-                        q_at + at, ldq, k_at + kv, ldk, F(0), w_at, keys,
-                    )  # fmt: skip
-                    blas.sgemm(
-                        blas.ROW_MAJOR, blas.PLAIN, blas.TRANSPOSED, rows, seen, width, F(1),
-                        g_at + at, ldq, v_at + kv, ldk, F(0), d_at, keys,
-                    )  # fmt: skip
-                    for i in range(rows):
-                        o_row, g_row = o[b, low + i, h], g[b, low + i, h]
-                        dot = F(0)
-                        for j in range(width):
-                            dot += o_row[j] * g_row[j]
-                        total = lse[b, h, low + i]
-                        row = weights[i, : keys - time + low + i + 1]
-                        drow = dscores[i, : row.size]
-                        for j in range(row.size):
-                            p = exp(row[j] - total)
-                            row[j] = p
-                            drow[j] = p * (drow[j] - dot)
-                        weights[i, row.size : seen] = F(0)
-                        dscores[i, row.size : seen] = F(0)
-                    blas.sgemm(
-                        blas.ROW_MAJOR, blas.TRANSPOSED, blas.PLAIN, seen, width, rows, F(1),
-                        w_at, keys, g_at + at, ldq, beta, dv_at + kv, ldk,
-                    )  # fmt: skip
-                    blas.sgemm(
-                        blas.ROW_MAJOR, blas.TRANSPOSED, blas.PLAIN, seen, width, rows, scale,
-                        d_at, keys, q_at + at, ldq, beta, dk_at + kv, ldk,
-                    )  # fmt: skip
-                    blas.sgemm(
-                        blas.ROW_MAJOR, blas.PLAIN, blas.PLAIN, rows, width, seen, scale,
-                        d_at, keys, k_at + kv, ldk, F(0), dq_at + at, ldq,
-                    )  # fmt: skip
-                    beta = F(1)
-    blas.set_threads(before)
-
-
-def _tile(time):
-    """Queries to a tile: a quarter of the sequence wastes little of the causal triangle, and a
-    tile's scores stay in the cache."""
-    return min(time, max(32, min(128, time // 4)))
-
-
-def _attention(
+@override("attention.attention", "float32")
+def attention(
     q, k, v, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0, key=0
 ):  # fmt: skip
-    if not causal or dropout or any(part is not None for part in (window, mask, bias)):
-        return KERNELS["attention.attention"].reference(
-            q, k, v, scale=scale, causal=causal, window=window, mask=mask, bias=bias,
-            dropout=dropout, key=key,
-        )  # fmt: skip
-    q, k, v = (np.ascontiguousarray(array) for array in (q, k, v))  # a cache is part of a buffer
-    batch, time, heads, _ = q.shape
+    width = q.shape[3]
+    q, k, v = _whole_vectors(q, k, v)
+    plan = _Plan(
+        q, k, scale=scale, causal=causal, window=window, mask=mask, dropout=dropout, key=key
+    )
+    if q.shape[1] <= FEW and bias is None and not dropout:
+        o, lse = _few(plan, q, k, v)
+        return _narrowed(o, width), lse
     o = np.empty(q.shape, np.float32)
-    lse = np.empty((batch, heads, time), np.float32)
-    threads = min(numba.get_num_threads(), batch * heads)
-    scratch = np.empty((threads, _tile(time), k.shape[1]), np.float32)
-    _forward(q, k, v, o, lse, scratch, F(scale))
-    return o, lse
+    lse = np.empty((q.shape[0], q.shape[2], q.shape[1]), np.float32)
+    plan.arrays({Q: q, K: k, V: v, O: o, LSE: lse, BIAS: _wide(bias, q, k)})
+    plan.run(forward, forward_scratch_size(q.shape[3]))
+    return _narrowed(o, width), lse
 
 
-def _attention_grad(
+def _few(plan, q, k, v):
+    batch, time, heads, width = q.shape
+    keys, groups = k.shape[1:3]
+    parts = max(1, min(-(-PIECES // max(1, batch * groups)), keys // PART))
+    step = -(-keys // parts)
+    parts = max(1, -(-keys // max(1, step)))
+    o = np.empty((parts, *q.shape), np.float32)
+    lse = np.empty((parts, batch, heads, time), np.float32)
+    # part p of sequence b is where sequence p·B + b would be
+    plan.arrays({Q: q, K: k, V: v, O: o[0], LSE: lse[0]})
+    plan.write(CUTS, parts, step)
+    plan.run(forward_few, few_scratch_size(heads // groups * time, width))
+    return (o[0], lse[0]) if parts == 1 else joined(o, lse)
+
+
+@override("attention.attention_grad", "float32")
+def attention_grad(
     g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0,
     key=0, needs_bias=False,
 ):  # fmt: skip
-    if not causal or dropout or any(part is not None for part in (window, mask, bias)):
-        return KERNELS["attention.attention_grad"].reference(
-            g, q, k, v, o, lse, scale=scale, causal=causal, window=window, mask=mask, bias=bias,
-            dropout=dropout, key=key, needs_bias=needs_bias,
-        )  # fmt: skip
-    g, q, k, v, o = (np.ascontiguousarray(array) for array in (g, q, k, v, o))
-    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-    threads = min(numba.get_num_threads(), math.prod((k.shape[0], k.shape[2])))
-    scratch = np.empty((threads, 2, _tile(q.shape[1]), k.shape[1]), np.float32)
-    _backward(g, q, k, v, o, lse, dq, dk, dv, scratch, F(scale))
-    return dq, dk, dv, None
+    width = q.shape[3]
+    dbias = np.zeros(bias.shape, np.float32) if needs_bias else None
+    g, q, k, v, o = _whole_vectors(g, q, k, v, o)
+    wide_dbias = _wide(dbias, q, k)
+    cuts = _cuts(q, k, wide_dbias)
+    new = np.empty if q.size else np.zeros  # nothing runs where there are no queries
+    dq, dk, dv = (new(shape, np.float32) for shape in ((cuts[0], *q.shape), k.shape, v.shape))
+    plan = _Plan(
+        q, k, scale=scale, causal=causal, window=window, mask=mask, dropout=dropout, key=key
+    )
+    plan.arrays({Q: q, K: k, V: v, O: o, G: g, DQ: dq[0], DK: dk, DV: dv})
+    plan.arrays({LSE: np.ascontiguousarray(lse), BIAS: _wide(bias, q, k), DBIAS: wide_dbias})
+    plan.write(CUTS, *cuts)
+    plan.run(backward, backward_scratch_size(q.shape[3]))
+    dq = dq[0] if cuts[0] == 1 else dq.sum(axis=0)
+    return _narrowed(dq, width), _narrowed(dk, width), _narrowed(dv, width), dbias
 
 
-if blas.AVAILABLE:
-    override("attention.attention", "float32")(_attention)
-    override("attention.attention_grad", "float32")(_attention_grad)
+class _Plan:
+    """What the compiled functions are told, and what has to live while they run."""
+
+    def __init__(self, q, k, *, scale, causal, window, mask, dropout, key):
+        keys, groups = k.shape[1:3]
+        ahead = keys - q.shape[1]
+        self._cells, self._alive = [0] * ((NUMBERS + 1) * COLUMNS), []
+        self.write(SIZES, *q.shape, keys)
+        lowest = -EVERYWHERE if window is None else ahead - int(window) + 1
+        self.write(BAND, lowest, ahead if causal else EVERYWHERE, groups)
+        self.arrays({NUMBERS: np.array([scale, 1 / (1 - dropout)], np.float32)})
+        if dropout:
+            chance = np.array([key, threshold(np, dropout)], np.uint64)
+            self.write(CHANCE, *chance.view(np.int64).tolist())
+        if mask is not None:
+            visible = np.ascontiguousarray(mask)
+            self.arrays({VISIBLE: visible, SPANS: _spans(visible)})
+
+    def write(self, row, *numbers):
+        self._cells[row * COLUMNS : row * COLUMNS + len(numbers)] = numbers
+
+    def arrays(self, arrays):
+        """Where arrays lie, None for one that is not there."""
+        for row, array in arrays.items():
+            if array is not None:
+                self._alive.append(array)
+                self.write(row, array.ctypes.data, *array.strides)
+
+    def run(self, crew, scratch_size):
+        if 0 in self._cells[SIZES * COLUMNS : (SIZES + 1) * COLUMNS]:
+            return
+        threads = numba.get_num_threads()
+        room, counter = np.empty((threads, scratch_size), np.float32), np.zeros(1, np.int64)
+        self.write(ROOM, room.ctypes.data, room.strides[0], counter.ctypes.data)
+        crew(np.array(self._cells), threads)
+
+
+def _cuts(q, k, dbias):
+    """See `attention_backward._work`."""
+    batch, (keys, groups) = q.shape[0], k.shape[1:3]
+    shared = (False,) * 4 if dbias is None else tuple(stride == 0 for stride in dbias.strides)
+    b_turns, g_turns = batch if shared[0] else 1, groups if shared[1] else 1
+    owners = max(1, (batch // max(1, b_turns)) * (groups // max(1, g_turns)))
+    parts = 1 if shared[3] else max(1, min(-(-PIECES // owners), keys // BLOCK))
+    step = max(1, -(-keys // (parts * BLOCK))) * BLOCK
+    return max(1, -(-keys // step)), step, b_turns, g_turns
+
+
+def _narrowed(array, width):
+    return array if array.shape[3] == width else np.ascontiguousarray(array[..., :width])
+
+
+def _whole_vectors(*arrays):
+    """The arrays with contiguous heads of a multiple of 16 numbers, copied only where they are not
+    so already."""
+    width = arrays[0].shape[3]
+    if width % WIDTH:
+        return [_widened(array, width + -width % WIDTH) for array in arrays]
+    return [
+        array if array.strides[3] == 4 or array.size == 0 else np.ascontiguousarray(array)
+        for array in arrays
+    ]
+
+
+def _widened(array, width):
+    wide = np.zeros((*array.shape[:3], width), np.float32)
+    wide[..., : array.shape[3]] = array
+    return wide
+
+
+def _wide(bias, q, k):
+    """`bias` seen as (B, H, T, S): stride 0 where it is broadcast."""
+    if bias is None:
+        return None
+    shape = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+    wide = np.broadcast_to(bias, shape)
+    strides = [0 if n == 1 else s for n, s in zip(wide.shape, wide.strides, strict=True)]
+    return np.lib.stride_tricks.as_strided(wide, shape, strides)
+
+
+def _spans(visible):
+    """Of each sequence, between which keys there are any that count."""
+    some, keys = visible.any(axis=1), visible.shape[1]
+    first, last = visible.argmax(axis=1), keys - visible[:, ::-1].argmax(axis=1)
+    return np.stack([first, np.where(some, last, 0)], axis=1)

@@ -9,6 +9,7 @@ import ctypes
 
 import llvmlite.binding
 import numpy as np
+from numba.core import config as numba_config
 from numba.core import types
 from numba.core.types import ExternalFunction
 
@@ -48,10 +49,26 @@ go through `numpy.matmul`."""
 
 _i32, _i64, _f32 = types.int32, types.int64, types.float32
 
-sgemm = ExternalFunction(
-    "entrenar_sgemm",
-    types.void(_i32, _i32, _i32, _i64, _i64, _i64, _f32, _i64, _i64, _i64, _i64, _f32, _i64, _i64),
-)  # layout, transA, transB, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc; pointers as integers
 
-get_threads = ExternalFunction("entrenar_blas_get_threads", _i32())
-set_threads = ExternalFunction("entrenar_blas_set_threads", types.void(_i32))
+def _external(name, result, *arguments):
+    """The symbol as a function for compiled code, or, where numba is told not to compile
+    (`NUMBA_DISABLE_JIT`, for coverage and debuggers), for Python."""
+    if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+        kinds = {_i32: ctypes.c_int32, _i64: ctypes.c_int64, _f32: ctypes.c_float}
+        library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+        function = getattr(library, _SYMBOLS[name])
+        function.restype = kinds.get(result)
+        function.argtypes = [kinds[argument] for argument in arguments]
+        return function
+    return ExternalFunction(name, result(*arguments))
+
+
+if AVAILABLE:
+    sgemm = _external(
+        "entrenar_sgemm", types.void,
+        _i32, _i32, _i32, _i64, _i64, _i64, _f32, _i64, _i64, _i64, _i64, _f32, _i64, _i64,
+    )  # fmt: skip
+    """layout, transA, transB, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc; pointers as integers"""
+
+    get_threads = _external("entrenar_blas_get_threads", _i32)
+    set_threads = _external("entrenar_blas_set_threads", types.void, _i32)

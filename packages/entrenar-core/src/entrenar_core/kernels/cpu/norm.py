@@ -3,57 +3,173 @@
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import LANES, F, jit
-from entrenar_core.kernels.registry import override
+from entrenar_core.kernels.cpu.compile import LANES, SERIAL, F, jit, serial
+from entrenar_core.kernels.registry import KERNELS, override
 
 
-@jit
-def _forward(x, weight, y, rstd, eps):
+@serial
+def _rms_row(x, weight, y, eps):
+    total = F(0)
+    for j in range(x.size):
+        total += x[j] * x[j]
+    r = F(1) / np.sqrt(total / F(x.size) + eps)
+    for j in range(x.size):
+        y[j] = x[j] * r * weight[j]
+    return r
+
+
+@serial
+def _rms_grad_lane(g, x, weight, rstd, dx, add, dweight):
     width = x.shape[1]
-    for i in numba.prange(x.shape[0]):
-        total = F(0)
+    dweight[:] = F(0)
+    for i in range(x.shape[0]):
+        gi, xi, di, r = g[i], x[i], dx[i], rstd[i]
+        dot = F(0)
         for j in range(width):
-            total += x[i, j] * x[i, j]
-        r = F(1) / np.sqrt(total / F(width) + eps)
-        rstd[i] = r
+            dot += gi[j] * weight[j] * xi[j]
+        dot = dot * r * r * r / F(width)
+        if add:
+            for j in range(width):
+                dweight[j] += gi[j] * xi[j] * r
+                di[j] += gi[j] * weight[j] * r - xi[j] * dot
+        else:
+            for j in range(width):
+                dweight[j] += gi[j] * xi[j] * r
+                di[j] = gi[j] * weight[j] * r - xi[j] * dot
+
+
+@serial
+def _layer_row(x, weight, bias, y, eps):
+    total = F(0)
+    for j in range(x.size):
+        total += x[j]
+    mean = total / F(x.size)
+    squares = F(0)
+    for j in range(x.size):
+        squares += (x[j] - mean) * (x[j] - mean)
+    r = F(1) / np.sqrt(squares / F(x.size) + eps)
+    for j in range(x.size):
+        y[j] = (x[j] - mean) * r * weight[j] + bias[j]
+    return mean, r
+
+
+@serial
+def _layer_grad_lane(g, x, weight, mean, rstd, dx, add, dweight, dbias):
+    width = x.shape[1]
+    dweight[:] = F(0)
+    dbias[:] = F(0)
+    for i in range(x.shape[0]):
+        gi, xi, di, m, r = g[i], x[i], dx[i], mean[i], rstd[i]
+        total, dot = F(0), F(0)
         for j in range(width):
-            y[i, j] = x[i, j] * r * weight[j]
+            scaled = gi[j] * weight[j]
+            total += scaled
+            dot += scaled * (xi[j] - m)
+        total /= F(width)
+        dot = dot * r * r / F(width)
+        if add:
+            for j in range(width):
+                centred = xi[j] - m
+                dweight[j] += gi[j] * centred * r
+                dbias[j] += gi[j]
+                di[j] += (gi[j] * weight[j] - total - centred * dot) * r
+        else:
+            for j in range(width):
+                centred = xi[j] - m
+                dweight[j] += gi[j] * centred * r
+                dbias[j] += gi[j]
+                di[j] = (gi[j] * weight[j] - total - centred * dot) * r
 
 
 @jit
-def _backward(g, x, weight, rstd, dx, add, partial):
-    rows, width = x.shape
-    step = (rows + LANES - 1) // LANES
-    for lane in numba.prange(LANES):
-        dweight = partial[lane]
-        dweight[:] = F(0)
-        for i in range(lane * step, min(rows, lane * step + step)):
-            r = rstd[i]
-            dot = F(0)
-            for j in range(width):
-                dot += g[i, j] * weight[j] * x[i, j]
-            dot = dot * r * r * r / F(width)
-            if add:
-                for j in range(width):
-                    dweight[j] += g[i, j] * x[i, j] * r
-                    dx[i, j] += g[i, j] * weight[j] * r - x[i, j] * dot
-            else:
-                for j in range(width):
-                    dweight[j] += g[i, j] * x[i, j] * r
-                    dx[i, j] = g[i, j] * weight[j] * r - x[i, j] * dot
+def _rms(x, weight, y, rstd, eps):
+    if x.size <= SERIAL:
+        for i in range(x.shape[0]):
+            rstd[i] = _rms_row(x[i], weight, y[i], eps)
+    else:
+        for i in numba.prange(x.shape[0]):
+            rstd[i] = _rms_row(x[i], weight, y[i], eps)
+
+
+@jit
+def _rms_grad(g, x, weight, rstd, dx, add, partial):
+    step = (x.shape[0] + partial.shape[0] - 1) // partial.shape[0]
+    if x.size <= SERIAL:
+        for lane in range(partial.shape[0]):
+            at = slice(lane * step, lane * step + step)
+            _rms_grad_lane(g[at], x[at], weight, rstd[at], dx[at], add, partial[lane])
+    else:
+        for lane in numba.prange(partial.shape[0]):
+            at = slice(lane * step, lane * step + step)
+            _rms_grad_lane(g[at], x[at], weight, rstd[at], dx[at], add, partial[lane])
+
+
+@jit
+def _layer(x, weight, bias, y, mean, rstd, eps):
+    if x.size <= SERIAL:
+        for i in range(x.shape[0]):
+            mean[i], rstd[i] = _layer_row(x[i], weight, bias, y[i], eps)
+    else:
+        for i in numba.prange(x.shape[0]):
+            mean[i], rstd[i] = _layer_row(x[i], weight, bias, y[i], eps)
+
+
+@jit
+def _layer_grad(g, x, weight, mean, rstd, dx, add, dweight, dbias):
+    step = (x.shape[0] + dweight.shape[0] - 1) // dweight.shape[0]
+    if x.size <= SERIAL:
+        for lane in range(dweight.shape[0]):
+            at = slice(lane * step, lane * step + step)
+            _layer_grad_lane(
+                g[at], x[at], weight, mean[at], rstd[at], dx[at], add, dweight[lane], dbias[lane]
+            )
+    else:
+        for lane in numba.prange(dweight.shape[0]):
+            at = slice(lane * step, lane * step + step)
+            _layer_grad_lane(
+                g[at], x[at], weight, mean[at], rstd[at], dx[at], add, dweight[lane], dbias[lane]
+            )
+
+
+def _partial(x):
+    """Partial sums of the rows' parts of dweight: few where there are few rows to share out."""
+    return np.empty((min(LANES, max(1, len(x) // 4)), x.shape[1]), np.float32)
 
 
 @override("norm.rms_norm", "float32")
 def rms_norm(x, weight, *, eps):
-    y = np.empty_like(x)
-    rstd = np.empty(x.shape[0], np.float32)
-    _forward(x, weight, y, rstd, F(eps))
+    y = np.empty(x.shape, np.float32)
+    rstd = np.empty(len(x), np.float32)
+    _rms(np.ascontiguousarray(x), weight, y, rstd, F(eps))
     return y, rstd
 
 
 @override("norm.rms_norm_grad", "float32")
 def rms_norm_grad(g, x, weight, rstd, *, out=None, add=False):
-    out = np.empty_like(x) if out is None else out
-    partial = np.empty((LANES, x.shape[1]), np.float32)
-    _backward(g, x, weight, rstd, out, add, partial)
+    out = np.empty(x.shape, np.float32) if out is None else out
+    partial = _partial(x)
+    g, x = np.ascontiguousarray(g), np.ascontiguousarray(x)
+    _rms_grad(g, x, weight, rstd, out, add, partial)
     return out, partial.sum(axis=0)
+
+
+@override("norm.layer_norm", "float32")
+def layer_norm(x, weight, bias, *, eps):
+    y = np.empty(x.shape, np.float32)
+    mean, rstd = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
+    weight = np.ones(x.shape[1], np.float32) if weight is None else weight
+    bias = np.zeros(x.shape[1], np.float32) if bias is None else bias
+    _layer(np.ascontiguousarray(x), weight, bias, y, mean, rstd, F(eps))
+    return y, mean, rstd
+
+
+@override("norm.layer_norm_grad", "float32")
+def layer_norm_grad(g, x, weight, mean, rstd, *, out=None, add=False):
+    if x.shape[1] == 1:  # dx is 0, of which fused products would leave a rounding
+        return KERNELS["norm.layer_norm_grad"].reference(g, x, weight, mean, rstd, out=out, add=add)
+    out = np.empty(x.shape, np.float32) if out is None else out
+    weight = np.ones(x.shape[1], np.float32) if weight is None else weight
+    dweight, dbias = _partial(x), _partial(x)
+    g, x = np.ascontiguousarray(g), np.ascontiguousarray(x)
+    _layer_grad(g, x, weight, mean, rstd, out, add, dweight, dbias)
+    return out, dweight.sum(axis=0), dbias.sum(axis=0)

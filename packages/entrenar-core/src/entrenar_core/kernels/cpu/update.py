@@ -17,6 +17,12 @@ def _accumulate(target, source):
 
 
 @jit
+def _multiply(target, factor):
+    for i in numba.prange(target.size):
+        target[i] *= factor
+
+
+@jit
 def _sum_of_squares(x, partial):
     step = (x.size + partial.size - 1) // partial.size
     for block in numba.prange(partial.size):
@@ -28,14 +34,17 @@ def _sum_of_squares(x, partial):
 
 
 @jit
-def _adamw(p, g, m, v, lr, beta1, beta2, eps, decay, correction1, correction2, scale):
+def _adam(p, g, m, v, peak, lr, beta1, beta2, eps, l2, decay, correction1, correction2, scale):
     one = F(1)
     for i in numba.prange(p.size):
-        gi = g[i] * scale
+        gi = g[i] * scale + l2 * p[i]
         mi = beta1 * m[i] + (one - beta1) * gi
         vi = beta2 * v[i] + (one - beta2) * gi * gi
         m[i] = mi
         v[i] = vi
+        if peak is not None:  # decided when it is compiled: two functions, not a branch
+            vi = np.maximum(peak[i], vi)
+            peak[i] = vi
         p[i] = p[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
 
 
@@ -47,6 +56,14 @@ def accumulate(target, source):
     return target
 
 
+@override("update.multiply", "float32")
+def multiply(target, factor):
+    if not target.flags.c_contiguous:
+        return KERNELS["update.multiply"].reference(target, factor)
+    _multiply(target.reshape(-1), F(factor))
+    return target
+
+
 @override("update.sum_of_squares", "float32")
 def sum_of_squares(x):
     partial = np.empty(BLOCKS, np.float32)
@@ -54,10 +71,19 @@ def sum_of_squares(x):
     return float(partial.sum(dtype=np.float64))
 
 
+@override("update.adam", "float32")
+def adam(p, g, m, v, *, lr, beta1, beta2, eps, weight_decay, step, scale, peak=None):
+    _adam(
+        p, g, m, v, peak, F(lr), F(beta1), F(beta2), F(eps), F(weight_decay), F(1),
+        F(1 / (1 - beta1**step)), F(1 / (1 - beta2**step)), F(scale),
+    )  # fmt: skip
+    return p
+
+
 @override("update.adamw", "float32")
-def adamw(p, g, m, v, *, lr, beta1, beta2, eps, weight_decay, step, scale):
-    _adamw(
-        p, g, m, v, F(lr), F(beta1), F(beta2), F(eps), F(1 - lr * weight_decay),
+def adamw(p, g, m, v, *, lr, beta1, beta2, eps, weight_decay, step, scale, peak=None):
+    _adam(
+        p, g, m, v, peak, F(lr), F(beta1), F(beta2), F(eps), F(0), F(1 - lr * weight_decay),
         F(1 / (1 - beta1**step)), F(1 / (1 - beta2**step)), F(scale),
     )  # fmt: skip
     return p

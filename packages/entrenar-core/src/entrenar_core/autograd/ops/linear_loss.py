@@ -1,0 +1,183 @@
+"""Losses taken from hidden states: logits exist for a chunk of tokens at a time, never whole.
+
+The gradients are computed in the forward pass, while a chunk's logits are there, so the output
+projection is applied once. Targets are negative where a token does not count. `normalizer` is the
+number of tokens that the loss is per: the valid ones of the whole optimizer step, so that cutting
+a step into micro-batches changes nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from entrenar_common.errors import ShapeError
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.tape import into
+
+CHUNK = 1024
+"""Tokens whose logits exist at once: large enough for the matrix product's full speed."""
+
+
+@dataclass
+class DistillationParts:
+    """What `linear_distillation` was made of, each per `normalizer` tokens."""
+
+    cross_entropy: float = 0.0
+    kl: float = 0.0
+    agreement: float = 0.0
+
+
+@op
+def linear_cross_entropy(
+    hidden, weight, targets, bias=None, *, normalizer, label_smoothing=0.0, z_loss=0.0, needs
+):
+    """Σ −log softmax(hidden Wᵀ + bias)[target] / normalizer.
+
+    hidden (..., D), weight (V, D), targets (...,) of hidden's leading shape, bias (V,) → scalar.
+    `label_smoothing` and `z_loss` are those of `cross_entropy`.
+    """
+    _check("linear_cross_entropy", hidden, weight, targets, bias)
+    head = _Head(hidden, weight, needs, bias)
+    extra = {"smoothing": label_smoothing, "z_loss": z_loss}
+    flat, total = targets.reshape(-1), 0.0
+    for chunk in head.chunks():
+        logits = head.logits(chunk)
+        if any(needs):
+            losses = kernels.cross_entropy_grad(logits, flat[chunk], scale=1 / normalizer, **extra)
+            head.pull(chunk, logits)
+        else:
+            losses, _ = kernels.cross_entropy(logits, flat[chunk], **extra)
+        total += float(losses.sum(dtype=np.float64))
+    value = np.asarray(total / normalizer, hidden.dtype)
+    pull_hidden, pull_weight, pull_bias = head.vjps()
+    return value, (pull_hidden, pull_weight, None, pull_bias)
+
+
+@op
+def linear_distillation(
+    hidden, weight, teacher_hidden, teacher_weight, targets,
+    *, temperature, alpha, shared, normalizer, parts, needs,
+):  # fmt: skip
+    """α·T²·KL(teacher‖student) + (1 − α)·CE, summed over valid tokens, / normalizer.
+
+    hidden (..., D), weight (V, D), teacher_hidden (..., E), teacher_weight (W, E) → scalar; the KL
+    is over the first `shared` ids. `parts` (DistillationParts) is added to. No gradient goes to
+    the teacher. Source: Hinton et al. 2015, arXiv:1503.02531.
+    """
+    _check("linear_distillation", hidden, weight, targets)
+    _check_teacher(hidden, weight, teacher_hidden, teacher_weight, shared)
+    head = _Head(hidden, weight, needs)
+    teacher = _Head(teacher_hidden, teacher_weight, needs=(False, False))
+    flat = targets.reshape(-1)
+    sums = np.zeros(3)
+    for chunk in head.chunks():
+        logits = head.logits(chunk)
+        values = kernels.distillation_grad(
+            logits, teacher.logits(chunk), flat[chunk],
+            temperature=temperature, alpha=alpha, shared=shared, scale=1 / normalizer,
+        )  # fmt: skip
+        head.pull(chunk, logits)
+        sums += [value.sum(dtype=np.float64) for value in values]
+    cross_entropy, kl, agreement = sums / normalizer
+    parts.cross_entropy += cross_entropy
+    parts.kl += kl
+    parts.agreement += agreement
+    loss = alpha * temperature**2 * kl + (1 - alpha) * cross_entropy
+    return np.asarray(loss, hidden.dtype), (*head.vjps()[:2], None, None, None)
+
+
+def _check(name, hidden, weight, targets, bias=None):
+    highest = targets.max(initial=-1)
+    fits = hidden.shape[-1:] == weight.shape[1:] and (
+        bias is None or bias.shape == weight.shape[:1]
+    )
+    if not fits or targets.shape != hidden.shape[:-1] or highest >= len(weight):
+        extra = "" if bias is None else f", bias {bias.shape}"
+        raise ShapeError(
+            f"{name}: targets {targets.shape} up to {highest} do not fit hidden {hidden.shape} and "
+            f"weight {weight.shape}{extra}, a vocabulary of {len(weight)}",
+            hint="hidden is (..., D), weight (V, D), bias (V,), and each hidden state has one "
+            "target below V, or a negative one",
+        )
+
+
+def _check_teacher(hidden, weight, teacher_hidden, teacher_weight, shared):
+    leading = hidden.shape[:-1] == teacher_hidden.shape[:-1]
+    fits = teacher_hidden.shape[-1:] == teacher_weight.shape[1:]
+    if not (leading and fits and 0 < shared <= min(len(weight), len(teacher_weight))):
+        raise ShapeError(
+            f"linear_distillation: {shared} shared ids of hidden {hidden.shape}, weight "
+            f"{weight.shape} and the teacher's {teacher_hidden.shape}, {teacher_weight.shape}",
+            hint="hidden (..., D), weight (V, D), teacher_hidden (..., E), teacher_weight (W, E); "
+            "at most V and at most W ids are shared",
+        )
+
+
+class _Head:
+    """The output projection applied chunk by chunk, gathering its gradients on the way."""
+
+    def __init__(self, hidden, weight, needs, bias=None):
+        self.shape, self.weight, self.bias = hidden.shape, weight, bias
+        self.rows = hidden.reshape(-1, hidden.shape[-1])  # (N, D)
+        self.dhidden = np.empty(self.rows.shape, hidden.dtype) if needs[0] else None
+        # the first chunk overwrites it; without one it is the gradient
+        new = np.empty if len(self.rows) else np.zeros
+        self.dweight = new(weight.shape, weight.dtype) if needs[1] else None
+        self.dbias = np.zeros_like(bias) if bias is not None and needs[3] else None
+        self.scratch = np.empty((min(CHUNK, len(self.rows)), len(weight)), hidden.dtype)
+
+    def chunks(self):
+        for start in range(0, len(self.rows), CHUNK):
+            yield slice(start, min(start + CHUNK, len(self.rows)))
+
+    def logits(self, chunk):
+        rows, out = self.rows[chunk], self.scratch[: chunk.stop - chunk.start]
+        if self.bias is not None:
+            out[...] = self.bias
+        add = self.bias is not None
+        return kernels.matmul(rows, self.weight, trans_b=True, out=out, add=add)
+
+    def pull(self, chunk, dlogits):
+        """Turn the gradient of a chunk's logits into those of hidden and weight."""
+        if self.dhidden is not None:
+            kernels.matmul(dlogits, self.weight, out=self.dhidden[chunk])
+        if self.dweight is not None:
+            kernels.matmul(
+                dlogits, self.rows[chunk], trans_a=True, out=self.dweight, add=chunk.start > 0
+            )
+        if self.dbias is not None:
+            self.dbias += dlogits.sum(axis=0)
+
+    def vjps(self):
+        """The vjps of hidden, weight and bias. They hold nothing but the finished gradients."""
+        dhidden: Any = self.dhidden
+        dweight, dbias, shape = self.dweight, self.dbias, self.shape
+
+        def pull_hidden(g, dest):
+            return (
+                _scaled(dhidden, g).reshape(shape)
+                if dest.array is None
+                else _put(dhidden.reshape(shape), g, dest)
+            )
+
+        def pull_weight(g, dest):
+            return _scaled(dweight, g) if dest.array is None else _put(dweight, g, dest)
+
+        return into(pull_hidden), into(pull_weight), lambda g: _scaled(dbias, g)
+
+
+def _scaled(gradient, g):
+    """gradient · g, without touching it when g is 1, as it is for a loss that is the root."""
+    if g != 1:
+        gradient *= g
+    return gradient
+
+
+def _put(gradient, g, dest):
+    gradient = _scaled(gradient, g)
+    if dest.add:
+        return kernels.accumulate(dest.array, gradient)
+    np.copyto(dest.array, gradient)
+    return dest.array

@@ -1,0 +1,198 @@
+"""The backward pass of attention, with the weights recomputed from the log-sum-exp.
+
+Source: Dao et al. 2022, arXiv:2205.14135, appendix B.
+"""
+
+import numba
+
+from entrenar_core.kernels.cpu.attention_tiles import (
+    BAND,
+    BIAS,
+    BLOCK,
+    CHANCE,
+    COLUMNS,
+    CUTS,
+    DBIAS,
+    DK,
+    DQ,
+    DV,
+    LSE,
+    NUMBERS,
+    ROOM,
+    ROW,
+    SIZES,
+    TILE,
+    VISIBLE,
+    G,
+    K,
+    O,
+    Q,
+    V,
+    add_bias,
+    add_over_keys,
+    add_over_queries,
+    add_to_bias,
+    begin_of,
+    drop_out,
+    hide,
+    inside,
+    keys_of,
+    lanes,
+    multiply,
+    pack,
+    room_of,
+)
+from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    WIDTH,
+    apart,
+    copy,
+    differentiate,
+    dot_columns,
+    fill,
+    inner,
+    number_at,
+    put_number,
+    scale_rows,
+    soften,
+    take,
+)
+
+
+def scratch_size(width):
+    """Numbers that one thread needs: packed queries, gradients and outputs, two tiles and one for
+    dropout, four numbers for each query, room for the bias, and for the first to lie at a multiple
+    of 64 bytes."""
+    return TILE * (3 * width + 3 * BLOCK + 4) + WIDTH * WIDTH + WIDTH
+
+
+@inner
+def _weigh_tile(tile, keys, vectors, low, high, lse, ignored):
+    """Turn scores into weights."""
+    group = keys if inside(keys, vectors, low, high) else WIDTH
+    for first in range(0, keys, group):
+        count = min(group, keys - first)
+        start, stop = lanes(first, first + count, low, high, vectors)
+        at, shift = tile + first * ROW, BYTES * start
+        soften(at + shift, ROW, count, stop - start, lse + shift, ignored)
+
+
+@inner
+def _differentiate_tile(weights, dtile, keys, vectors, low, high, dots):
+    """Turn the gradients of the weights into those of the scores."""
+    group = keys if inside(keys, vectors, low, high) else WIDTH
+    for first in range(0, keys, group):
+        count = min(group, keys - first)
+        start, stop = lanes(first, first + count, low, high, vectors)
+        at, shift = first * ROW, BYTES * start
+        differentiate(
+            weights + at + shift, dtile + at + shift, ROW, count, stop - start, dots + shift
+        )
+
+
+@inner
+def _tile_backward(plan, room, part, first, last, b, h, low):
+    """dq of the queries of one tile, which begins at `low`, and what they add to dk, dv and dbias,
+    by the keys first..last−1. dk is left to be scaled."""
+    apart()
+    batch, time, heads, width, keys = (
+        plan[SIZES, 0], plan[SIZES, 1], plan[SIZES, 2], plan[SIZES, 3], plan[SIZES, 4],
+    )  # fmt: skip
+    group = h // (heads // plan[BAND, 2])
+    rows = min(TILE, time - low)
+    vectors, columns = (rows + WIDTH - 1) // WIDTH, width // WIDTH
+    packed_g = room + 4 * TILE * width  # the packed queries come first
+    packed_o = packed_g + 4 * TILE * width
+    weights = packed_o + 4 * TILE * width
+    dtile = weights + 4 * TILE * BLOCK
+    dropped = dtile + 4 * TILE * BLOCK
+    totals = dropped + 4 * TILE * BLOCK
+    dots, ignored, factors = totals + ROW, totals + 2 * ROW, totals + 3 * ROW
+    spare = totals + 4 * ROW
+    q, g = begin_of(plan, Q, b, low, h), begin_of(plan, G, b, low, h)
+    dq = begin_of(plan, DQ, part * batch + b, low, h)
+    fill(dq, plan[DQ, 2], rows, columns, F(0))
+    seen_first, seen_last = keys_of(plan, b, low, rows)
+    first, last = max(first, seen_first), min(last, seen_last)
+    if first >= last:
+        return
+    scale, lse = number_at(plan[NUMBERS, 0]), begin_of(plan, LSE, b, h, low)
+    pack(q, plan[Q, 2], rows, columns, room, scale)
+    pack(g, plan[G, 2], rows, columns, packed_g, F(1))
+    fill(totals, ROW, 4, vectors, F(0))
+    for i in range(rows):
+        put_number(totals + 4 * i, number_at(lse + 4 * i))
+        put_number(factors + 4 * i, scale)
+    # in the order of the product below, so that one key alone has a gradient of exactly 0
+    pack(begin_of(plan, O, b, low, h), plan[O, 2], rows, columns, packed_o, F(1))
+    dot_columns(packed_g, packed_o, ROW, width, vectors, dots)
+    for begin in range(first, last, BLOCK):
+        count = min(BLOCK, last - begin)
+        lowest, highest = low + plan[BAND, 0] - begin, low + plan[BAND, 1] - begin
+        k, v = begin_of(plan, K, b, begin, group), begin_of(plan, V, b, begin, group)
+        multiply(k, plan[K, 2], width, room, weights, count, vectors, lowest, highest)
+        if plan[BIAS, 0]:
+            add_bias(plan, weights, b, h, low, begin, count, rows, spare)
+        counts = plan[VISIBLE, 0] + b * plan[VISIBLE, 1] + begin if plan[VISIBLE, 0] else 0
+        hide(weights, count, vectors, lowest, highest, counts)
+        _weigh_tile(weights, count, vectors, lowest, highest, totals, ignored)
+        multiply(v, plan[V, 2], width, packed_g, dtile, count, vectors, lowest, highest)
+        used = weights
+        if plan[CHANCE, 1]:
+            number = ((b * heads + h) * time + low) * keys + begin
+            used = dropped
+            copy(weights, used, TILE * BLOCK // WIDTH)
+            drop_out(plan, used, count, vectors, lowest, highest, number)
+            drop_out(plan, dtile, count, vectors, lowest, highest, number)
+        _differentiate_tile(weights, dtile, count, vectors, lowest, highest, dots)
+        if plan[DBIAS, 0]:
+            add_to_bias(plan, dtile, b, h, low, begin, count, rows, lowest, highest, spare)
+        dk, dv = begin_of(plan, DK, b, begin, group), begin_of(plan, DV, b, begin, group)
+        add_over_queries(used, g, plan[G, 2], width, dv, plan[DV, 2], count, rows, lowest, highest)
+        add_over_queries(dtile, q, plan[Q, 2], width, dk, plan[DK, 2], count, rows, lowest, highest)
+        add_over_keys(dtile, k, plan[K, 2], width, dq, plan[DQ, 2], count, rows, lowest, highest)
+    scale_rows(dq, plan[DQ, 2], rows, columns, factors)
+
+
+@inner
+def _keys_backward(plan, room, part, b, group):
+    """All that depends on one part of the keys of one group of one sequence."""
+    time, columns = plan[SIZES, 1], plan[SIZES, 3] // WIDTH
+    repeats = plan[SIZES, 2] // plan[BAND, 2]
+    first = part * plan[CUTS, 1]
+    last = min(first + plan[CUTS, 1], plan[SIZES, 4])
+    dk, dv = begin_of(plan, DK, b, first, group), begin_of(plan, DV, b, first, group)
+    fill(dk, plan[DK, 2], last - first, columns, F(0))
+    fill(dv, plan[DV, 2], last - first, columns, F(0))
+    for turn in range(repeats):
+        for low in range(0, time, TILE):
+            _tile_backward(plan, room, part, first, last, b, group * repeats + turn, low)
+    for s in range(last - first):
+        scale_rows(dk + s * plan[DK, 2], 0, 1, columns, plan[NUMBERS, 0])
+
+
+def _work(pointer, thread):
+    """Do pieces until none is left.
+
+    CUTS: into how many parts of how many keys the keys are cut, each with its own dq; and how many
+    sequences and groups of heads are done one after the other by one thread, because they add to
+    the same numbers of the bias's gradient.
+    """
+    plan = numba.carray(pointer, (NUMBERS + 1, COLUMNS))
+    parts, b_turns, g_turns = plan[CUTS, 0], plan[CUTS, 2], plan[CUTS, 3]
+    g_owners = plan[BAND, 2] // g_turns
+    owners = plan[SIZES, 0] // b_turns * g_owners
+    room, counter = room_of(plan, thread), plan[ROOM, 2]
+    unit = take(counter)
+    while unit < owners * parts:
+        # the first keys are seen by the most queries, so they come first
+        part, owner = unit // owners, unit % owners
+        for turn in range(b_turns * g_turns):
+            b = owner // g_owners * b_turns + turn // g_turns
+            _keys_backward(plan, room, part, b, owner % g_owners * g_turns + turn % g_turns)
+        unit = take(counter)
+
+
+backward = Crew(_work)

@@ -1,0 +1,146 @@
+"""The forward pass of attention: a softmax whose peak is corrected from block to block of keys.
+
+Source: Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
+"""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.attention_tiles import (
+    BAND,
+    BIAS,
+    BLOCK,
+    CHANCE,
+    COLUMNS,
+    LOWEST,
+    LSE,
+    NUMBERS,
+    ROOM,
+    ROW,
+    SIZES,
+    TILE,
+    VISIBLE,
+    K,
+    O,
+    Q,
+    V,
+    add_bias,
+    add_over_keys,
+    begin_of,
+    drop_out,
+    hide,
+    inside,
+    keys_of,
+    lanes,
+    multiply,
+    pack,
+    room_of,
+)
+from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    WIDTH,
+    apart,
+    copy,
+    fill,
+    inner,
+    number_at,
+    put_number,
+    raise_peaks,
+    rescale,
+    scale_rows,
+    soften,
+    take,
+)
+
+
+def scratch_size(width):
+    """Numbers that one thread needs: packed queries, a tile, its peaks, sums and factors, room for
+    the bias, and for the first one to lie at a multiple of 64 bytes."""
+    return TILE * (width + BLOCK + 3) + WIDTH * WIDTH + WIDTH
+
+
+@inner
+def _soften_tile(tile, keys, vectors, low, high, peaks, totals, factors):
+    """Turn scores into exp(score − peak) with the peaks of all blocks so far."""
+    apart()
+    copy(peaks, factors, vectors)
+    group = keys if inside(keys, vectors, low, high) else WIDTH
+    for first in range(0, keys, group):
+        count = min(group, keys - first)
+        start, stop = lanes(first, first + count, low, high, vectors)
+        at, shift = tile + first * ROW, BYTES * start
+        raise_peaks(at + shift, ROW, count, stop - start, peaks + shift)
+    rescale(vectors, peaks, totals, factors)
+    for first in range(0, keys, group):
+        count = min(group, keys - first)
+        start, stop = lanes(first, first + count, low, high, vectors)
+        at, shift = tile + first * ROW, BYTES * start
+        soften(at + shift, ROW, count, stop - start, peaks + shift, totals + shift)
+
+
+@inner
+def _finish(plan, b, h, low, rows, o, peaks, totals, factors):
+    """Divide the rows of o by their sums, and write the log-sum-exps."""
+    lse = begin_of(plan, LSE, b, h, low)
+    for i in range(rows):
+        total = number_at(totals + 4 * i)
+        empty = total == F(0)
+        found = F(np.inf) if empty else number_at(peaks + 4 * i) + np.log(total)
+        put_number(lse + 4 * i, found)
+        put_number(factors + 4 * i, F(1) / (F(1) if empty else total))
+    scale_rows(o, plan[O, 2], rows, plan[SIZES, 3] // WIDTH, factors)
+
+
+@inner
+def _tile_forward(plan, room, b, h, low):
+    """o and lse of the queries of one tile, which begins at `low`."""
+    apart()
+    time, heads, width, keys = plan[SIZES, 1], plan[SIZES, 2], plan[SIZES, 3], plan[SIZES, 4]
+    group = h // (heads // plan[BAND, 2])
+    rows = min(TILE, time - low)
+    vectors, columns = (rows + WIDTH - 1) // WIDTH, width // WIDTH
+    tile = room + 4 * TILE * width  # the packed queries come first
+    peaks = tile + 4 * TILE * BLOCK
+    totals, factors, spare = peaks + ROW, peaks + 2 * ROW, peaks + 3 * ROW
+    o, o_row = begin_of(plan, O, b, low, h), plan[O, 2]
+    fill(o, o_row, rows, columns, F(0))
+    fill(peaks, ROW, 1, vectors, LOWEST)
+    fill(totals, ROW, 1, vectors, F(0))
+    scale = number_at(plan[NUMBERS, 0])
+    pack(begin_of(plan, Q, b, low, h), plan[Q, 2], rows, columns, room, scale)
+    first, last = keys_of(plan, b, low, rows)
+    for begin in range(first, last, BLOCK):
+        count = min(BLOCK, last - begin)
+        lowest, highest = low + plan[BAND, 0] - begin, low + plan[BAND, 1] - begin
+        k, v = begin_of(plan, K, b, begin, group), begin_of(plan, V, b, begin, group)
+        multiply(k, plan[K, 2], width, room, tile, count, vectors, lowest, highest)
+        if plan[BIAS, 0]:
+            add_bias(plan, tile, b, h, low, begin, count, rows, spare)
+        counts = plan[VISIBLE, 0] + b * plan[VISIBLE, 1] + begin if plan[VISIBLE, 0] else 0
+        hide(tile, count, vectors, lowest, highest, counts)
+        _soften_tile(tile, count, vectors, lowest, highest, peaks, totals, factors)
+        scale_rows(o, o_row, rows, columns, factors)
+        if plan[CHANCE, 1]:
+            number = ((b * heads + h) * time + low) * keys + begin
+            drop_out(plan, tile, count, vectors, lowest, highest, number)
+        add_over_keys(tile, v, plan[V, 2], width, o, o_row, count, rows, lowest, highest)
+    _finish(plan, b, h, low, rows, o, peaks, totals, factors)
+
+
+def _work(pointer, thread):
+    """Do tiles until none is left."""
+    plan = numba.carray(pointer, (NUMBERS + 1, COLUMNS))
+    batch, time, heads = plan[SIZES, 0], plan[SIZES, 1], plan[SIZES, 2]
+    tiles = (time + TILE - 1) // TILE
+    room, counter = room_of(plan, thread), plan[ROOM, 2]
+    unit = take(counter)
+    while unit < batch * heads * tiles:
+        # of each head the last tile, which may see the most keys, comes first
+        head, low = unit // tiles, (tiles - 1 - unit % tiles) * TILE
+        _tile_forward(plan, room, head // heads, head % heads, low)
+        unit = take(counter)
+
+
+forward = Crew(_work)

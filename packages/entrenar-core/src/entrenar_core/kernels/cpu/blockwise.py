@@ -1,0 +1,102 @@
+"""`kernels.blockwise`: every block by itself, with a table instead of a search."""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.blockwise import BLOCK, dynamic_map, nearest_table
+from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.registry import override
+
+PARTS = 64
+"""Ranges of blocks that are worked on at the same time, each with a scratch of its own."""
+
+LARGEST = F(np.finfo(np.float32).max)
+
+
+def _encode_block(x, codes, table, limits):
+    """Write the codes of one block; returns its absmax."""
+    # magnitudes as integers: a float maximum that keeps NaN does not vectorize, and their order is
+    # the same, with NaN above infinity
+    bits, largest = x.view(np.int32), np.int32(0)
+    for i in range(bits.size):
+        largest = max(largest, bits[i] & np.int32(0x7FFFFFFF))
+    absmax = np.int32(largest).view(np.float32)
+    # the inverse of a subnormal number may be infinite
+    inverse = np.minimum(F(1) / absmax, LARGEST)
+    empty = absmax == F(0)
+    for i in range(x.size):
+        scaled = F(x[i] * inverse)
+        code = table[np.uint32(scaled.view(np.uint32)) >> np.uint32(16)]
+        codes[i] = np.uint8(0) if empty else code + np.uint8(scaled > limits[code])
+    return absmax
+
+
+encode_block = jit(_encode_block, parallel=False, inline="always")
+
+
+@jit
+def _quantize(x, codes, absmax, table, limits):
+    for block in numba.prange(absmax.size):
+        part = slice(block * BLOCK, min(x.size, block * BLOCK + BLOCK))
+        absmax[block] = encode_block(x[part], codes[part], table, limits)
+
+
+@jit
+def _dequantize(codes, absmax, entries, out):
+    for block in numba.prange(absmax.size):
+        part = slice(block * BLOCK, min(out.size, block * BLOCK + BLOCK))
+        source, target, scale = codes[part], out[part], absmax[block]
+        for i in range(target.size):
+            target[i] = entries[source[i]] * scale
+
+
+@jit
+def _adam_8bit(
+    p, g, m, v, m_absmax, v_absmax, m_entries, v_entries, m_table, v_table, m_limits, v_limits,
+    scratch, lr, beta1, beta2, eps, l2, decay, correction1, correction2, scale,
+):  # fmt: skip
+    one = F(1)
+    blocks = m_absmax.size
+    step = (blocks + PARTS - 1) // PARTS
+    for part in numba.prange(PARTS):
+        mean, square = scratch[part, 0], scratch[part, 1]
+        for block in range(part * step, min(blocks, part * step + step)):
+            where = slice(block * BLOCK, block * BLOCK + BLOCK)
+            x, gradient, m_codes, v_codes = p[where], g[where], m[where], v[where]
+            m_scale, v_scale = m_absmax[block], v_absmax[block]
+            for i in range(BLOCK):
+                gi = gradient[i] * scale + l2 * x[i]
+                mi = beta1 * (m_entries[m_codes[i]] * m_scale) + (one - beta1) * gi
+                vi = beta2 * (v_entries[v_codes[i]] * v_scale) + (one - beta2) * gi * gi
+                mean[i] = mi
+                square[i] = vi
+                x[i] = x[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
+            m_absmax[block] = encode_block(mean, m_codes, m_table, m_limits)
+            v_absmax[block] = encode_block(square, v_codes, v_table, v_limits)
+
+
+@override("blockwise.quantize_blockwise", "float32")
+def quantize_blockwise(x, *, signed):
+    codes, absmax = np.empty(x.size, np.uint8), np.empty(-(-x.size // BLOCK), np.float32)
+    _quantize(x, codes, absmax, *nearest_table(signed))
+    return codes, absmax
+
+
+@override("blockwise.dequantize_blockwise", "uint8")
+def dequantize_blockwise(codes, absmax, *, signed):
+    out = np.empty(codes.size, np.float32)
+    _dequantize(codes, absmax, dynamic_map(signed), out)
+    return out
+
+
+@override("blockwise.adam_8bit", "float32")
+def adam_8bit(
+    p, g, m, v, m_absmax, v_absmax, *, lr, beta1, beta2, eps, l2, decay, step, scale
+):  # fmt: skip
+    (m_table, m_limits), (v_table, v_limits) = nearest_table(True), nearest_table(False)
+    _adam_8bit(
+        p, g, m, v, m_absmax, v_absmax, dynamic_map(True), dynamic_map(False), m_table, v_table,
+        m_limits, v_limits, np.empty((PARTS, 2, BLOCK), np.float32), F(lr), F(beta1), F(beta2),
+        F(eps), F(l2), F(decay), F(1 / (1 - beta1**step)), F(1 / (1 - beta2**step)), F(scale),
+    )  # fmt: skip
+    return p

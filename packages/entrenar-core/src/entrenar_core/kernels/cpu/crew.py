@@ -1,0 +1,67 @@
+"""Work that threads share, as functions that are compiled without numba's parallel loops.
+
+numba optimizes all that a parallel loop calls half a dozen times over while it compiles it, which
+takes 20 s for attention. So there is one parallel loop, which calls a function by its address.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import config as numba_config
+from numba.core import types
+from numba.extending import intrinsic
+
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit
+
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def _call(_typing, _function, _plan, _thread):
+    """Call the function at an address."""
+
+    def generate(context, builder, _signature, arguments):
+        function, plan, thread = arguments
+        kind = ir.FunctionType(ir.VoidType(), [_I64.as_pointer(), _I64])
+        pointer = builder.inttoptr(function, kind.as_pointer())
+        builder.call(pointer, [builder.inttoptr(plan, _I64.as_pointer()), thread])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@jit
+def _run(function, plan, threads):
+    for thread in numba.prange(threads):
+        _call(function, plan.ctypes.data, thread)
+
+
+class Crew:
+    """`work(plan, thread)`, run by several threads at once; `plan` is a pointer to int64 numbers.
+
+    Compiled at the first call, and cached like all kernels.
+    """
+
+    def __init__(self, work: Callable[[Any, int], None]):
+        self._work, self._compiled = work, None
+
+    def __call__(self, plan: np.ndarray, threads: int) -> None:
+        """Call work(plan, 0) to work(plan, threads − 1)."""
+        if self._compiled is None:
+            self._compiled = self._compile()
+        _run(self._compiled.address, plan, threads)
+
+    def _compile(self) -> Any:
+        signature = types.void(types.CPointer(types.int64), types.int64)
+        options = {"fastmath": KEEPS_NAN, "error_model": "numpy"}
+        before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
+        numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            return numba.cfunc(signature, cache=True, **options)(self._work)
+        except RuntimeError:  # numba found no folder that it can write: compile every time
+            return numba.cfunc(signature, **options)(self._work)
+        finally:
+            numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,85 @@
+"""`ops.linear_loss`."""
+
+import numpy as np
+
+from entrenar_core.autograd import ops
+from op_cases import case, normal
+
+LABELS = np.array([[4, -100, 0], [-100, 6, 4]])
+
+
+def _cross_entropy(hidden, weight, bias=None):
+    return ops.linear_cross_entropy(hidden, weight, LABELS, bias, normalizer=4)
+
+
+def _torch_cross_entropy(t, hidden, weight, bias=None):
+    logits = t.nn.functional.linear(hidden, weight, bias).reshape(-1, len(weight))
+    return t.nn.functional.cross_entropy(logits, t.tensor(LABELS).reshape(-1))
+
+
+def _regularized_cross_entropy(hidden, weight):
+    return ops.linear_cross_entropy(
+        hidden, weight, LABELS, normalizer=4, label_smoothing=0.2, z_loss=0.3
+    )
+
+
+def _torch_regularized_cross_entropy(t, hidden, weight):
+    logits = (hidden @ weight.T).reshape(-1, len(weight))
+    labels = t.tensor(LABELS).reshape(-1)
+    hard = t.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
+    return hard + 0.3 * (logits.logsumexp(-1)[labels >= 0] ** 2).mean()
+
+
+def _distillation(temperature, alpha, shared, teacher_rows):
+    teacher_hidden, teacher_weight = normal(2, 3, 5), normal(teacher_rows, 5)
+
+    def call(hidden, weight):
+        return ops.linear_distillation(
+            hidden, weight, teacher_hidden, teacher_weight, LABELS,
+            temperature=temperature, alpha=alpha, shared=shared, normalizer=4,
+            parts=ops.DistillationParts(),
+        )  # fmt: skip
+
+    def torch(t, hidden, weight):
+        f = t.nn.functional
+        logits = (hidden @ weight.T).reshape(-1, len(weight))
+        teacher = t.tensor(teacher_hidden @ teacher_weight.T, dtype=hidden.dtype)
+        labels = t.tensor(LABELS).reshape(-1)
+        valid = labels >= 0
+        q = f.log_softmax(logits[valid, :shared] / temperature, -1)
+        p = f.log_softmax(teacher.reshape(6, -1)[valid, :shared] / temperature, -1)
+        kl = f.kl_div(q, p, reduction="sum", log_target=True) / 4
+        hard = f.cross_entropy(logits, labels)
+        return alpha * temperature**2 * kl + (1 - alpha) * hard
+
+    return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=torch)
+
+
+CASES = [
+    case(
+        "linear_cross_entropy",
+        _cross_entropy,
+        normal(2, 3, 4),
+        normal(7, 4),
+        torch=_torch_cross_entropy,
+    ),
+    case(
+        "linear_cross_entropy",
+        _cross_entropy,
+        normal(2, 3, 4),
+        normal(7, 4),
+        normal(7),
+        torch=_torch_cross_entropy,
+    ),
+    case(
+        "linear_cross_entropy",
+        _regularized_cross_entropy,
+        normal(2, 3, 4),
+        normal(7, 4),
+        torch=_torch_regularized_cross_entropy,
+    ),
+    _distillation(1.0, 0.5, 7, 7),
+    _distillation(3.0, 1.0, 7, 9),
+    _distillation(0.5, 0.0, 6, 6),
+    _distillation(2.0, 0.9, 5, 8),
+]
