@@ -150,11 +150,11 @@ def test_the_state_of_another_model_is_refused(change):
     optimizer = AdamW(parameters())
     state = {name: view.copy() for name, view in optimizer.state().items()}
     if change == "missing":
-        state.pop("m.bias")
+        state.pop("adamw.m.bias")
     elif change == "extra":
-        state["m.other"] = np.zeros(3)
+        state["adamw.m.other"] = np.zeros(3)
     else:
-        state["v.bias"] = np.zeros(8)
+        state["adamw.v.bias"] = np.zeros(8)
     with pytest.raises(CheckpointError, match="another model"):
         optimizer.restore(state, 3)
 

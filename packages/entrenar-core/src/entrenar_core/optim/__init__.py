@@ -1,4 +1,36 @@
-"""Optimizers over flat buffers, and learning-rate schedules."""
+"""Optimizers over flat buffers, clipping of gradients, and learning-rate schedules."""
 
+from entrenar_core.optim.adafactor import Adafactor as Adafactor
+from entrenar_core.optim.adafactor import AdafactorOptions as AdafactorOptions
+from entrenar_core.optim.adam import Adam as Adam
+from entrenar_core.optim.adam import AdamOptions as AdamOptions
 from entrenar_core.optim.adamw import AdamW as AdamW
+from entrenar_core.optim.base import Optimizer as Optimizer
+from entrenar_core.optim.clip import clip_grad_norm as clip_grad_norm
+from entrenar_core.optim.clip import clip_grad_value as clip_grad_value
+from entrenar_core.optim.combined import Combined as Combined
+from entrenar_core.optim.combined import hidden_matrices as hidden_matrices
+from entrenar_core.optim.combined import partition as partition
+from entrenar_core.optim.groups import decays_everything as decays_everything
+from entrenar_core.optim.groups import decays_matrices as decays_matrices
+from entrenar_core.optim.lion import Lion as Lion
+from entrenar_core.optim.lion import LionOptions as LionOptions
+from entrenar_core.optim.muon import Muon as Muon
+from entrenar_core.optim.muon import MuonOptions as MuonOptions
+from entrenar_core.optim.rmsprop import RMSprop as RMSprop
+from entrenar_core.optim.rmsprop import RMSpropOptions as RMSpropOptions
+from entrenar_core.optim.schedule import Constant as Constant
+from entrenar_core.optim.schedule import Cosine as Cosine
+from entrenar_core.optim.schedule import CosineRestarts as CosineRestarts
+from entrenar_core.optim.schedule import Exponential as Exponential
+from entrenar_core.optim.schedule import Joined as Joined
+from entrenar_core.optim.schedule import Linear as Linear
+from entrenar_core.optim.schedule import Polynomial as Polynomial
+from entrenar_core.optim.schedule import SquareRoot as SquareRoot
+from entrenar_core.optim.schedule import Step as Step
+from entrenar_core.optim.schedule import Warmup as Warmup
+from entrenar_core.optim.schedule import joined as joined
 from entrenar_core.optim.schedule import learning_rate as learning_rate
+from entrenar_core.optim.schedule import warmup_stable_decay as warmup_stable_decay
+from entrenar_core.optim.sgd import SGD as SGD
+from entrenar_core.optim.sgd import SGDOptions as SGDOptions

@@ -11,7 +11,7 @@ import numpy as np
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import kernels
 from entrenar_core.autograd import no_grad
-from entrenar_core.autograd.ops.loss import CHUNK
+from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.data.batches import IGNORED
 from entrenar_core.data.documents import TokenizedDocuments
 
@@ -123,6 +123,6 @@ def _predictions(model: Any, ids: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     losses, best = np.empty(len(rows), hidden.dtype), np.empty(len(rows), np.int64)
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
-        logits = kernels.matmul(rows[part], model.lm_head.weight.data, trans_b=True)
+        logits = kernels.matmul(rows[part], model.output_weight.data, trans_b=True)
         losses[part], best[part] = kernels.cross_entropy(logits, flat[part])
     return losses.reshape(labels.shape), best.reshape(labels.shape)

@@ -27,7 +27,7 @@ class LanguageModelling:
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         hidden = self.model.hidden(batch.ids)
         return ops.linear_cross_entropy(
-            hidden, self.model.lm_head.weight, batch.labels, normalizer=normalizer
+            hidden, self.model.output_weight, batch.labels, normalizer=normalizer
         )
 
     def parts(self) -> dict[str, float]:
