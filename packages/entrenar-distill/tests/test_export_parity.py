@@ -61,5 +61,5 @@ def test_the_greedy_continuation_is_the_same(student, theirs):
         torch.from_numpy(ids[None, :]), max_new_tokens=12, do_sample=False
     )[0]
     eos = Tokenizer.load(student).eos_id
-    found = models.generate(models.load(student), ids, max_new_tokens=12, eos_id=eos)
+    found = models.generate(models.load(student), ids, max_new_tokens=12, eos_ids=eos)
     assert found.tolist() == expected.tolist()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_core import models
 from entrenar_core.autograd import no_grad
 from entrenar_core.models.cache import KVCache
@@ -45,7 +45,7 @@ def model():
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_greedy_generation_is_what_full_forward_passes_give(scaling, dtype):
     model = tiny_llama(rope_scaling=SCALINGS[scaling], dtype=dtype)
-    found = models.generate(model, PROMPT, max_new_tokens=30)
+    found = models.generate(model, PROMPT, max_new_tokens=30, eos_ids=())
     assert found.tolist() == greedy(model, PROMPT, 30)
 
 
@@ -53,7 +53,7 @@ def test_greedy_generation_is_what_full_forward_passes_give(scaling, dtype):
 @pytest.mark.parametrize("overrides", [{"num_key_value_heads": 1}, {"tie_word_embeddings": True}])
 def test_greedy_generation_of_other_shapes_is_too(overrides):
     model = tiny_llama(**overrides)
-    found = models.generate(model, PROMPT, max_new_tokens=20)
+    found = models.generate(model, PROMPT, max_new_tokens=20, eos_ids=())
     assert found.tolist() == greedy(model, PROMPT, 20)
 
 
@@ -65,16 +65,40 @@ def test_a_cache_gives_the_logits_of_the_whole_sequence(dtype, batch):
     cache = KVCache(model.config, batch, 15, np.dtype(dtype))
     with no_grad():
         whole = model(ids).numpy()
-        parts = [model(ids[:, a:b], cache).numpy() for a, b in ((0, 5), (5, 6), (6, 12))]
+        parts = [model(ids[:, a:b], cache=cache).numpy() for a, b in ((0, 5), (5, 6), (6, 12))]
     bound = {"float32": 2e-6, "float64": 1e-14}[dtype]
     assert difference(np.concatenate(parts, axis=1), whole) <= bound
 
 
+def test_a_cache_refuses_what_does_not_fit(model):
+    cache = KVCache(model.config, 1, 5, np.dtype("float32"))
+    with no_grad():
+        model(PROMPT[None, :], cache=cache)
+        with pytest.raises(ShapeError, match="for 5 positions is asked to hold 6"):
+            model(PROMPT[None, :2], cache=cache)
+
+
+def test_a_cache_refuses_to_cut_gradients_off(model):
+    cache = KVCache(model.config, 1, 5, np.dtype("float32"))
+    with pytest.raises(UnsupportedError, match="no gradients pass") as caught:
+        model(PROMPT[None, :], cache=cache)
+    assert "no_grad()" in caught.value.hint
+
+
+def test_generation_stops_at_the_ends_of_the_config():
+    free = models.generate(tiny_llama(), PROMPT, max_new_tokens=20, eos_ids=())
+    first, second = int(free[11]), int(free[8])
+    model = tiny_llama(eos_token_id=[first, second])
+    length = min(free[4:].tolist().index(end) for end in (first, second)) + 5
+    found = models.generate(model, PROMPT, max_new_tokens=20)
+    assert found.tolist() == free[:length].tolist()
+
+
 def test_generation_stops_after_the_end_of_text(model):
-    whole = models.generate(model, PROMPT, max_new_tokens=20)
+    whole = models.generate(model, PROMPT, max_new_tokens=20, eos_ids=())
     eos = int(whole[7])
     first = len(PROMPT) + whole[len(PROMPT) :].tolist().index(eos)
-    found = models.generate(model, PROMPT, max_new_tokens=20, eos_id=eos)
+    found = models.generate(model, PROMPT, max_new_tokens=20, eos_ids=eos)
     assert found.tolist() == whole[: first + 1].tolist()
 
 
@@ -104,7 +128,7 @@ def allowed(logits, temperature, top_k, top_p):
         if mass >= top_p:
             p[i] = 0
         mass += p[i]
-    return p / p.sum(), order
+    return p / p.sum()
 
 
 @pytest.mark.tier2
@@ -115,13 +139,13 @@ def allowed(logits, temperature, top_k, top_p):
 def test_sampling_inverts_the_cumulative_probability(model, temperature, top_k, top_p):
     sequence = list(PROMPT)
     found = models.generate(
-        model, PROMPT, max_new_tokens=15, temperature=temperature, top_k=top_k, top_p=top_p, seed=4
-    )
+        model, PROMPT, max_new_tokens=15, temperature=temperature, top_k=top_k, top_p=top_p,
+        seed=4, eos_ids=(),
+    )  # fmt: skip
     for position, token in enumerate(found[len(PROMPT) :].tolist()):
-        p, order = allowed(last_logits(model, sequence), temperature, top_k, top_p)
-        draw = stream(4, "sample", position).random()
-        wanted = int(order[np.searchsorted(np.cumsum(p[order]), draw, side="right")])
-        assert token == wanted
+        p = allowed(last_logits(model, sequence), temperature, top_k, top_p)
+        uniform = stream(4, "sample", 0, position).random()
+        assert token == int(np.searchsorted(np.cumsum(p), uniform, side="right"))
         assert p[token] > 0
         sequence.append(token)
 
@@ -132,11 +156,28 @@ def test_top_k_of_one_is_greedy(model):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"ids": np.array([])}],
+    ("options", "named"),
+    [
+        ({"temperature": -1.0}, "temperature -1.0 is not a finite number of at least 0"),
+        ({"temperature": float("nan")}, "temperature nan"),
+        ({"top_k": 0}, "top_k 0 is not an integer of at least 1"),
+        ({"top_k": 2.5}, "top_k 2.5"),
+        ({"top_p": 0.0}, "top_p 0.0 is not above 0 and at most 1"),
+        ({"top_p": 1.1}, "top_p 1.1"),
+        ({"min_p": -0.1}, "min_p -0.1 is not from 0 to 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty 0.0 is not a positive"),
+        ({"temperature": -1.0, "top_p": 3}, "temperature -1.0 .*; top_p 3"),
+        ({"max_new_tokens": -1}, "max_new_tokens -1"),
+        ({"stop": "x"}, "without a tokenizer"),
+        ({"stop": ["x", ""]}, "empty"),
+        ({"prompts": np.array([], int)}, "prompt 0"),
+        ({"prompts": [PROMPT, []]}, "prompt 1"),
+        ({"prompts": np.array([0.5])}, "prompt 0 is float64"),
+        ({"prompts": []}, "prompt 0"),
+    ],
 )
-def test_impossible_settings_are_refused(model, options):
-    ids = options.pop("ids", PROMPT)
-    with pytest.raises(ConfigError, match="generate") as caught:
-        models.generate(model, ids, max_new_tokens=1, **options)
+def test_impossible_settings_are_refused_with_their_range(model, options, named):
+    call = {"prompts": PROMPT, "max_new_tokens": 1, **options}
+    with pytest.raises(ConfigError, match=f"generate: .*{named}") as caught:
+        models.generate(model, call.pop("prompts"), **call)
     assert caught.value.hint

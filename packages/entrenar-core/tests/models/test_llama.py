@@ -57,7 +57,6 @@ def test_keys_that_say_nothing_about_the_computation_are_accepted():
     ("key", "value"),
     [
         ("hidden_act", "gelu"),
-        ("attention_dropout", 0.1),
         ("pretraining_tp", 2),
     ],
 )
@@ -116,6 +115,12 @@ def test_rope_of_part_of_a_head_is_refused():
         ("num_hidden_layers", True),
         ("rms_norm_eps", 0),
         ("rms_norm_eps", float("nan")),
+        ("attention_dropout", 1.0),
+        ("attention_dropout", -0.1),
+        ("eos_token_id", "</s>"),
+        ("eos_token_id", []),
+        ("pad_token_id", -1),
+        ("pad_token_id", 61),
         ("tie_word_embeddings", "yes"),
         ("tie_word_embeddings", 1),
         ("rope_scaling", "linear"),
@@ -282,6 +287,15 @@ def test_fresh_weights_are_a_function_of_the_seed():
         assert np.array_equal(parameter.data, again.named_parameters()[name].data)
     differ = other.lm_head.weight.data != first.lm_head.weight.data
     assert differ.all()
+
+
+def test_the_vector_of_padding_starts_as_zeros_and_is_not_trained():
+    model = models.from_config(tiny_config(pad_token_id=5), seed=0)
+    assert not model.model.embed_tokens.weight.data[5].any()
+    ids = np.array([[5, 6, 5, 7]])
+    (model(ids) * model(ids)).sum().backward()
+    gradient = model.model.embed_tokens.weight.grad
+    assert np.flatnonzero(gradient.any(axis=1)).tolist() == [6, 7]
 
 
 def test_fresh_weights_of_a_tensor_do_not_depend_on_the_other_tensors():

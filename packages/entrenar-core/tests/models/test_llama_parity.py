@@ -114,7 +114,7 @@ def their_loss(torch, model):
 def our_loss(model):
     count = int((LABELS >= 0).sum())
     return ops.linear_cross_entropy(
-        model.hidden(IDS), model.lm_head.weight, LABELS, normalizer=count
+        model.hidden(IDS), model.output_weight, LABELS, normalizer=count
     )
 
 
@@ -229,7 +229,7 @@ def same_continuation(torch, our, their, prompt, count):
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long), pad_token_id=0,
     )[0]  # fmt: skip
     eos = our.config.eos_token_id
-    found = models.generate(our, prompt, max_new_tokens=count, eos_id=eos)
+    found = models.generate(our, prompt, max_new_tokens=count, eos_ids=eos)
     return found.tolist() == wanted.tolist()
 
 

@@ -145,7 +145,7 @@ def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
                 max_new_tokens=min(NEW_TOKENS, room - size),
                 temperature=SAMPLE_TEMPERATURE,
                 seed=inputs.config.training.seed,
-                eos_id=tokenizer.eos_id,
+                eos_ids=tokenizer.eos_id,
             )[len(prompt) :]
             # a padded vocabulary has ids that stand for no text, and a model can choose one
             text = tokenizer.decode(ids[ids < tokenizer.vocab_size])

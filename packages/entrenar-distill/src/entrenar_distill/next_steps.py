@@ -14,7 +14,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 folder = {folder}
 tokenizer, model = Tokenizer.load(folder), models.load(folder)
 ids = models.generate(model, tokenizer.encode({prompt}), max_new_tokens=60,
-    temperature=0.8, eos_id=tokenizer.eos_id)
+    temperature=0.8, eos_ids=tokenizer.eos_id)
 print(tokenizer.decode(ids[ids < tokenizer.vocab_size]))"""
 
 _TRANSFORMERS = """

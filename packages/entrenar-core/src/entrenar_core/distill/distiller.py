@@ -26,9 +26,9 @@ class Distillation:
             expected = self.teacher.hidden(batch.ids)
         return ops.linear_distillation(
             self.student.hidden(batch.ids),
-            self.student.lm_head.weight,
+            self.student.output_weight,
             expected.data,
-            self.teacher.lm_head.weight.data,
+            self.teacher.output_weight.data,
             batch.labels,
             temperature=self.temperature,
             alpha=self.alpha,

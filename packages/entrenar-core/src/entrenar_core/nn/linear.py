@@ -1,9 +1,8 @@
-"""An affine map."""
+"""Affine maps."""
 
-import numpy as np
-
-from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.autograd import Tensor, ops
 from entrenar_core.nn.module import Module
+from entrenar_core.nn.parameter import new_parameter
 
 
 class Linear(Module):
@@ -13,8 +12,8 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool, dtype: str):
-        self.weight = Parameter(np.empty((out_features, in_features), dtype))
-        self.bias = Parameter(np.empty(out_features, dtype)) if bias else None
+        self.weight = new_parameter((out_features, in_features), dtype)
+        self.bias = new_parameter((out_features,), dtype) if bias else None
 
     @property
     def in_features(self) -> int:

@@ -24,6 +24,15 @@ class Module:
                 found[name] = value
         return found
 
+    def tied_names(self) -> dict[str, str]:
+        """The further names of parameters that are reached twice → their first name."""
+        first: dict[int, str] = {}
+        tied: dict[str, str] = {}
+        for name, value in _walk(self, ""):
+            if first.setdefault(id(value), name) != name:
+                tied[name] = first[id(value)]
+        return tied
+
     def parameters(self) -> list[Parameter]:
         """The values of `named_parameters`."""
         return list(self.named_parameters().values())

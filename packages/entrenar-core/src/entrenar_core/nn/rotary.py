@@ -72,6 +72,15 @@ class Rotary:
         cos, sin = self._tables
         return cos[start:stop], sin[start:stop]
 
+    def at(self, positions: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        """cos and sin (B, T, D/2) for the `positions` (B, T) of each sequence."""
+        if self.kind == "dynamic":  # the frequencies depend on how far each sequence has come
+            rows = [self.tables(0, int(row.max()) + 1, dtype) for row in positions]
+            pairs = [(cos[row], sin[row]) for (cos, sin), row in zip(rows, positions, strict=True)]
+            return np.stack([cos for cos, _ in pairs]), np.stack([sin for _, sin in pairs])
+        cos, sin = self.tables(0, int(positions.max()) + 1, dtype)
+        return cos[positions], sin[positions]
+
     def _compute(self, start: int, stop: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         inverse, factor = self._frequencies(stop)
         # float32 frequencies and angles are what the reference implementation rounds to

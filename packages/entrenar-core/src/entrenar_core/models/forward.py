@@ -1,0 +1,146 @@
+"""What the blocks of one pass through a model share, and how they are run.
+
+A block is called `block(x, forward)`. It attends through `attend`, which knows about the cache, the
+mask, dropout and the attention maps that were asked for, so that no architecture repeats that.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from entrenar_common.errors import ConfigError, ShapeError
+from entrenar_core.autograd import Tensor, checkpoint, ops
+from entrenar_core.models.cache import KVCache
+from entrenar_core.nn import Dropout
+
+
+@dataclass
+class Features:
+    """What a pass is asked to keep, as tensors that gradients pass through.
+
+    hidden_states: (B, T, hidden) of the embeddings and then of every block, the last one as the
+    head sees it (after a final norm, where there is one); attentions: the weights (B, H, T, S) of
+    every block, empty unless they were asked for.
+    """
+
+    hidden_states: list[Tensor] = field(default_factory=list)
+    attentions: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class Forward:
+    """What all blocks of one pass share.
+
+    mask: (B, S), the keys that count, None for all; tables: cos and sin of the positions, where
+    they are rotary; cache: keys and values of positions already seen; features: where to keep what
+    was asked for, with the attention maps if `want_attentions`.
+    """
+
+    mask: np.ndarray | None = None
+    tables: Any = None
+    cache: KVCache | None = None
+    features: Features | None = None
+    want_attentions: bool = False
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layer: int,
+    forward: Forward,
+    *,
+    scale: float,
+    causal: bool,
+    window: int | None = None,
+    dropout: Dropout | None = None,
+) -> Tensor:
+    """`ops.attention` of block number `layer` in this pass: q (B, T, H, D); k, v (B, T, G, D).
+
+    With a cache, k and v are added to it and the queries see all that it holds.
+    """
+    if forward.cache is not None:
+        k, v = forward.cache.layers[layer].append(k, v)  # (B, S, G, D)
+    seen: dict[str, Any] = {
+        "scale": scale, "causal": causal, "window": window, "mask": forward.mask,
+    }  # fmt: skip
+    if forward.want_attentions and forward.features is not None:
+        forward.features.attentions.append(ops.attention_weights(q, k, **seen))
+    key = None if dropout is None else dropout.next_key()
+    if dropout is None or key is None:
+        return ops.attention(q, k, v, **seen)
+    return ops.attention(q, k, v, **seen, dropout=dropout.p, key=key)
+
+
+def add_dropped(
+    project: Callable[[Tensor | None], Tensor], residual: Tensor, dropout: Dropout
+) -> Tensor:
+    """residual + dropout(project(None)).
+
+    `project(residual)` adds the residual by itself: where nothing is dropped, that saves a pass.
+    """
+    key = dropout.next_key()
+    if key is None:
+        return project(residual)
+    return ops.dropout(project(None), p=dropout.p, key=key) + residual
+
+
+def run_blocks(
+    blocks: Iterable[Callable[[Tensor, Forward], Tensor]],
+    x: Tensor,
+    forward: Forward,
+    *,
+    recompute: bool = False,
+    last: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """x (B, T, hidden) through every block and then through `last` (a final norm), if there is one.
+
+    With `recompute`, a block's activations are not kept but computed again on the way back.
+    """
+    # a block that ran twice would keep its attention map twice
+    recompute = recompute and not forward.want_attentions
+    for block in blocks:
+        _keep(forward, x)
+        x = checkpoint(_call(block, forward), x) if recompute else block(x, forward)
+    if last is not None:
+        x = last(x)
+    _keep(forward, x)
+    return x
+
+
+def _call(block: Callable[[Tensor, Forward], Tensor], forward: Forward) -> Callable[..., Tensor]:
+    return lambda x: block(x, forward)
+
+
+def _keep(forward: Forward, x: Tensor) -> None:
+    if forward.features is not None:
+        forward.features.hidden_states.append(x)
+
+
+def check_ids(ids: np.ndarray) -> None:
+    """Raise ConfigError unless `ids` are integers (B, T)."""
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise ConfigError(
+            f"ids must be integers of shape (batch, time), found {ids.dtype} {ids.shape}",
+            hint="for one sequence use ids[None, :]",
+        )
+
+
+def as_mask(mask: np.ndarray | None, batch: int, keys: int) -> np.ndarray | None:
+    """A mask of 0 and 1, or booleans, (B, S) as booleans; None where every key counts.
+
+    Raises ShapeError for another shape.
+    """
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.shape != (batch, keys):
+        raise ShapeError(
+            f"a mask of shape {mask.shape} for {batch} sequences of {keys} positions",
+            hint=f"give shape ({batch}, {keys}), with what the cache holds: 1 for tokens that "
+            "count, 0 for padding",
+        )
+    mask = mask.astype(bool)
+    return None if mask.all() else mask
