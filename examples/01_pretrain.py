@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from entrenar_common.cli import Command, Output, common_options
+from entrenar_common.errors import UnsupportedError
 from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import split
@@ -45,6 +46,11 @@ def main(out: Output, path: str, data: tuple[str, ...]) -> None:
     """Train a tokenizer and a model; going on where an earlier call was stopped."""
     overrides = [("dataset.name", f"[{', '.join(data)}]")] if data else []
     config, _ = load_config(PretrainConfig, path, overrides)
+    if config.training.mixed_precision != "fp32":
+        raise UnsupportedError(
+            f"training.mixed_precision {config.training.mixed_precision}: nothing is frozen here",
+            hint="leave it out: it says how weights that are not trained are kept",
+        )
     folder = Path(config.output)
     spec, seed = dataset_spec(config.dataset), config.training.seed
     if not (folder / "tokenizer.json").exists():

@@ -7,10 +7,12 @@ import sys
 import pytest
 import yaml
 
+from entrenar_common.progress import NullProgress
 from entrenar_common.testing import run_cli
 from entrenar_core import models
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
+from entrenar_distill.inputs import read_inputs
 from entrenar_distill.report import read_report, to_json
 
 
@@ -118,6 +120,23 @@ def test_documents_that_are_left_out_are_counted(make_config, world, tmp_path, c
     config = make_config(tmp_path, dataset={"name": names, "skip_bad": True})
     assert main.main(["run", "-q", "--config", str(config)], standalone_mode=False) == 0
     assert "warning: 1 documents are left out" in capsys.readouterr().err
+
+
+@pytest.mark.tier2
+@pytest.mark.parametrize(("short", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_mixed_precision_keeps_the_teacher_in_16_bits_and_says_so(
+    short, dtype, make_config, tmp_path, capsys, finished
+):
+    config = make_config(tmp_path, training={"mixed_precision": short})
+    assert (
+        read_inputs(resolve(config), progress=NullProgress()).teacher.output_weight.dtype == dtype
+    )
+    assert main.main(["run", "-q", "--config", str(config)], standalone_mode=False) == 0
+    assert f"rounded to {dtype} in memory" in capsys.readouterr().err
+    found, plain = read_report(tmp_path / "out" / "report.json"), finished[1]
+    wanted = plain.score("student").loss
+    assert found.score("student").loss == pytest.approx(wanted, rel=1e-2)
+    assert found.score("student").loss != wanted
 
 
 @pytest.mark.tier2

@@ -114,6 +114,13 @@ def test_far_out_nothing_overflows(name, dtype):
     assert np.abs(gradient - slope).max() <= 1e-30
 
 
+@pytest.mark.parametrize(("x", "linear"), [(19.9, False), (20.1, True)])
+def test_softplus_is_linear_beyond_twenty(x, linear):
+    value, gradient = value_and_gradient(ops.softplus, np.array([x]), "float64")
+    assert (value[0] == x) == linear
+    assert (gradient[0] == 1) == linear
+
+
 def softmax(x, axis):
     e = np.exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)

@@ -117,7 +117,7 @@ def test_the_schema_states_defaults_and_limits_and_nothing_that_is_refused():
     training = schema["$defs"]["TrainingConfig"]
     assert training["properties"]["learning_rate"]["default"] == 1e-3
     assert training["properties"]["learning_rate"]["exclusiveMinimum"] == 0
-    assert training["properties"]["mixed_precision"]["const"] == "fp32"
+    assert training["properties"]["mixed_precision"]["enum"] == ["fp32", "bf16", "fp16"]
     assert training["additionalProperties"] is False
     assert "lora" not in str(schema)
 
@@ -262,9 +262,9 @@ def test_a_long_value_is_shortened(problems):
 
 
 def test_a_value_of_a_later_version_is_unsupported(problems):
-    message, _ = problems("training:\n  mixed_precision: bf16\n", kind=UnsupportedError)
+    message, _ = problems("extra:\n  precision: int4\n", kind=UnsupportedError)
     assert message == (
-        "train.yaml: line 2: training.mixed_precision: 'bf16' is not supported yet, only 'fp32' is"
+        "train.yaml: line 2: extra.precision: 'int4' is not supported yet, only 'fp32' is"
     )
 
 
@@ -288,5 +288,5 @@ def test_among_mistakes_what_is_unsupported_is_one_problem_more(problems):
 
 
 def test_a_value_of_the_wrong_type_is_a_mistake_and_not_of_a_later_version(problems):
-    message, _ = problems("training: {mixed_precision: 16}\n")
+    message, _ = problems("extra: {precision: 16}\n")
     assert "must be 'fp32', not 16" in message

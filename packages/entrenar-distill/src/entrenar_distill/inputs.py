@@ -60,7 +60,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     anything is trained or written."""
     teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
     tokenizer = _tokenizer(teacher_folder, "teacher")
-    teacher = models.load(teacher_folder)
+    teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
     teacher.freeze()
     student_folder = _student_folder(config)
     student = make_student(config, teacher, student_folder)

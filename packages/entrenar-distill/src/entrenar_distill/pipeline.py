@@ -146,6 +146,12 @@ def _warnings(inputs: Inputs) -> list[str]:
     skips, found = inputs.train.skips, list(inputs.train.warnings)
     if skips.count:
         found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
+    training = inputs.config.training
+    if training.mixed_precision != "fp32":
+        found.append(
+            f"mixed_precision {training.mixed_precision}: the teacher's matrices are rounded to "
+            f"{training.frozen_dtype} in memory; the student and all arithmetic are float32"
+        )
     return found
 
 

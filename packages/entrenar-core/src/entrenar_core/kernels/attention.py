@@ -99,7 +99,9 @@ def attention_grad(
     # this is rowsum(g·o), and dp to the bit where a query sees one key: its gradient is then 0
     del o
     ds = weights * (dp - (weights * dp).sum(axis=-1, keepdims=True))
-    dbias = _summed_to(ds.reshape(b, h, t, s), bias.shape) if needs_bias else None
+    dbias = None
+    if bias is not None and needs_bias:
+        dbias = _summed_to(ds.reshape(b, h, t, s), bias.shape)
     ds *= q.dtype.type(scale)
     dq = xp.einsum("bgrts,bsgd->btgrd", ds, k).reshape(q.shape)
     dk = xp.einsum("bgrts,btgrd->bsgd", ds, q5)

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
@@ -30,6 +31,9 @@ they are for, of which the first is the one that a folder without `architectures
 
 TRAINABLE = ("float32", "float64")
 """What `dtype` may be: float32 is for work, float64 for checking."""
+
+HELD = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
+"""What `dtype` may be besides where a model is loaded to be used and not trained."""
 
 SHOWN = 10
 """At most so many tensors are listed in an error."""
@@ -90,6 +94,9 @@ def load(
 ) -> Any:
     """The model in a Hugging Face folder, its weights converted to `dtype` (float32 or float64).
 
+    With "bfloat16" or "float16" its matrices are kept in these 16 bits and the model is frozen.
+    They are widened, a part at a time, where they are used: all arithmetic is in float32.
+
     A language model takes ids (batch, time) and returns logits (batch, time, vocabulary) as a
     Tensor:
 
@@ -108,8 +115,9 @@ def load(
     folder = Path(path)
     raw = _read_raw(folder)
     kind = _model_class(raw, head)
+    wide = "float32" if dtype in HELD else _checked(dtype)
     with shapes_only():
-        model = kind(kind.Config.from_hf(raw), dtype=_checked(dtype))
+        model = kind(kind.Config.from_hf(raw), dtype=wide)
     with SafetensorsFolder(folder) as weights:
         names = kind.sanitize(weights.names())
         model.prepare(folder, names)
@@ -121,17 +129,20 @@ def load(
         _check_shapes(folder, parameters, names, fresh, weights)
         for name, parameter in parameters.items():
             if name in fresh:
-                parameter.data = np.empty(parameter.shape, dtype)
+                parameter.data = np.empty(parameter.shape, wide)
             else:
-                parameter.data = _converted(folder, name, weights.read(names[name]), dtype)
+                kept = HELD.get(dtype, wide) if len(parameter.shape) >= 2 else wide
+                parameter.data = _converted(folder, name, weights.read(names[name]), kept)
     if initialise_head_seed is not None:
         initialise(model, initialise_head_seed, model.initial_std, fresh)
     model.initialised = fresh
+    if dtype in HELD:
+        model.freeze()
     return model
 
 
 def with_layers(model: Any, layers: Iterable[int]) -> Any:
-    """A copy of `model` with only the given layers, in that order, everything else kept.
+    """A copy of `model` to train, with only the given layers, in that order, everything else kept.
 
     Raises ConfigError for a layer that the model has not.
     """
@@ -145,6 +156,7 @@ def with_layers(model: Any, layers: Iterable[int]) -> Any:
         )
     source, prefix = model.named_parameters(), f"{model.blocks}."
     dtype = next(iter(source.values())).dtype.name
+    dtype = "float32" if dtype in HELD else dtype
     with shapes_only():
         copy = type(model)(model.config_with_layers(layers), dtype=dtype)
         copy.follow(model)
@@ -153,7 +165,7 @@ def with_layers(model: Any, layers: Iterable[int]) -> Any:
         if name.startswith(prefix):
             number, rest = name.removeprefix(prefix).split(".", 1)
             origin = f"{prefix}{layers[int(number)]}.{rest}"
-        parameter.data = source[origin].data.copy()
+        parameter.data = source[origin].data.astype(dtype)
     return copy
 
 
@@ -209,12 +221,12 @@ def _model_class(raw: Mapping[str, Any], head: str | None) -> Any:
 def _checked(dtype: str) -> str:
     if dtype not in TRAINABLE:
         raise UnsupportedError(
-            f"models cannot be held in {dtype}", hint=f"use one of {', '.join(TRAINABLE)}"
+            f"models cannot be trained in {dtype}", hint=f"use one of {', '.join(TRAINABLE)}"
         )
     return dtype
 
 
-def _converted(folder: Path, name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+def _converted(folder: Path, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
     if array.dtype.kind not in "fV" or array.dtype.itemsize < 2:
         raise UnsupportedError(
             f"{folder}: {name} is stored as {array.dtype}, which cannot be computed with",

@@ -161,7 +161,7 @@ class _Batch:
     def __init__(self, model: LanguageModel, prompts: list[list[int]], room: int):
         longest = max(map(len, prompts))
         self.model = model
-        self.cache = KVCache(model.config, len(prompts), longest + room, model.output_weight.dtype)
+        self.cache = KVCache(model.config, len(prompts), longest + room, model.dtype)
         self.ids = np.zeros((len(prompts), longest), np.int64)
         mask = np.ones((len(prompts), longest + room), bool)
         for i, prompt in enumerate(prompts):

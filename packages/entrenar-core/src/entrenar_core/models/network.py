@@ -36,6 +36,12 @@ class Network(Module):
     initialised: tuple[str, ...] = ()
     """Parameters that the checkpoint did not have and that were drawn when it was loaded."""
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its arithmetic, which matrices held in 16 bits do not change."""
+        kept = next(iter(self.named_parameters().values())).dtype
+        return np.dtype(np.float64 if kept == np.float64 else np.float32)
+
     def initial_std(self, name: str) -> float:
         """The spread of the first weights of the matrix called `name`."""
         del name

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -88,8 +88,10 @@ class TrainingConfig(StrictModel):
     max_grad_norm: float = Field(
         1.0, gt=0, description="gradients are scaled down to this global norm when they exceed it"
     )
-    mixed_precision: Annotated[Literal["fp32"], Later()] = Field(
-        "fp32", description="number format of the arithmetic"
+    mixed_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="number format in which frozen weights, such as a teacher's, are kept in "
+        "memory; trained weights and all arithmetic are float32 on a CPU",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="decides initialisation, data order and sampling"
@@ -97,6 +99,11 @@ class TrainingConfig(StrictModel):
     evaluate_every: int | None = Field(
         None, ge=1, description="optimizer steps between evaluations; only at the end when absent"
     )
+
+    @property
+    def frozen_dtype(self) -> str:
+        """What `models.load` is told for weights that are not trained."""
+        return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.mixed_precision]
 
     @model_validator(mode="before")
     @classmethod

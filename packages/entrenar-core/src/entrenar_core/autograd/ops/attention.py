@@ -65,7 +65,7 @@ def attention_weights(q, k, bias=None, *, scale, causal=True, window=None, mask=
     weights = kernels.attention_weights(
         q, k, scale=scale, causal=causal, window=window, mask=mask, bias=bias
     )
-    bias_shape = bias.shape if needs[2] else None
+    bias_shape = bias.shape if bias is not None and needs[2] else None
 
     def pull(g):
         return kernels.attention_weights_grad(g, q, k, weights, scale=scale, bias_shape=bias_shape)
@@ -125,14 +125,14 @@ def _check_options(name, scale, window, dropout, key):
         raise ConfigError(
             f"{name}: scale is {scale!r}", hint="a finite number, usually 1/√D for heads of width D"
         )
-    if window is not None and (not isinstance(window, Integral) or window < 1):
+    if window is not None and (not isinstance(window, Integral) or int(window) < 1):
         raise ConfigError(
             f"{name}: window is {window!r}",
             hint="how many keys a query sees, itself included: 1 or more, or None for all",
         )
-    if not isinstance(dropout, Real) or not 0 <= dropout < 1:
+    if not isinstance(dropout, Real) or not 0 <= float(dropout) < 1:
         raise ConfigError(
             f"{name}: dropout is {dropout!r}", hint="the share of weights to drop, in [0, 1)"
         )
-    if not isinstance(key, Integral) or not 0 <= key < 2**64:
+    if not isinstance(key, Integral) or not 0 <= int(key) < 2**64:
         raise ConfigError(f"{name}: key is {key!r}", hint="an integer in [0, 2⁶⁴)")

@@ -3,8 +3,6 @@
 Source: Dao et al. 2022, arXiv:2205.14135, appendix B.
 """
 
-import numba
-
 from entrenar_core.kernels.cpu.attention_tiles import (
     BAND,
     BIAS,
@@ -44,19 +42,22 @@ from entrenar_core.kernels.cpu.attention_tiles import (
 )
 from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
-from entrenar_core.kernels.cpu.vectors import (
-    BYTES,
-    WIDTH,
-    apart,
+from entrenar_core.kernels.cpu.vector_loops import (
     copy,
     differentiate,
     dot_columns,
     fill,
+    scale_rows,
+    soften,
+)
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    WIDTH,
+    apart,
+    carray,
     inner,
     number_at,
     put_number,
-    scale_rows,
-    soften,
     take,
 )
 
@@ -180,7 +181,7 @@ def _work(pointer, thread):
     sequences and groups of heads are done one after the other by one thread, because they add to
     the same numbers of the bias's gradient.
     """
-    plan = numba.carray(pointer, (NUMBERS + 1, COLUMNS))
+    plan = carray(pointer, (NUMBERS + 1, COLUMNS))
     parts, b_turns, g_turns = plan[CUTS, 0], plan[CUTS, 2], plan[CUTS, 3]
     g_owners = plan[BAND, 2] // g_turns
     owners = plan[SIZES, 0] // b_turns * g_owners

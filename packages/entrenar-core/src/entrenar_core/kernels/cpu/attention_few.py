@@ -3,7 +3,6 @@
 All queries of all heads that share keys are done together, so that every key is read once.
 """
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.attention_tiles import (
@@ -27,19 +26,17 @@ from entrenar_core.kernels.cpu.attention_tiles import (
 )
 from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.products import product
+from entrenar_core.kernels.cpu.vector_loops import dot_with_rows, fill, scale_rows, soften_rows
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     WIDTH,
     apart,
     byte_at,
-    dot_with_rows,
-    fill,
+    carray,
     inner,
     number_at,
-    product,
     put_number,
-    scale_rows,
-    soften_rows,
     take,
 )
 
@@ -114,7 +111,7 @@ def _group(plan, room, part, b, group):
 
 def _work(pointer, thread):
     """Do groups until none is left. CUTS: how many parts of how many keys."""
-    plan = numba.carray(pointer, (NUMBERS + 1, COLUMNS))
+    plan = carray(pointer, (NUMBERS + 1, COLUMNS))
     groups = plan[BAND, 2]
     owners = plan[SIZES, 0] * groups
     room, counter = room_of(plan, thread), plan[ROOM, 2]

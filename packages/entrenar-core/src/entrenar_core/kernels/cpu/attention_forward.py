@@ -3,7 +3,6 @@
 Source: Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
 """
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.attention_tiles import (
@@ -38,19 +37,22 @@ from entrenar_core.kernels.cpu.attention_tiles import (
 )
 from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
-from entrenar_core.kernels.cpu.vectors import (
-    BYTES,
-    WIDTH,
-    apart,
+from entrenar_core.kernels.cpu.vector_loops import (
     copy,
     fill,
-    inner,
-    number_at,
-    put_number,
     raise_peaks,
     rescale,
     scale_rows,
     soften,
+)
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    WIDTH,
+    apart,
+    carray,
+    inner,
+    number_at,
+    put_number,
     take,
 )
 
@@ -131,7 +133,7 @@ def _tile_forward(plan, room, b, h, low):
 
 def _work(pointer, thread):
     """Do tiles until none is left."""
-    plan = numba.carray(pointer, (NUMBERS + 1, COLUMNS))
+    plan = carray(pointer, (NUMBERS + 1, COLUMNS))
     batch, time, heads = plan[SIZES, 0], plan[SIZES, 1], plan[SIZES, 2]
     tiles = (time + TILE - 1) // TILE
     room, counter = room_of(plan, thread), plan[ROOM, 2]

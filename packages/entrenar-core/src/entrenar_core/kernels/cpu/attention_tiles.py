@@ -11,21 +11,17 @@ of 16, and of each group the vectors of queries are computed that see any of its
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.products import product
+from entrenar_core.kernels.cpu.vector_loops import add_rows, drop, fill, keep_band, transpose
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     WIDTH,
-    add_rows,
     apart,
     byte_at,
-    drop,
-    fill,
     inner,
     integer_at,
-    keep_band,
     number_at,
-    product,
     put_number,
-    transpose,
 )
 
 TILE = 64

@@ -12,9 +12,9 @@ import numpy as np
 from llvmlite import ir
 from numba.core import config as numba_config
 from numba.core import types
-from numba.extending import intrinsic
 
 from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit
+from entrenar_core.kernels.cpu.vectors import intrinsic
 
 _I64 = ir.IntType(64)
 
