@@ -32,13 +32,22 @@ class Kernel:
         self.__wrapped__ = reference
         self.overrides: dict[tuple[str, str], Callable[..., Any]] = {}
         self._loaded: set[str] = set()
+        self._chosen: dict[tuple[type, Any], Callable[..., Any]] = {}
 
     def __call__(self, first: Any, *args: Any, **kwargs: Any) -> Any:
+        # a dtype's name takes microseconds to make, so what it leads to is remembered
+        implementation = self._chosen.get((type(first), first.dtype))
+        if implementation is None:
+            implementation = self._choose(first)
+        return implementation(first, *args, **kwargs)
+
+    def _choose(self, first: Any) -> Callable[..., Any]:
         backend = backend_of(first)
         if backend not in self._loaded:
             self.load(backend)
-        implementation = self.overrides.get((backend, first.dtype.name), self.reference)
-        return implementation(first, *args, **kwargs)
+        found = self.overrides.get((backend, first.dtype.name), self.reference)
+        self._chosen[type(first), first.dtype] = found
+        return found
 
     def load(self, backend: str) -> None:
         """Import the overrides of `backend` for this kernel's file, if there are any."""

@@ -9,6 +9,7 @@ from entrenar_core.autograd.ops.activation import relu as relu
 from entrenar_core.autograd.ops.activation import relu_linear as relu_linear
 from entrenar_core.autograd.ops.activation import sigmoid as sigmoid
 from entrenar_core.autograd.ops.activation import silu as silu
+from entrenar_core.autograd.ops.activation import silu as swish
 from entrenar_core.autograd.ops.activation import softmax as softmax
 from entrenar_core.autograd.ops.activation import softplus as softplus
 from entrenar_core.autograd.ops.activation import swiglu as swiglu
