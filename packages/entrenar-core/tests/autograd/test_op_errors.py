@@ -197,7 +197,8 @@ MISTAKES = {
 }  # fmt: skip
 
 FITS_ANYTHING = {
-    "relu", "leaky_relu", "sigmoid", "tanh", "softplus", "silu", "gelu", "round_ste", "dropout",
+    "relu", "leaky_relu", "sigmoid", "tanh", "softplus", "silu", "swish", "gelu", "round_ste",
+    "dropout",
 }  # fmt: skip
 """Functions of one array element by element: no shape is wrong for them."""
 

@@ -105,6 +105,7 @@ CASES = [
         threshold=2.5,
     ),
     *_elementwise("silu", _silu),
+    *_elementwise("swish", _silu),
     *_elementwise("gelu", _gelu("none")),
     *_elementwise("gelu", _gelu("tanh"), approximate=True),
     *(_swiglu(*shape) for shape in SHAPES),

@@ -9,11 +9,11 @@ from entrenar_core.autograd.ops.activation import relu as relu
 from entrenar_core.autograd.ops.activation import relu_linear as relu_linear
 from entrenar_core.autograd.ops.activation import sigmoid as sigmoid
 from entrenar_core.autograd.ops.activation import silu as silu
-from entrenar_core.autograd.ops.activation import silu as swish
 from entrenar_core.autograd.ops.activation import softmax as softmax
 from entrenar_core.autograd.ops.activation import softplus as softplus
 from entrenar_core.autograd.ops.activation import swiglu as swiglu
 from entrenar_core.autograd.ops.activation import swiglu_linear as swiglu_linear
+from entrenar_core.autograd.ops.activation import swish as swish
 from entrenar_core.autograd.ops.activation import tanh as tanh
 from entrenar_core.autograd.ops.attention import attention as attention
 from entrenar_core.autograd.ops.attention import attention_weights as attention_weights

@@ -53,6 +53,9 @@ def silu(x):
     return kernels.silu(x), (lambda g: kernels.silu_grad(g, x),)
 
 
+swish = silu
+
+
 @op
 def gelu(x, *, approximate=False):
     """x·Φ(x) with the normal distribution function Φ.
