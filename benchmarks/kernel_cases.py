@@ -1,6 +1,8 @@
 """What the kernel benchmark calls: for each case the same work in entrenar and in PyTorch."""
 
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,7 @@ from torch.nn import functional
 
 from entrenar_core import kernels, optim
 from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.prepare import prepare
 
 Calls = Iterator[tuple[str, Callable[[], Any]]]
 """(direction, call) pairs; a call is run before the next pair is asked for."""
@@ -406,7 +409,20 @@ def _adam_on_a_million(seconds: Callable[..., float]) -> float:
     return 1e3 * seconds(lambda: optimizer.step(1e-4), rounds=51)
 
 
+def _compilation(_seconds: Callable[..., float]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        before = os.environ.get("NUMBA_CACHE_DIR")
+        os.environ["NUMBA_CACHE_DIR"] = folder
+        try:
+            return prepare()
+        finally:
+            del os.environ["NUMBA_CACHE_DIR"]
+            if before is not None:
+                os.environ["NUMBA_CACHE_DIR"] = before
+
+
 EXTRAS = [
+    ExtraCase("compiling all kernels, nothing cached", "s", 25.0, _compilation),
     ExtraCase("matmul backward / forward, 1024³", "×", 2.1, _matmul_backward),
     ExtraCase("Adam, 1,000,000 numbers", "ms", 1.0, _adam_on_a_million),
 ]

@@ -75,6 +75,7 @@ def main() -> None:
         rounds=options.rounds,
         cases=times,
         extras=extras,
+        complete=not options.only,
     )
     out.emit(report, "entrenar.benchmark.kernels/1")
     sys.exit(1 if options.targets and not report.passed() else 0)
@@ -130,7 +131,7 @@ def _copy_bandwidth() -> float:
 
     source = torch.ones(COPY_BYTES // 4)
     target = torch.empty_like(source)
-    return 2 * COPY_BYTES / _seconds(lambda: target.copy_(source), rounds=15)
+    return 2 * COPY_BYTES / min(_seconds(lambda: target.copy_(source)) for _ in range(5))
 
 
 def _torch_blas(torch: Any) -> str:

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+COMPILES = "ENTRENAR_KERNEL_COMPILER"
+"""Set in the environment of a process that is there to compile kernels for others."""
+
 KERNELS: dict[str, "Kernel"] = {}
 """Every kernel by its qualified name `file.function`, for the tests and benchmarks that loop over
 all of them."""

@@ -4,7 +4,6 @@ The work is cut by sizes alone and each number has one owner, so nothing depends
 threads. Threads take the next piece of work when they have done one.
 """
 
-import math
 from typing import Any
 
 import numba
@@ -41,14 +40,11 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     V,
 )
 from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.past_caches import BEYOND_CACHES, aligned
 from entrenar_core.kernels.cpu.vector_loops import rotate
-from entrenar_core.kernels.cpu.vectors import BYTES, WIDTH
+from entrenar_core.kernels.cpu.vectors import WIDTH
 from entrenar_core.kernels.dropout import threshold
 from entrenar_core.kernels.registry import override
-
-BEYOND_CACHES = 2**24
-"""Bytes of a result that is written past the caches, since it would not stay in them. Writing
-through them reads it first, which takes half as long again."""
 
 PIECES = 12
 """The backward pass, and the forward one of few queries, are cut along the keys until there are so
@@ -96,17 +92,9 @@ def rope(x, cos, sin, *, inverse=False):
         rows = np.ascontiguousarray(x).reshape(batch * time, heads, width)
         turn = _rope
         if y.nbytes >= BEYOND_CACHES and width % (2 * WIDTH) == 0:
-            turn, y = _rope_past_caches, _aligned(x.shape)
+            turn, y = _rope_past_caches, aligned(x.shape)
         turn(rows, *tables, y.reshape(rows.shape), F(-1 if inverse else 1))
     return y
-
-
-def _aligned(shape):
-    """An array that begins at a multiple of 64 bytes."""
-    size = math.prod(shape)
-    room = np.empty(size + WIDTH, np.float32)
-    begin = -room.ctypes.data % BYTES // 4
-    return room[begin : begin + size].reshape(shape)
 
 
 @override("attention.attention", "float32")

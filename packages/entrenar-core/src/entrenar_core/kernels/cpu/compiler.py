@@ -17,8 +17,7 @@ from typing import Any
 
 from numba.core import types
 
-_CHILD = "ENTRENAR_KERNEL_COMPILER"
-"""Set in the environment of the child, which compiles for itself."""
+from entrenar_core.kernels.registry import COMPILES
 
 _process: subprocess.Popen[str] | None = None
 
@@ -28,7 +27,7 @@ def read_through_child(dispatcher: Any) -> None:
 
     Where no child can be started the dispatcher compiles as numba does.
     """
-    if os.environ.get(_CHILD):
+    if os.environ.get(COMPILES):
         return
     read = dispatcher._cache.load_overload
     name = f"{dispatcher.py_func.__module__}:{dispatcher.py_func.__name__}"
@@ -63,7 +62,7 @@ def _child() -> "subprocess.Popen[str]":
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, _CHILD: "1"},
+            env={**os.environ, COMPILES: "1"},
             start_new_session=True,  # Ctrl-C is for the parent to handle
         )
         atexit.register(_stop, _process)
@@ -94,9 +93,12 @@ def _serve() -> None:
     for line in sys.stdin:
         name, arguments = json.loads(line)
         module, _, function = name.partition(":")
-        dispatcher = getattr(importlib.import_module(module), function)
-        dispatcher.compile(tuple(_decode(argument) for argument in arguments))
-        sys.stdout.write("done\n")
+        dispatcher: Any = getattr(importlib.import_module(module), function)
+        try:
+            dispatcher.compile(tuple(_decode(argument) for argument in arguments))
+            sys.stdout.write("done\n")
+        except Exception as problem:  # the parent compiles by itself, and shows what is wrong
+            sys.stdout.write(f"failed: {type(problem).__name__}\n")
         sys.stdout.flush()
 
 

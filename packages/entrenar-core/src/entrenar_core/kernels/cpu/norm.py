@@ -4,6 +4,8 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import LANES, SERIAL, F, jit, serial
+from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
+from entrenar_core.kernels.cpu.vectors import WIDTH
 from entrenar_core.kernels.registry import KERNELS, override
 
 
@@ -115,6 +117,16 @@ def _layer(x, weight, bias, y, mean, rstd, eps):
 
 
 @jit
+def _layer_past_caches(x, weight, bias, y, mean, rstd, eps, rows):
+    width = x.shape[1]
+    y_at, rows_at = y.ctypes.data, rows.ctypes.data
+    for i in numba.prange(x.shape[0]):
+        thread = numba.get_thread_id()
+        mean[i], rstd[i] = _layer_row(x[i], weight, bias, rows[thread, :width], eps)
+        stream(rows_at + thread * rows.shape[1] * 4, y_at + i * width * 4, width // WIDTH)
+
+
+@jit
 def _layer_grad(g, x, weight, mean, rstd, dx, add, dweight, dbias):
     step = (x.shape[0] + dweight.shape[0] - 1) // dweight.shape[0]
     if x.size <= SERIAL:
@@ -155,11 +167,16 @@ def rms_norm_grad(g, x, weight, rstd, *, out=None, add=False):
 
 @override("norm.layer_norm", "float32")
 def layer_norm(x, weight, bias, *, eps):
-    y = np.empty(x.shape, np.float32)
+    x = np.ascontiguousarray(x)
     mean, rstd = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
     weight = np.ones(x.shape[1], np.float32) if weight is None else weight
     bias = np.zeros(x.shape[1], np.float32) if bias is None else bias
-    _layer(np.ascontiguousarray(x), weight, bias, y, mean, rstd, F(eps))
+    if streams(x.shape):
+        y = aligned(x.shape)
+        _layer_past_caches(x, weight, bias, y, mean, rstd, F(eps), scratch(x.shape[1]))
+    else:
+        y = np.empty(x.shape, np.float32)
+        _layer(x, weight, bias, y, mean, rstd, F(eps))
     return y, mean, rstd
 
 

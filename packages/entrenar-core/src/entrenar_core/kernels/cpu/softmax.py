@@ -4,7 +4,12 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import SERIAL, F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
+from entrenar_core.kernels.cpu.vectors import WIDTH
 from entrenar_core.kernels.registry import override
+
+PART = 2048
+"""Elements of a row that are computed before they are written past the caches."""
 
 
 @serial
@@ -22,10 +27,15 @@ def _softmax_row(x, y):
 
 
 @serial
-def _softmax_grad_row(g, y, dx):
+def _dot(g, y):
     dot = F(0)
     for j in range(y.size):
         dot += g[j] * y[j]
+    return dot
+
+
+@serial
+def _softmax_grad_part(g, y, dot, dx):
     for j in range(y.size):
         dx[j] = y[j] * (g[j] - dot)
 
@@ -36,9 +46,7 @@ def _log_softmax_row(x, y):
     total = F(0)
     for j in range(x.size):
         shifted = x[j] - peak
-        y[j] = (
-            shifted  # peak + log(total), of which one may be tiny beside the other, is not formed
-        )
+        y[j] = shifted  # peak + log(total) is not formed: one may be tiny beside the other
         total += exp(shifted)
     shift = np.log(total)
     for j in range(y.size):
@@ -46,10 +54,15 @@ def _log_softmax_row(x, y):
 
 
 @serial
-def _log_softmax_grad_row(g, y, dx):
+def _total(g):
     total = F(0)
     for j in range(g.size):
         total += g[j]
+    return total
+
+
+@serial
+def _log_softmax_grad_part(g, y, total, dx):
     for j in range(g.size):
         dx[j] = g[j] - exp(y[j]) * total
 
@@ -68,10 +81,10 @@ def _softmax(x, y):
 def _softmax_grad(g, y, dx):
     if g.size <= SERIAL:
         for i in range(g.shape[0]):
-            _softmax_grad_row(g[i], y[i], dx[i])
+            _softmax_grad_part(g[i], y[i], _dot(g[i], y[i]), dx[i])
     else:
         for i in numba.prange(g.shape[0]):
-            _softmax_grad_row(g[i], y[i], dx[i])
+            _softmax_grad_part(g[i], y[i], _dot(g[i], y[i]), dx[i])
 
 
 @jit
@@ -88,10 +101,24 @@ def _log_softmax(x, y):
 def _log_softmax_grad(g, y, dx):
     if g.size <= SERIAL:
         for i in range(g.shape[0]):
-            _log_softmax_grad_row(g[i], y[i], dx[i])
+            _log_softmax_grad_part(g[i], y[i], _total(g[i]), dx[i])
     else:
         for i in numba.prange(g.shape[0]):
-            _log_softmax_grad_row(g[i], y[i], dx[i])
+            _log_softmax_grad_part(g[i], y[i], _total(g[i]), dx[i])
+
+
+@jit
+def _softmax_grad_past_caches(g, y, dx, rows):
+    width = y.shape[1]
+    dx_at, rows_at = dx.ctypes.data, rows.ctypes.data
+    for i in numba.prange(y.shape[0]):
+        thread = numba.get_thread_id()
+        sum_of_row = _dot(g[i], y[i])
+        for low in range(0, width, PART):
+            gi, yi = g[i, low : low + PART], y[i, low : low + PART]
+            _softmax_grad_part(gi, yi, sum_of_row, rows[thread, : gi.size])
+            at = dx_at + (i * width + low) * 4
+            stream(rows_at + thread * rows.shape[1] * 4, at, gi.size // WIDTH)
 
 
 @override("softmax.softmax", "float32")
@@ -103,9 +130,28 @@ def softmax(x):
 
 @override("softmax.softmax_grad", "float32")
 def softmax_grad(g, y):
-    dx = np.empty(y.shape, np.float32)
-    _softmax_grad(np.ascontiguousarray(g), np.ascontiguousarray(y), dx)
+    g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
+    if streams(y.shape):
+        dx = aligned(y.shape)
+        _softmax_grad_past_caches(g, y, dx, scratch(PART))
+    else:
+        dx = np.empty(y.shape, np.float32)
+        _softmax_grad(g, y, dx)
     return dx
+
+
+@jit
+def _log_softmax_grad_past_caches(g, y, dx, rows):
+    width = y.shape[1]
+    dx_at, rows_at = dx.ctypes.data, rows.ctypes.data
+    for i in numba.prange(y.shape[0]):
+        thread = numba.get_thread_id()
+        sum_of_row = _total(g[i])
+        for low in range(0, width, PART):
+            gi, yi = g[i, low : low + PART], y[i, low : low + PART]
+            _log_softmax_grad_part(gi, yi, sum_of_row, rows[thread, : gi.size])
+            at = dx_at + (i * width + low) * 4
+            stream(rows_at + thread * rows.shape[1] * 4, at, gi.size // WIDTH)
 
 
 @override("softmax.log_softmax", "float32")
@@ -117,6 +163,11 @@ def log_softmax(x):
 
 @override("softmax.log_softmax_grad", "float32")
 def log_softmax_grad(g, y):
-    dx = np.empty(y.shape, np.float32)
-    _log_softmax_grad(np.ascontiguousarray(g), np.ascontiguousarray(y), dx)
+    g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
+    if streams(y.shape):
+        dx = aligned(y.shape)
+        _log_softmax_grad_past_caches(g, y, dx, scratch(PART))
+    else:
+        dx = np.empty(y.shape, np.float32)
+        _log_softmax_grad(g, y, dx)
     return dx

@@ -1,0 +1,75 @@
+"""Cases of the losses over a vocabulary."""
+
+from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw, with_options
+
+
+def _losses(rows: int, width: int, *, ignored: float = 0.3, spread: float = 3.0) -> Case:
+    return Case(
+        f"({rows}, {width}), {ignored} ignored, spread {spread}",
+        lambda d: {
+            "logits": d.normal(rows, width) * d.dtype.type(spread),
+            "targets": d.targets(width, rows, ignored),
+        },
+    )
+
+
+def _regularized(case: Case) -> Case:
+    options = {"smoothing": 0.1, "z_loss": 0.01}
+    return Case(f"{case.name}, smoothed, with z-loss", with_options(case, **options))
+
+
+def _scaled_losses(*args: int, scale: float, **options: float) -> Case:
+    case = _losses(*args, **options)
+    return Case(f"{case.name}, scale {scale}", lambda d: case.make(d) | {"scale": scale})
+
+
+def _distillation(
+    rows: int, width: int, teacher: int, shared: int, *, temperature: float = 2.0,
+    alpha: float = 0.5, ignored: float = 0.3, spread: float = 3.0,
+) -> Case:  # fmt: skip
+    def make(d: Draw) -> Arguments:
+        return {
+            "logits": d.normal(rows, width) * d.dtype.type(spread),
+            "teacher": d.normal(rows, teacher) * d.dtype.type(spread),
+            "targets": d.targets(width, rows, ignored),
+            "temperature": temperature,
+            "alpha": alpha,
+            "shared": shared,
+            "scale": 1 / rows,
+        }
+
+    name = f"({rows}, {width}) from {teacher}, {shared} shared, T {temperature}, alpha {alpha}"
+    return Case(f"{name}, {ignored} ignored", make, scratch=("teacher",))
+
+
+CASES: dict[str, list[Case]] = {
+    "loss.cross_entropy": [
+        _losses(1, 1, ignored=0.0),
+        _losses(5, 131),
+        _losses(3, 17, ignored=1.0),
+        _losses(4, 33, spread=40.0),
+        _losses(2, WIDE),
+        _losses(WIDE, 2),
+        _regularized(_losses(5, 131)),
+        _regularized(_losses(4, 33, spread=40.0)),
+    ],
+    "loss.cross_entropy_grad": [
+        _scaled_losses(1, 1, scale=1.0, ignored=0.0),
+        _scaled_losses(5, 131, scale=0.2),
+        _scaled_losses(3, 17, scale=1.0, ignored=1.0),
+        _scaled_losses(4, 33, scale=1.0, spread=40.0),
+        _scaled_losses(2, WIDE, scale=0.5),
+        _scaled_losses(WIDE, 2, scale=0.5),
+        _regularized(_scaled_losses(5, 131, scale=0.2)),
+        _regularized(_scaled_losses(4, 33, scale=1.0, spread=40.0)),
+    ],
+    "loss.distillation_grad": [
+        _distillation(1, 1, 1, 1, ignored=0.0),
+        _distillation(7, 131, 131, 131),
+        _distillation(7, 131, 120, 120, temperature=0.7, alpha=0.9),
+        _distillation(7, 120, 131, 120, temperature=5.0, alpha=0.0),
+        _distillation(7, 40, 40, 33, alpha=1.0),
+        _distillation(3, 17, 17, 17, ignored=1.0),
+        _distillation(2, WIDE, WIDE, WIDE),
+    ],
+}
