@@ -31,8 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format
-.PHONY: docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

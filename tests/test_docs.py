@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
 IGNORED = {
-    "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-parity", ".pytest_cache",
+    "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-mutants", ".venv-parity", ".pytest_cache",
     ".ruff_cache", ".hypothesis", ".import_linter_cache",
 }  # fmt: skip
 

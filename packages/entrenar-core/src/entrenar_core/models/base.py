@@ -69,6 +69,7 @@ def parameter_shapes(
     """Name and shape of every parameter of a model with the given config, tied ones once; nothing
     of the model's size is allocated.
 
+    >>> from entrenar_core.models import reference_config
     >>> shapes = parameter_shapes(reference_config("llama-7b"))
     >>> sum(math.prod(shape) for shape in shapes.values())
     6738415616

@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from numba.core import types
+from numba.core.errors import NumbaError
 
 from entrenar_core.kernels.registry import COMPILES
 
@@ -97,7 +98,7 @@ def _serve() -> None:
         try:
             dispatcher.compile(tuple(_decode(argument) for argument in arguments))
             sys.stdout.write("done\n")
-        except Exception as problem:  # the parent compiles by itself, and shows what is wrong
+        except (NumbaError, AttributeError) as problem:  # the parent compiles by itself, and shows what is wrong
             sys.stdout.write(f"failed: {type(problem).__name__}\n")
         sys.stdout.flush()
 
