@@ -16,7 +16,8 @@ pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
 IGNORED = {
-    "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-mutants", ".venv-parity", ".pytest_cache",
+    "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-mutants", ".venv-parity",
+    ".pytest_cache",
     ".ruff_cache", ".hypothesis", ".import_linter_cache",
 }  # fmt: skip
 
@@ -100,9 +101,10 @@ def test_configurations_are_valid(tmp_path):
 
 
 @pytest.mark.tier2
-def test_the_first_snippet_of_the_readme_does_what_it_says(tmp_path, monkeypatch):
+def test_the_first_snippets_of_the_readme_do_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check(blocks("README.md", "python")[0])
+    for code in blocks("README.md", "python")[:2]:
+        check(code)
     assert (tmp_path / "tiny-llama/model.safetensors").exists()
 
 
