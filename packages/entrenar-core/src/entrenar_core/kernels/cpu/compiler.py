@@ -98,7 +98,8 @@ def _serve() -> None:
         try:
             dispatcher.compile(tuple(_decode(argument) for argument in arguments))
             sys.stdout.write("done\n")
-        except (NumbaError, AttributeError) as problem:  # the parent compiles by itself, and shows what is wrong
+        except (NumbaError, AttributeError) as problem:
+            # the parent compiles by itself then, and shows what is wrong
             sys.stdout.write(f"failed: {type(problem).__name__}\n")
         sys.stdout.flush()
 
