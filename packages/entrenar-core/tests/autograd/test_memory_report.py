@@ -1,6 +1,9 @@
 """What the tape holds, as it is counted for people."""
 
+import weakref
+
 import numpy as np
+import pytest
 
 from entrenar_core.autograd import Parameter, Tensor, checkpoint, memory_report, ops
 
@@ -56,6 +59,13 @@ def test_a_checkpoint_holds_its_inputs_only():
     report = held()
     assert report["checkpoint"] == (1, 1, BYTES)
     assert y.requires_grad
+
+
+def test_weak_references_to_what_is_gone_are_passed_over():
+    gone = weakref.proxy(tensor())
+    assert memory_report().bytes == 0
+    with pytest.raises(ReferenceError):
+        gone.shape  # noqa: B018
 
 
 def test_the_report_reads_as_a_table_with_a_total():

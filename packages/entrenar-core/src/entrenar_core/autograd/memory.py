@@ -62,8 +62,11 @@ def memory_report() -> MemoryReport:
     'mul'
     """
     objects = gc.get_objects()
-    seen = {id(_owner(t.data)) for t in objects if isinstance(t, Tensor) and t.node is None}
-    nodes = sorted((n for n in objects if isinstance(n, Node)), key=lambda node: node.number)
+    # isinstance would ask weak references for what they refer to, which may be gone
+    tensors: list[Any] = [each for each in objects if issubclass(type(each), Tensor)]
+    nodes: list[Any] = [each for each in objects if type(each) is Node]
+    seen = {id(_owner(tensor.data)) for tensor in tensors if tensor.node is None}
+    nodes.sort(key=lambda node: node.number)
     rows: dict[str, HeldByOp] = {}
     for node in nodes:
         if not node.vjps:
