@@ -248,6 +248,13 @@ def test_a_decay_stays_between_its_ends_and_reaches_both(kind, start, end, steps
     assert (schedule(step + 1) - schedule(step)) * (end - start) >= -1e-12
 
 
+@pytest.mark.parametrize("kind", [Linear, Cosine, Polynomial, SquareRoot])
+@pytest.mark.parametrize(("start", "end"), [(1e-6, 9.0), (9.0, 1e-6)])
+def test_both_ends_are_exact_however_far_apart(kind, start, end):
+    schedule = kind(start, 10, end=end)
+    assert (schedule(0), schedule(10)) == (start, end)
+
+
 @pytest.mark.tier2
 @given(rate=RATES, factor=st.floats(0.5, 1.0), a=st.integers(0, 50), b=st.integers(0, 50))
 def test_exponential_decay_turns_sums_into_products(rate, factor, a, b):

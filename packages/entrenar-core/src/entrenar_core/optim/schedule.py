@@ -53,7 +53,7 @@ class Linear:
         _at_least_one(self, steps=self.steps)
 
     def __call__(self, step: int) -> float:
-        return self.end + (self.start - self.end) * (1.0 - min(1.0, step / self.steps))
+        return _between(self.start, self.end, 1.0 - min(1.0, step / self.steps))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Polynomial:
 
     def __call__(self, step: int) -> float:
         left = 1.0 - min(1.0, step / self.steps)
-        return self.end + (self.start - self.end) * left**self.power
+        return _between(self.start, self.end, left**self.power)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Cosine:
 
     def __call__(self, step: int) -> float:
         progress = min(1.0, step / self.steps)
-        return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return _between(self.start, self.end, 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class SquareRoot:
 
     def __call__(self, step: int) -> float:
         left = 1.0 - math.sqrt(min(1.0, step / self.steps))
-        return self.end + (self.start - self.end) * left
+        return _between(self.start, self.end, left)
 
 
 @dataclass(frozen=True)
@@ -257,3 +257,8 @@ def _at_least_one(schedule: object, **counts: int) -> None:
             raise ConfigError(
                 f"{name} is {count} in {type(schedule).__name__}", hint="use at least 1"
             )
+
+
+def _between(start: float, end: float, left: float) -> float:
+    """end + (start − end)·left, with both ends exact however far apart they are."""
+    return start * left + end * (1.0 - left)
