@@ -68,14 +68,17 @@ bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; print
 bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
 
-# The bodies of compiled kernels are counted in a second run, in which nothing is compiled.
+# The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
+# one compiles everything anew, because what writes LLVM's code runs only then.
+coverage: export COVERAGE_FILE = .venv/coverage
 coverage: .venv/.dev ## Line and branch coverage of every package: some 8 min
-	@rm -f .venv/coverage*
-	@COVERAGE_FILE=.venv/coverage $(BIN)/coverage run -m pytest -q -m 'not parity'
-	@NUMBA_DISABLE_JIT=1 COVERAGE_FILE=.venv/coverage.interpreted $(BIN)/coverage run \
-		-m pytest -q packages/entrenar-core/tests/kernels/test_overrides.py -k "types_and_shapes and not attention and not 8200"
-	@cd .venv && ../$(BIN)/coverage combine --quiet --rcfile=../pyproject.toml --data-file=coverage.all . \
-		&& ../$(BIN)/coverage json --quiet --rcfile=../pyproject.toml --data-file=coverage.all -o coverage.json
+	@rm -rf .venv/coverage*
+	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not parity'
+	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -W ignore::RuntimeWarning \
+		packages/entrenar-core/tests/kernels/test_overrides.py \
+		-k 'types_and_shapes and not attention and not 8200'
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage json --quiet -o .venv/coverage.json
 	@$(BIN)/python tests/coverage_table.py .venv/coverage.json
 
 mutants: .venv-mutants/.installed ## Change the code piece by piece; do tests notice? 1 h
