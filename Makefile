@@ -25,7 +25,7 @@ LEFT_OUT_tier3 := parity
 WORKERS_tier2 := -n 2 --dist loadfile
 PYTEST = $(BIN)/python -m pytest -q $(WORKERS_$@) -m 'not ($(LEFT_OUT_$@))'
 # Collecting tests is most of tier 1, so two processes share it. These folders are about half of it.
-HALF := $(addprefix packages/entrenar-core/tests/,data io train)
+HALF := $(addprefix packages/entrenar-core/tests/,data io kernels models nn optim train)
 
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -45,9 +45,9 @@ demo: .venv/.runtime ## Train a teacher, distil it, print the report; goes on wh
 
 test: tier3 ## Pass all tests but those beside PyTorch (the same as tier3)
 
-tier1: .venv/.dev ## Format, lint and the fast tests: under 5 s
-tier2: .venv/.dev ## tier1, the layers, and tests of seconds: under 30 s
-tier3: .venv/.dev ## tier2 and tests of tens of seconds: under 5 min
+tier1: .venv/.dev ## Format, lint and the fast tests: under 20 s
+tier2: .venv/.dev ## tier1, the layers, and tests of seconds: some 2 min
+tier3: .venv/.dev ## tier2 and tests of tens of seconds: some 6 min
 tier1 tier2 tier3:
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
