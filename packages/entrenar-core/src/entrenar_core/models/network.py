@@ -1,6 +1,7 @@
 """What all models have in common, and the decoders among them."""
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from entrenar_core.models.forward import Features, Forward, as_mask, check_ids
 from entrenar_core.nn import Linear, Module
 
 
-class Network(Module):
+class Network(Module, ABC):
     """A model with its config.
 
     Subclasses are made with `(config, *, dtype="float32")` and their weights are uninitialised
@@ -105,9 +106,9 @@ class Decoder(Network):
     foreign: ClassVar[tuple[str, ...]]
     """The starts of the names of tensors of other heads, which a checkpoint may have besides."""
 
+    @abstractmethod
     def backbone(self, ids: np.ndarray, positions: np.ndarray | None, forward: Forward) -> Tensor:
         """Embedding, blocks and final norm."""
-        raise NotImplementedError
 
     def hidden(
         self,
@@ -147,9 +148,9 @@ class LanguageModel(Decoder):
         return None
 
     @property
+    @abstractmethod
     def output_weight(self) -> Parameter:
         """The projection (V, hidden_size) that makes logits of hidden states."""
-        raise NotImplementedError
 
     def extra_files(self) -> dict[str, Any]:
         """The tokens that a generation has to know."""
