@@ -1,0 +1,11 @@
+"""Weights in few bits: formats, the arrays stored in them, and how well they do."""
+
+from entrenar_core.quant.base import FORMATS as FORMATS
+from entrenar_core.quant.base import Format as Format
+from entrenar_core.quant.base import Stored as Stored
+from entrenar_core.quant.base import dequantize as dequantize
+from entrenar_core.quant.base import format_named as format_named
+from entrenar_core.quant.base import quantize as quantize
+from entrenar_core.quant.blocks import BY_NUMBER as BY_NUMBER
+from entrenar_core.quant.blocks import BlockArray as BlockArray
+from entrenar_core.quant.blocks import BlockFormat as BlockFormat

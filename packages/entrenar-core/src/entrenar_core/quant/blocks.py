@@ -1,0 +1,137 @@
+"""ggml's types: rows of blocks, each with its own scale, byte for byte as GGUF files have them.
+
+Layouts: https://github.com/ggml-org/llama.cpp, `ggml/src/ggml-common.h`; all numbers little-endian.
+The kernels (`kernels.blocks`, `kernels.k_blocks`) say what the bytes of a block mean.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from entrenar_common.errors import ShapeError, UnsupportedError
+from entrenar_core.quant.base import Format, Stored, as_finite_float32, register
+
+
+@dataclass(frozen=True)
+class BlockFormat(Format):
+    """A type of ggml: `block` elements of a row are stored in `block_bytes` bytes.
+
+    `number` is the type's number in GGUF files. `encode` takes float32 (rows, n) and returns uint8
+    (rows, bytes), `decode` the reverse. A type without them is known by its size only: files that
+    have it can be listed, and its tensors not read.
+    """
+
+    name: str
+    number: int
+    block: int
+    block_bytes: int
+    encode: Callable[[np.ndarray], np.ndarray] | None = None
+    decode: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of a whole block for each of its elements."""
+        return 8 * self.block_bytes / self.block
+
+    def row_bytes(self, elements: int) -> int:
+        """The bytes of a row of `elements`; ShapeError where it is no whole number of blocks."""
+        if elements % self.block:
+            raise ShapeError(
+                f"a row of {elements} elements is no whole number of {self.name} blocks of "
+                f"{self.block}",
+                hint="choose a format with smaller blocks, or f16",
+            )
+        return elements // self.block * self.block_bytes
+
+    def quantize(self, array: np.ndarray) -> "BlockArray":
+        if self.encode is None:
+            raise UnsupportedError(
+                f"nothing here writes {self.name}", hint=f"formats: {', '.join(ENCODED)}"
+            )
+        shape = np.shape(array)
+        row_bytes = self.row_bytes(shape[-1] if shape else 1)
+        flat = as_finite_float32(np.asarray(array), self.name).reshape(-1, *shape[-1:])
+        data = self.encode(flat)
+        return BlockArray(self, shape, data.reshape(*shape[:-1], row_bytes))
+
+    def wrap(self, data: np.ndarray, shape: tuple[int, ...]) -> "BlockArray":
+        """Bytes that are in this format already (uint8, in C order) as an array of `shape`."""
+        row_bytes = self.row_bytes(shape[-1] if shape else 1)
+        return BlockArray(self, shape, data.reshape(*shape[:-1], row_bytes))
+
+
+@dataclass(frozen=True, eq=False)
+class BlockArray(Stored):
+    """An array in a block format: `data` is uint8, (*shape[:-1], bytes of a row)."""
+
+    form: BlockFormat
+    shape: tuple[int, ...]
+    data: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def dequantize(self) -> np.ndarray:
+        if self.form.decode is None:
+            raise UnsupportedError(
+                f"nothing here reads {self.form.name}",
+                hint="convert the file with llama.cpp's llama-quantize --allow-requantize, or "
+                "fetch it in another type",
+            )
+        return self.form.decode(self.data.reshape(-1, self.data.shape[-1])).reshape(self.shape)
+
+
+def _plain(dtype: type) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Encoder and decoder of floats that are stored as they are."""
+    return {
+        "encode": lambda x: np.ascontiguousarray(x.astype(dtype)).view(np.uint8),
+        "decode": lambda b: np.ascontiguousarray(b).view(dtype).astype(np.float32),
+    }
+
+
+_TYPES = (
+    BlockFormat("f32", 0, 1, 4, **_plain(np.float32)),
+    BlockFormat("f16", 1, 1, 2, **_plain(np.float16)),
+    BlockFormat("q4_0", 2, 32, 18),
+    BlockFormat("q4_1", 3, 32, 20),
+    BlockFormat("q5_0", 6, 32, 22),
+    BlockFormat("q5_1", 7, 32, 24),
+    BlockFormat("q8_0", 8, 32, 34),
+    BlockFormat("q8_1", 9, 32, 36),
+    BlockFormat("q2_k", 10, 256, 84),
+    BlockFormat("q3_k", 11, 256, 110),
+    BlockFormat("q4_k", 12, 256, 144),
+    BlockFormat("q5_k", 13, 256, 176),
+    BlockFormat("q6_k", 14, 256, 210),
+    BlockFormat("q8_k", 15, 256, 292),
+    BlockFormat("iq2_xxs", 16, 256, 66),
+    BlockFormat("iq2_xs", 17, 256, 74),
+    BlockFormat("iq3_xxs", 18, 256, 98),
+    BlockFormat("iq1_s", 19, 256, 50),
+    BlockFormat("iq4_nl", 20, 32, 18),
+    BlockFormat("iq3_s", 21, 256, 110),
+    BlockFormat("iq2_s", 22, 256, 82),
+    BlockFormat("iq4_xs", 23, 256, 136),
+    BlockFormat("i8", 24, 1, 1),
+    BlockFormat("i16", 25, 1, 2),
+    BlockFormat("i32", 26, 1, 4),
+    BlockFormat("i64", 27, 1, 8),
+    BlockFormat("f64", 28, 1, 8, **_plain(np.float64)),
+    BlockFormat("iq1_m", 29, 256, 56),
+    BlockFormat("bf16", 30, 1, 2, **_plain(ml_dtypes.bfloat16)),
+    BlockFormat("tq1_0", 34, 256, 54),
+    BlockFormat("tq2_0", 35, 256, 66),
+    BlockFormat("mxfp4", 39, 32, 17),
+)
+
+BY_NUMBER: dict[int, BlockFormat] = {form.number: form for form in _TYPES}
+"""ggml's types by their number in GGUF files."""
+
+ENCODED: dict[str, BlockFormat] = {form.name: form for form in _TYPES if form.encode}
+"""Those that can be written, by name."""
+
+for _form in ENCODED.values():
+    register(_form)
