@@ -18,9 +18,9 @@ BACKEND := hatchling editables
 DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)
 
 # What pytest leaves out in each tier.
-LEFT_OUT_tier1 := tier2 or tier3 or parity
-LEFT_OUT_tier2 := tier3 or parity
-LEFT_OUT_tier3 := parity
+LEFT_OUT_tier1 := tier2 or tier3 or parity or conformance
+LEFT_OUT_tier2 := tier3 or parity or conformance
+LEFT_OUT_tier3 := parity or conformance
 # Tier 3 has tests of time and memory, so nothing runs beside them.
 WORKERS_tier2 := -n 2 --dist loadfile
 PYTEST = $(BIN)/python -m pytest -q $(WORKERS_$@) -m 'not ($(LEFT_OUT_$@))'
@@ -31,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels bench-formats coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -68,12 +68,15 @@ bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; print
 bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
 
+bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
+
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
 # one compiles everything anew, because what writes LLVM's code runs only then.
 coverage: export COVERAGE_FILE = .venv/coverage
 coverage: .venv/.dev ## Line and branch coverage of every package: some 8 min
 	@rm -rf .venv/coverage*
-	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not parity'
+	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not (parity or conformance)'
 	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -W ignore::RuntimeWarning \
 		packages/entrenar-core/tests/kernels/test_overrides.py \
 		-k 'types_and_shapes and not attention and not 8200'
