@@ -13,6 +13,7 @@ from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.dtypes import DType, by_numpy, order
+from entrenar_core.io.files import Written
 from entrenar_core.io.safetensors_header import MAX_HEADER_BYTES, check_name
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -20,13 +21,6 @@ SINGLE_NAME = "model.safetensors"
 MAX_SHARD_BYTES = 5 * 10**9
 
 _ALIGNMENT = 8
-
-
-class Written(NamedTuple):
-    """The size and SHA-256 of a file just written."""
-
-    size: int
-    sha256: str
 
 
 class _Place(NamedTuple):
