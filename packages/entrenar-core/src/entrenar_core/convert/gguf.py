@@ -1,18 +1,17 @@
 """A model on disk as a GGUF file: read, laid out, quantized and written tensor by tensor."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from entrenar_core.data.tokenizer_gguf import tokenizer_values
 
 from entrenar_common.errors import EntrenarError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import Recipe, Shape
-from entrenar_core.data.tokenizer_gguf import tokenizer_values
-from entrenar_core.io import gguf
+from entrenar_core.io.files import Written
 from entrenar_core.io.gguf import Planned, Value, text, u32, write_gguf
 from entrenar_core.models.gguf_family import Described, Family, family_of
 from entrenar_core.models.source import read_raw
@@ -108,7 +107,7 @@ class GGUFPlan:
         if name in self._ours:
             self.model.release(self._ours[name])
 
-    def write(self, output: Path, *, progress: Progress | None = None) -> gguf.Written:
+    def write(self, output: Path, *, progress: Progress | None = None) -> Written:
         """Write the file, whole or not at all; returns its size and hash.
 
         Of the model two tensors are in memory at a time, in the file's formats.

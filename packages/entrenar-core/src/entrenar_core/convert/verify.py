@@ -18,9 +18,9 @@ BOUNDS = {
 }  # fmt: skip
 """How far an element may be off, as a share of the largest magnitude in its block.
 
-Those of blocks of 32 follow from their formula: half a step, or a whole one for what lies opposite
-the element of the largest magnitude. Those of blocks of 256 are searched for the least squared
-error, which may give up an extreme element; their bounds are wide, and catch what is laid out wrong.
+Those of blocks of 32 follow from their formula: half a step, or a whole one opposite the largest
+element. Those of blocks of 256 are searched for the least squared error, which may give up an
+extreme element; their bounds are wide, and catch what is laid out wrong.
 """
 
 ROUNDING = 2**-9

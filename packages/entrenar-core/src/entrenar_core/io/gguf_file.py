@@ -5,9 +5,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from entrenar_core.io.gguf_header import GGUFTensor, parse_header
+from entrenar_core.io.gguf_header import MAGIC, GGUFTensor, parse_header
 from entrenar_core.io.gguf_metadata import Metadata
 from entrenar_core.io.mapped_file import MappedFile
+from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.safetensors_file import missing_tensor
 from entrenar_core.quant import BlockArray
 
@@ -84,3 +85,12 @@ class GGUFFile:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def is_gguf(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a file that begins as GGUF files do; what it is called does not matter."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with read_errors(path), path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC

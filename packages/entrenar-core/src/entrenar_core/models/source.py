@@ -12,7 +12,7 @@ from entrenar_common.errors import ConfigError, FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.gguf import GGUFFile, is_gguf
-from entrenar_core.io.weights import open_weights
+from entrenar_core.io.safetensors import SafetensorsFolder as open_weights
 from entrenar_core.models.gguf_family import Family, family_of_file
 from entrenar_core.models.gguf_layout import Heads
 
@@ -68,7 +68,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._gguf: GGUFWeights | None = None
-        if path.is_file() and is_gguf(path):
+        if is_gguf(path):
             self._gguf = self.weights = GGUFWeights(path)
             self.raw = self._gguf.raw
         else:
@@ -88,7 +88,7 @@ class Source:
 
 def read_raw(path: Path) -> Mapping[str, Any]:
     """The keys of the config of the model in a folder or in a GGUF file."""
-    if path.is_file() and is_gguf(path):
+    if is_gguf(path):
         with closing(GGUFWeights(path)) as found:
             return found.raw
     raw = files.read_json(path / "config.json")
