@@ -1,13 +1,15 @@
 """A model on disk as a Hugging Face folder: its config, weights of one float type, tokenizer."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from entrenar_common.errors import ConfigError, UnsupportedError
+from entrenar_common.errors import ConfigError, NumericsError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.convert.pieces import pieces, rows_of, widened
 from entrenar_core.data.tokenizer import Tokenizer, has_tokenizer
@@ -71,29 +73,49 @@ def write_config(model: Any, output: Path, dtype: str) -> None:
         files.write_json(output / name, content)
 
 
-class CastTensors(Mapping[str, np.ndarray]):
-    """The tensors of a model on disk as `dtype`, each read when it is asked for."""
+class CastTensors(Mapping[str, Any]):
+    """The tensors of a model on disk as `dtype`; what is looked up becomes an array when asked."""
 
     def __init__(self, model: StoredModel, dtype: np.dtype, progress: Progress) -> None:
         self._model, self._dtype, self._progress = model, dtype, progress
         self._parameters = model.model.named_parameters()
-        self._told: set[str] = set()
 
     @property
     def nbytes(self) -> int:
         """The bytes of all tensors."""
-        return sum(p.data.size for p in self._parameters.values()) * self._dtype.itemsize
+        return sum(self[name].nbytes for name in self)
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        found = cast(self._model.read(name), self._dtype, f"{self._model.path}: {name}")
-        self._model.release(name)
-        return found
+    def __getitem__(self, name: str) -> "CastTensor":
+        shape = tuple(self._parameters[name].shape)
+        return CastTensor(self._model, name, shape, self._dtype, self._progress)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+@dataclass(frozen=True)
+class CastTensor:
+    """A tensor of a model on disk that is read, as `dtype`, when it is made an array."""
+
+    model: StoredModel
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    progress: Progress
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        assert dtype is None and not copy
+        found = cast(self.model.read(self.name), self.dtype, f"{self.model.path}: {self.name}")
+        self.model.release(self.name)
+        self.progress.advance(self.nbytes)
+        return found
 
 
 def cast(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
@@ -107,7 +129,7 @@ def cast(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             found[part] = wide.astype(dtype)
         if not np.isfinite(found[part].astype(np.float32)).all() and np.isfinite(wide).all():
-            raise ConfigError(
+            raise NumericsError(
                 f"{where}: {float(np.abs(wide).max()):.4g} does not fit {dtype}",
                 hint="write f32 or bf16",
             )

@@ -1,8 +1,10 @@
 """Where a model's config and weights lie: a Hugging Face folder, or a GGUF file."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,21 +26,28 @@ SPECIAL = {
 """Key of a special token's number, by its role."""
 
 
-class Shaped(Protocol):
-    """What a header says of a tensor."""
+class Info(Protocol):
+    """What a header says of a tensor: `str(dtype)` is the name of what its elements are stored
+    as."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
+    @property
+    def dtype(self) -> object: ...
+
 
 class Weights(Protocol):
-    """Tensors by the names that Hugging Face gives them, read one at a time."""
+    """Tensors by the names that Hugging Face gives them, read one at a time from `paths`."""
+
+    @property
+    def paths(self) -> list[Path]: ...
 
     def names(self) -> list[str]:
         """All of their names."""
         ...
 
-    def info(self, name: str) -> Shaped:
+    def info(self, name: str) -> Info:
         """What is known of a tensor without reading it."""
         ...
 
@@ -100,6 +109,7 @@ def read_raw(path: Path) -> Mapping[str, Any]:
 @dataclass(frozen=True)
 class _Place:
     shape: tuple[int, ...]
+    dtype: str
 
 
 class GGUFWeights:
@@ -146,16 +156,22 @@ class GGUFWeights:
             found[ours] = name
         return found
 
+    @property
+    def paths(self) -> list[Path]:
+        """The file."""
+        return [self.file.path]
+
     def names(self) -> list[str]:
         """The tensors' names, sorted."""
         return sorted({*self._stored, *self._implied})
 
-    def info(self, name: str) -> Shaped:
+    def info(self, name: str) -> Info:
         """The shape of a tensor in Hugging Face's layout."""
         if name in self._implied:
             return self._implied[name]
         stored = self._stored[name]
-        return _Place(self.family.hf_shape(stored, self.file.tensors[stored].shape))
+        info = self.file.tensors[stored]
+        return _Place(self.family.hf_shape(stored, info.shape), info.form.name)
 
     def read(self, name: str) -> np.ndarray:
         """The floats of a tensor in Hugging Face's layout, float32."""
@@ -173,3 +189,27 @@ class GGUFWeights:
     def close(self) -> None:
         """Closes the file; arrays that were read stay valid."""
         self.file.close()
+
+
+def stored_type(path: Path) -> str:
+    """The float type that most numbers of the model at `path` are stored as: "f32", "f16" or
+    "bf16"; "f16" too where they are stored in fewer bits."""
+    source = Source(path)
+    try:
+        counts: Counter[str] = Counter()
+        for name in source.weights.names():
+            info = source.weights.info(name)
+            counts[str(info.dtype).lower()] += prod(info.shape)
+    finally:
+        source.close()
+    most = max(counts, key=lambda kind: counts[kind], default="f32")
+    return {"f32": "f32", "float32": "f32", "f64": "f32", "bf16": "bf16"}.get(most, "f16")
+
+
+def stored_bytes(path: Path) -> int:
+    """The bytes of the files that hold the weights of the model at `path`."""
+    source = Source(path)
+    try:
+        return sum(file.stat().st_size for file in source.weights.paths)
+    finally:
+        source.close()
