@@ -13,6 +13,16 @@ from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights
 from entrenar_core.kernels.attention import attention_weights_grad as attention_weights_grad
 from entrenar_core.kernels.attention import rope as rope
+from entrenar_core.kernels.blocks import dequantize_q4_0 as dequantize_q4_0
+from entrenar_core.kernels.blocks import dequantize_q4_1 as dequantize_q4_1
+from entrenar_core.kernels.blocks import dequantize_q5_0 as dequantize_q5_0
+from entrenar_core.kernels.blocks import dequantize_q5_1 as dequantize_q5_1
+from entrenar_core.kernels.blocks import dequantize_q8_0 as dequantize_q8_0
+from entrenar_core.kernels.blocks import quantize_q4_0 as quantize_q4_0
+from entrenar_core.kernels.blocks import quantize_q4_1 as quantize_q4_1
+from entrenar_core.kernels.blocks import quantize_q5_0 as quantize_q5_0
+from entrenar_core.kernels.blocks import quantize_q5_1 as quantize_q5_1
+from entrenar_core.kernels.blocks import quantize_q8_0 as quantize_q8_0
 from entrenar_core.kernels.blockwise import adam_8bit as adam_8bit
 from entrenar_core.kernels.blockwise import dequantize_blockwise as dequantize_blockwise
 from entrenar_core.kernels.blockwise import quantize_blockwise as quantize_blockwise
