@@ -7,8 +7,8 @@ with --layers). Then, in turns, each in a process of its own with all files in t
 
 - entrenar writes it as a q4_0 GGUF file;
 - a script reads the same bytes, and hashes, writes and syncs as many bytes as that file has;
-- the `gguf` package, with the names and layout that llama.cpp's converter gives, writes it as float16
-  and then quantizes that file (skipped where the package is not installed).
+- the `gguf` package, with the names and layout of llama.cpp, writes it as float16
+  and then quantizes that file (left out where the package is not installed).
 
 Peak memory is that of the process. With `--targets`, exits with 1 when one is missed.
 """

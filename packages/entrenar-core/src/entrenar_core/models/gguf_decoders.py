@@ -125,6 +125,9 @@ class RotaryDecoder(Family):
         return flags
 
     def to_gguf(self, name: str, array: np.ndarray, config: Any) -> np.ndarray:
+        return self.outputs_to_gguf(name, array, config)
+
+    def outputs_to_gguf(self, name: str, array: np.ndarray, config: Any) -> np.ndarray:
         heads = self._rotated(name, Heads(config.num_attention_heads, config.num_key_value_heads))
         return array if heads is None else paired(array, heads)
 

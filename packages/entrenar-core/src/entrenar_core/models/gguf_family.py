@@ -53,6 +53,12 @@ class Family(ABC):
         del name, config
         return array
 
+    def outputs_to_gguf(self, name: str, array: np.ndarray, config: Any) -> np.ndarray:
+        """`array` (out, …), whose rows are what the matrix called `name` makes, in the order that
+        they have in a GGUF file."""
+        del name, config
+        return array
+
     def gguf_shape(self, name: str, shape: tuple[int, ...], config: Any) -> tuple[int, ...]:
         """The shape that `to_gguf` gives a tensor of `shape`."""
         del name, config
