@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
-from entrenar_core.io.gguf import GGUFFile, Value, f32, text, u32
+from entrenar_core.io.gguf import GGUFFiles, Value, f32, text, u32
 from entrenar_core.models.decoder_config import DecoderConfig
 from entrenar_core.models.gguf_family import Described, Family, register
 from entrenar_core.models.gguf_layout import Heads, halved, is_conv1d, paired, rotated
@@ -80,7 +80,7 @@ class RotaryDecoder(Family):
         rotary = Rotary(config.head_dim, rope, config.max_position_embeddings)
         return {}, {ROPE_FACTORS: _factors(rotary)}
 
-    def raw(self, file: GGUFFile) -> dict[str, Any]:
+    def raw(self, file: GGUFFiles) -> dict[str, Any]:
         here, config = self.architecture, {}
         for ours, key in (
             ("hidden_size", "embedding_length"),
@@ -116,7 +116,7 @@ class RotaryDecoder(Family):
             **self._bias_flags(file),
         }
 
-    def _bias_flags(self, file: GGUFFile) -> dict[str, bool]:
+    def _bias_flags(self, file: GGUFFiles) -> dict[str, bool]:
         if self.architecture == "qwen2":  # it always has them on queries, keys and values
             return {}
         flags = {"attention_bias": "blk.0.attn_q.bias" in file.tensors}
@@ -188,7 +188,7 @@ def _factors(rotary: Rotary) -> np.ndarray:
     return (rotary.base() / rotary.inverse_frequencies()).astype(np.float32)
 
 
-def _rope_parameters(file: GGUFFile, here: str, width: int) -> dict[str, Any]:
+def _rope_parameters(file: GGUFFiles, here: str, width: int) -> dict[str, Any]:
     theta = file.metadata.number(f"{here}.rope.freq_base", 10000.0)
     kind = file.metadata.text(f"{here}.rope.scaling.type", "none")
     if ROPE_FACTORS in file.tensors:
@@ -211,7 +211,7 @@ def _rope_parameters(file: GGUFFile, here: str, width: int) -> dict[str, Any]:
     return found
 
 
-def _llama3_parameters(file: GGUFFile, theta: float, width: int) -> dict[str, Any]:
+def _llama3_parameters(file: GGUFFiles, theta: float, width: int) -> dict[str, Any]:
     """The parameters of Llama 3.1's rule that give the factors in the file.
 
     They are looked for among the lengths that models were trained on, with the other parameters of
@@ -268,7 +268,7 @@ class GPT2Family(Family):
             }
         )
 
-    def raw(self, file: GGUFFile) -> dict[str, Any]:
+    def raw(self, file: GGUFFiles) -> dict[str, Any]:
         here = self.architecture
         return {
             "model_type": "gpt2",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from entrenar_common.errors import UnsupportedError
-from entrenar_core.io.gguf import GGUFFile, Value, f32, flag, u32
+from entrenar_core.io.gguf import GGUFFiles, Value, f32, flag, u32
 from entrenar_core.models.gguf_family import Described, Family, register
 from entrenar_core.models.gguf_names import BERT, DISTILBERT, Names
 from entrenar_core.models.pooling import Pooling
@@ -70,7 +70,7 @@ class EncoderFamily(Family):
         """How many types tokens can have."""
         return config.type_vocab_size
 
-    def raw(self, file: GGUFFile) -> dict[str, Any]:
+    def raw(self, file: GGUFFiles) -> dict[str, Any]:
         here = self.architecture
         types = file.tensors[TYPES].shape[0] if TYPES in file.tensors else 1
         return {
@@ -85,14 +85,14 @@ class EncoderFamily(Family):
             "type_vocab_size": types,
         }
 
-    def implied(self, file: GGUFFile) -> dict[str, np.ndarray]:
+    def implied(self, file: GGUFFiles) -> dict[str, np.ndarray]:
         """DistilBERT's files have no types of tokens."""
         if TYPES in file.tensors or "token_embd.weight" not in file.tensors:
             return {}
         width = file.tensors["token_embd.weight"].shape[1]
         return {"embeddings.token_type_embeddings.weight": np.zeros((1, width), np.float32)}
 
-    def settle(self, file: GGUFFile, model: Any) -> None:
+    def settle(self, file: GGUFFiles, model: Any) -> None:
         number = file.metadata.integer(f"{self.architecture}.pooling_type", POOLINGS["mean"])
         for mode, known in POOLINGS.items():
             if number == known:

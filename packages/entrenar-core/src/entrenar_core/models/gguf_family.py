@@ -10,7 +10,7 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.gguf import GGUFFile, Value
+from entrenar_core.io.gguf import GGUFFiles, Value
 from entrenar_core.models.gguf_layout import Heads
 from entrenar_core.models.gguf_names import Names
 
@@ -45,7 +45,7 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def raw(self, file: GGUFFile) -> dict[str, Any]:
+    def raw(self, file: GGUFFiles) -> dict[str, Any]:
         """The keys of a Hugging Face config, without those that the tokenizer decides."""
 
     def to_gguf(self, name: str, array: np.ndarray, config: Any) -> np.ndarray:
@@ -79,12 +79,12 @@ class Family(ABC):
         del names
         return set()
 
-    def implied(self, file: GGUFFile) -> dict[str, np.ndarray]:
+    def implied(self, file: GGUFFiles) -> dict[str, np.ndarray]:
         """Tensors, by Hugging Face's name, that a file need not have."""
         del file
         return {}
 
-    def settle(self, file: GGUFFile, model: Any) -> None:
+    def settle(self, file: GGUFFiles, model: Any) -> None:
         """Set what the config does not say of `model`, whose weights are to be read from `file`."""
         del file, model
 
@@ -116,7 +116,7 @@ def family_of(model_type: str) -> Family:
     )
 
 
-def family_of_file(file: GGUFFile) -> Family:
+def family_of_file(file: GGUFFiles) -> Family:
     """The family of the model in `file`; UnsupportedError for another architecture."""
     _load()
     architecture = file.metadata.text("general.architecture")

@@ -13,7 +13,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
-from entrenar_core.io.gguf import GGUFFile, is_gguf
+from entrenar_core.io.gguf import GGUFFiles, is_gguf
 from entrenar_core.io.safetensors import SafetensorsFolder as open_weights
 from entrenar_core.models.gguf_family import Family, family_of_file
 from entrenar_core.models.gguf_layout import Heads
@@ -116,7 +116,7 @@ class GGUFWeights:
     """The tensors of a GGUF file under Hugging Face's names and in Hugging Face's layout."""
 
     def __init__(self, path: Path) -> None:
-        self.file = GGUFFile(path)
+        self.file = GGUFFiles(path)
         try:
             self.family: Family = family_of_file(self.file)
             self.raw = self._config()
@@ -158,8 +158,8 @@ class GGUFWeights:
 
     @property
     def paths(self) -> list[Path]:
-        """The file."""
-        return [self.file.path]
+        """The file, or its parts."""
+        return [file.path for file in self.file.files]
 
     def names(self) -> list[str]:
         """The tensors' names, sorted."""
@@ -170,7 +170,7 @@ class GGUFWeights:
         if name in self._implied:
             return self._implied[name]
         stored = self._stored[name]
-        info = self.file.tensors[stored]
+        info = self.file.info(stored)
         return _Place(self.family.hf_shape(stored, info.shape), info.form.name)
 
     def read(self, name: str) -> np.ndarray:
