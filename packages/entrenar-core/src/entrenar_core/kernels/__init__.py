@@ -31,6 +31,14 @@ from entrenar_core.kernels.embedding import embedding as embedding
 from entrenar_core.kernels.embedding import embedding_grad as embedding_grad
 from entrenar_core.kernels.factored import adafactor as adafactor
 from entrenar_core.kernels.factored import adafactor_vector as adafactor_vector
+from entrenar_core.kernels.k_blocks import dequantize_q2_k as dequantize_q2_k
+from entrenar_core.kernels.k_blocks import dequantize_q3_k as dequantize_q3_k
+from entrenar_core.kernels.k_blocks import dequantize_q4_k as dequantize_q4_k
+from entrenar_core.kernels.k_blocks import dequantize_q5_k as dequantize_q5_k
+from entrenar_core.kernels.k_blocks import dequantize_q6_k as dequantize_q6_k
+from entrenar_core.kernels.k_blocks import quantize_q4_k as quantize_q4_k
+from entrenar_core.kernels.k_blocks import quantize_q5_k as quantize_q5_k
+from entrenar_core.kernels.k_blocks import quantize_q6_k as quantize_q6_k
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.loss import distillation_grad as distillation_grad

@@ -188,11 +188,11 @@ def _sixteens(fifth):
     return bits.astype("float32") * np.float32(16)
 
 
-def _joined(x, *parts):
+def _joined(x, *parts, block=BLOCK):
     """The parts of blocks, (B, …) bytes each, one behind the other in rows as x has them."""
     xp = array_module(x)
     width = sum(part.shape[1] for part in parts)
-    return xp.concatenate(parts, axis=1).reshape(len(x), x.shape[1] // BLOCK * width)
+    return xp.concatenate(parts, axis=1).reshape(len(x), x.shape[1] // block * width)
 
 
 def _split(blocks, *sizes):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.lanes import Lanes, read, write
+from entrenar_core.kernels.cpu.lanes import I16, Lanes, from_half, read, write
 from entrenar_core.kernels.cpu.past_caches import aligned, streams
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
@@ -69,6 +69,16 @@ def decoder(block: int, size: int) -> Callable[[Callable[[Any, Any], Iterable[La
         return routine(INTEGER, INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
 
     return decorate
+
+
+def field(builder: Any, at: Any, offset: int, kind: Any, lanes: int = 0) -> Lanes:
+    """What is at an offset in a block."""
+    return read(builder, builder.add(at, I64(offset)), kind, lanes)
+
+
+def scale_at(builder: Any, at: Any, offset: int) -> Lanes:
+    """The float16 at an offset in a block, as float32."""
+    return from_half(field(builder, at, offset, I16).wide())
 
 
 @inner

@@ -4,21 +4,27 @@ import math
 
 import numba
 
-from entrenar_core.kernels.cpu.block_loops import PARTS, decoded, decoder, encoded, encoder, share
+from entrenar_core.kernels.cpu.block_loops import (
+    PARTS,
+    decoded,
+    decoder,
+    encoded,
+    encoder,
+    field,
+    scale_at,
+    share,
+)
 from entrenar_core.kernels.cpu.compile import exactly
 from entrenar_core.kernels.cpu.lanes import (
-    I16,
     Variable,
     choose,
     counted,
-    from_half,
     least,
     most,
     most_bits,
-    read,
     to_half,
 )
-from entrenar_core.kernels.cpu.vectors import I8, I32, I64
+from entrenar_core.kernels.cpu.vectors import I8, I32
 from entrenar_core.kernels.registry import override
 
 BLOCK = 32
@@ -130,21 +136,17 @@ def encode_q8_0(x):
 # --- the numbers of a block ----------------------------------------------------------------------
 
 
-def _at(builder, at, offset, kind, lanes=0):
-    return read(builder, builder.add(at, I64(offset)), kind, lanes)
-
-
 def _scale(builder, at, offset):
-    return from_half(_at(builder, at, offset, I16).wide()).spread(BLOCK)
+    return scale_at(builder, at, offset).spread(BLOCK)
 
 
 def _both(builder, at, offset):
-    nibbles = _at(builder, at, offset, I8, 16)
+    nibbles = field(builder, at, offset, I8, 16)
     return (nibbles & 15).joined(nibbles >> 4).wide()
 
 
 def _sixteens(builder, at, offset):
-    bits = _at(builder, at, offset, I32).spread(BLOCK)
+    bits = field(builder, at, offset, I32).spread(BLOCK)
     return ((bits >> counted(builder, I32, *range(BLOCK))) & 1) << 4
 
 
@@ -174,7 +176,7 @@ def decode_q5_1(builder, at):
 
 @decoder(BLOCK, 34)
 def decode_q8_0(builder, at):
-    codes = _at(builder, at, 2, I8, 32).wide(signed=True)
+    codes = field(builder, at, 2, I8, 32).wide(signed=True)
     return [codes.floats() * _scale(builder, at, 0)]
 
 

@@ -103,6 +103,16 @@ class Lanes:
     def magnitude(self) -> "Lanes":
         return (self.bits() & 0x7FFFFFFF).as_float()
 
+    def root(self) -> "Lanes":
+        return self._of(self.builder.call(self._declared("llvm.sqrt"), [self.value]))
+
+    def _declared(self, name: str) -> Any:
+        """An intrinsic of LLVM's from this kind to the same."""
+        kind, module = self.value.type, self.builder.module
+        name += f".v{self.lanes}f32" if self.lanes else ".f32"
+        found = module.globals.get(name)
+        return found or ir.Function(module, ir.FunctionType(kind, [kind]), name=name)
+
     def bits(self) -> "Lanes":
         """float32 as the integer with the same bits; conditions as those of one integer."""
         kind = ir.IntType(self.lanes) if self.kind == I1 else self._type(I32)
@@ -165,6 +175,11 @@ def choose(condition: Lanes, first: Lanes, second: Lanes | float) -> Lanes:
     other = first.like(second)
     builder = condition.builder
     return Lanes(builder, builder.select(condition.value, first.value, other.value))
+
+
+def none_of(numbers: Lanes, condition: Lanes) -> Lanes:
+    """Zeros where the condition, one for all lanes, is true."""
+    return choose(condition, numbers.like(0), numbers)
 
 
 def least(x: Lanes, y: Lanes | float) -> Lanes:
