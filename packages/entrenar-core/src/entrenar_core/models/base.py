@@ -12,7 +12,9 @@ import numpy as np
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
-from entrenar_core.io.safetensors import SafetensorsFolder, write_folder
+from entrenar_core.io.safetensors import write_folder
+from entrenar_core.io.tensor_folder import TensorFolder
+from entrenar_core.io.weights import open_weights
 from entrenar_core.nn import shapes_only
 from entrenar_core.nn.init import initialise
 
@@ -119,7 +121,7 @@ def load(
     wide = "float32" if dtype in HELD else _checked(dtype)
     with shapes_only():
         model = kind(kind.Config.from_hf(raw), dtype=wide)
-    with SafetensorsFolder(folder) as weights:
+    with open_weights(folder) as weights:
         names = kind.sanitize(weights.names())
         model.prepare(folder, names)
         parameters = model.named_parameters()
@@ -237,7 +239,7 @@ def _converted(folder: Path, name: str, array: np.ndarray, dtype: Any) -> np.nda
 
 
 def _untied(
-    names: dict[str, str], tied: Mapping[str, str], weights: SafetensorsFolder
+    names: dict[str, str], tied: Mapping[str, str], weights: TensorFolder
 ) -> dict[str, str]:
     """`names` without the further names of tied parameters, which a file may use instead of the
     first one, or beside it where both hold the same."""
@@ -256,7 +258,7 @@ def _check_shapes(
     parameters: Mapping[str, Any],
     names: Mapping[str, str],
     fresh: tuple[str, ...],
-    weights: SafetensorsFolder,
+    weights: TensorFolder,
 ) -> None:
     problems = [
         f"{name}: missing, wanted {tuple(parameter.shape)}"
