@@ -14,7 +14,7 @@ from entrenar_common.errors import ConfigError, FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.gguf import GGUFFiles, is_gguf
-from entrenar_core.io.safetensors import SafetensorsFolder as open_weights
+from entrenar_core.io.weights import open_weights
 from entrenar_core.models.gguf_family import Family, family_of_file
 from entrenar_core.models.gguf_layout import Heads
 

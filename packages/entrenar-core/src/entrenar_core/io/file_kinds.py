@@ -1,9 +1,12 @@
-"""What a file is that is not what its name says: told to the user, and never read as that."""
+"""Saying what a file is that is plainly not in the format its reader wants."""
 
 from pathlib import Path
 
 from entrenar_common.errors import FormatError
 from entrenar_core.io.strict_json import LFS_HINT, LFS_POINTER
+
+HEAD_BYTES = 64
+"""Enough of a file's start to recognise it."""
 
 _MAGICS = (
     (b"\x1f\x8b", "a gzip archive"),
@@ -18,8 +21,9 @@ _MAGICS = (
 )
 
 
-def refuse_as_something_else(head: bytes, path: Path, wanted: str) -> None:
-    """FormatError where the first bytes of a file that is not `wanted` show plainly what it is."""
+def refuse_other_kinds(head: bytes, path: Path, *, hint: str) -> None:
+    """Raises FormatError, saying what the file is, if its first bytes tell; it is never read as
+    that instead. `hint` says what to do with a file of another kind."""
     if head.startswith(LFS_POINTER.encode()):
         raise FormatError(f"{path}: this is a Git LFS pointer, not weights", hint=LFS_HINT)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -32,6 +36,14 @@ def refuse_as_something_else(head: bytes, path: Path, wanted: str) -> None:
     for magic, kind in _MAGICS:
         if head.startswith(magic):
             raise FormatError(
-                f"{path}: this is {kind}, named {path.suffix or 'without a suffix'}",
-                hint=f"convert it to {wanted}, or fetch the model's .{wanted.lower()} files",
+                f"{path}: this is {kind}, named {path.suffix or 'without a suffix'}", hint=hint
             )
+
+
+def refuse_safetensors(head: bytes, path: Path, *, hint: str) -> None:
+    """Raises FormatError if these are the first bytes of a safetensors file."""
+    if head[8:9] == b"{" and head[5:8] == b"\0\0\0":  # a header of less than a terabyte
+        raise FormatError(
+            f"{path}: this is a safetensors file, named {path.suffix or 'without a suffix'}",
+            hint=hint,
+        )
