@@ -14,7 +14,6 @@ from tokenizers import (
     processors,
     trainers,
 )
-from varied_strings import SPECIAL, STRINGS
 
 from entrenar_core.data.merge_scores import merges_of_scores
 from entrenar_core.data.patterns import (
@@ -29,6 +28,7 @@ from entrenar_core.data.patterns import (
     TEKKEN_PATTERN,
 )
 from entrenar_core.data.tokenizer import train_bpe
+from varied_strings import SPECIAL, STRINGS
 
 Json = dict[str, Any]
 SPACE = "\u2581"
@@ -38,21 +38,25 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 def texts() -> list[str]:
     """The varied strings and a few sources of the standard library."""
     sources = sorted(pathlib.Path(json.__path__[0]).glob("*.py"))
-    return [text.replace(SPECIAL, " ") for text in STRINGS] + [p.read_text("utf-8") for p in sources]
+    return [text.replace(SPECIAL, " ") for text in STRINGS] + [
+        p.read_text("utf-8") for p in sources
+    ]
 
 
 def split(pattern: str, *, behavior: str = "isolated", invert: bool = False) -> Any:
     return pre_tokenizers.Split(tokenizers.Regex(pattern), behavior, invert=invert)
 
 
-def byte_level(*before: Any, use_regex: bool = False, **options: Any) -> tuple[Json, Json]:
+def byte_level(
+    *before: Any, size: int, use_regex: bool = False, **options: Any
+) -> tuple[Json, Json]:
     """Byte-level BPE with these pre-tokenizers before the bytes; `options` change the content."""
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
     inner = tokenizers.Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.Sequence([*before, bytes_]) if before else bytes_
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=1100,
+        vocab_size=size,
         special_tokens=[SPECIAL, "<s>", "</s>"],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -80,17 +84,18 @@ def with_template(made: tuple[Json, Json], before: str | None, after: str | None
     return content | {"post_processor": part}, config
 
 
-def trained() -> tuple[Json, Json]:
+def trained(size: int) -> tuple[Json, Json]:
     """What `train_bpe` makes."""
-    return train_bpe(texts(), 1000).to_json()
+    return train_bpe(texts(), size).to_json()
 
 
-def llama3() -> tuple[Json, Json]:
-    return with_template(byte_level(split(LLAMA3_PATTERN), ignore_merges=True), "<s>", None)
+def whole_words(pattern: str, size: int) -> tuple[Json, Json]:
+    made = byte_level(split(pattern), size=size, ignore_merges=True)
+    return with_template(made, "<s>", None)
 
 
-def roberta() -> tuple[Json, Json]:
-    content, config = byte_level(use_regex=True)
+def roberta(size: int) -> tuple[Json, Json]:
+    content, config = byte_level(size=size, use_regex=True)
     ids = content["model"]["vocab"]
     content["post_processor"] = json.loads(
         processors.RobertaProcessing(
@@ -107,7 +112,7 @@ def roberta() -> tuple[Json, Json]:
     }
 
 
-def scored_pieces(size: int = 900) -> dict[str, float]:
+def scored_pieces(size: int) -> dict[str, float]:
     """Pieces that BPE learns where spaces are U+2581, with scores as SentencePiece gives them."""
     inner = tokenizers.Tokenizer(models.BPE())
     inner.normalizer = normalizers.Sequence(
@@ -124,7 +129,7 @@ def scored_pieces(size: int = 900) -> dict[str, float]:
     return {token: -float(place) for place, token in enumerate(tokens)}
 
 
-def pieces(*, prefix: bool = True, size: int = 900) -> tuple[Json, Json]:
+def pieces(size: int, *, prefix: bool = True) -> tuple[Json, Json]:
     """BPE with byte fallback like Llama 2's."""
     scores = scored_pieces(size)
     vocab = {t: n for n, t in enumerate(["<unk>", "<s>", "</s>", *BYTES, *scores])}
@@ -148,7 +153,9 @@ def pieces(*, prefix: bool = True, size: int = 900) -> tuple[Json, Json]:
     return with_template((content, config), "<s>", None)
 
 
-def bert(*, lowercase: bool = True, strip_accents: bool | None = None) -> tuple[Json, Json]:
+def bert(
+    size: int, *, lowercase: bool = True, strip_accents: bool | None = None
+) -> tuple[Json, Json]:
     """WordPiece with BERT's normalizer."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     inner = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -156,7 +163,7 @@ def bert(*, lowercase: bool = True, strip_accents: bool | None = None) -> tuple[
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=2500, special_tokens=special, limit_alphabet=900, show_progress=False
+        vocab_size=size + 900, special_tokens=special, limit_alphabet=900, show_progress=False
     )
     inner.train_from_iterator([text.replace(SPACE, " ") for text in texts()], trainer)
     content = json.loads(inner.to_str())
@@ -164,29 +171,36 @@ def bert(*, lowercase: bool = True, strip_accents: bool | None = None) -> tuple[
     return with_template((content, config), "[CLS]", "[SEP]")
 
 
-CASES: dict[str, Callable[[], tuple[Json, Json]]] = {
+SMALL, LARGE = 600, 12_000
+"""With the large size every word of the texts is a token, so that each cut between words shows."""
+
+CASES: dict[str, Callable[[int], tuple[Json, Json]]] = {
     "train_bpe": trained,
-    "gpt-2": lambda: byte_level(use_regex=True),
-    "gpt-2 in a Split": lambda: byte_level(split(GPT2_PATTERN)),
-    "llama 3": llama3,
-    "gpt-4": lambda: byte_level(split(LLAMA3_PATTERN)),
-    "cl100k": lambda: byte_level(split(CL100K_PATTERN, behavior="removed", invert=True)),
-    "qwen 2": lambda: byte_level(split(QWEN2_PATTERN), normalizer={"type": "NFC"}),
-    "qwen 3.5": lambda: byte_level(split(QWEN35_PATTERN)),
-    "smollm": lambda: byte_level(pre_tokenizers.Digits(individual_digits=True), use_regex=True),
-    "tekken": lambda: with_template(
-        byte_level(split(TEKKEN_PATTERN), ignore_merges=True), "<s>", None
+    "gpt-2": lambda size: byte_level(size=size, use_regex=True),
+    "gpt-2 in a Split": lambda size: byte_level(split(GPT2_PATTERN), size=size),
+    "llama 3": lambda size: whole_words(LLAMA3_PATTERN, size),
+    "gpt-4": lambda size: byte_level(split(LLAMA3_PATTERN), size=size),
+    "cl100k": lambda size: byte_level(
+        split(CL100K_PATTERN, behavior="removed", invert=True), size=size
     ),
-    "gpt-4o": lambda: byte_level(split(O200K_PATTERN)),
-    "deepseek 3": lambda: byte_level(
-        split(r"\p{N}{1,3}"), split("[一-龥\u3040-ゟ゠-ヿ]+"), split(DEEPSEEK_PATTERN)
+    "qwen 2": lambda size: byte_level(split(QWEN2_PATTERN), size=size, normalizer={"type": "NFC"}),
+    "qwen 3.5": lambda size: byte_level(split(QWEN35_PATTERN), size=size),
+    "smollm": lambda size: byte_level(
+        pre_tokenizers.Digits(individual_digits=True), size=size, use_regex=True
     ),
-    "bloom": lambda: byte_level(split(BLOOM_PATTERN)),
-    "begins and ends": lambda: with_template(byte_level(use_regex=True), "<s>", SPECIAL),
+    "tekken": lambda size: whole_words(TEKKEN_PATTERN, size),
+    "gpt-4o": lambda size: byte_level(split(O200K_PATTERN), size=size),
+    "deepseek 3": lambda size: byte_level(
+        split(r"\p{N}{1,3}"), split("[一-龥\u3040-ゟ゠-ヿ]+"), split(DEEPSEEK_PATTERN), size=size
+    ),
+    "bloom": lambda size: byte_level(split(BLOOM_PATTERN), size=size),
+    "begins and ends": lambda size: with_template(
+        byte_level(size=size, use_regex=True), "<s>", SPECIAL
+    ),
     "roberta": roberta,
     "llama 2": pieces,
-    "llama 2 without a prefix": lambda: pieces(prefix=False),
+    "llama 2 without a prefix": lambda size: pieces(size, prefix=False),
     "bert uncased": bert,
-    "bert cased": lambda: bert(lowercase=False),
-    "bert uncased with accents": lambda: bert(strip_accents=False),
+    "bert cased": lambda size: bert(size, lowercase=False),
+    "bert uncased with accents": lambda size: bert(size, strip_accents=False),
 }

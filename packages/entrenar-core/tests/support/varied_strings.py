@@ -115,7 +115,7 @@ _CODE = [
     "for (int i = 0; i < n; i++) {\n\tsum += a[i];\n}",
     "if __name__ == '__main__':\n    main()",
     "SELECT * FROM t WHERE a<>b AND c>=1.5e-3;",
-    "<html><body class=\"x\">&amp; &lt;</body></html>",
+    '<html><body class="x">&amp; &lt;</body></html>',
     "#include <stdio.h>\n\nint main(void) { return 0; }",
     "x = {'a': [1, 2, 3], \"b\": None}",
     "https://example.org/path?query=1&other=%20#fragment",
@@ -212,7 +212,7 @@ _LONG = [
     "The end.   \n\n  The real end.\n\t",
 ]
 _MIXED = [
-    "Python3のコードを書く：print(\"こんにちは\")",
+    'Python3のコードを書く：print("こんにちは")',
     "Привет, world! 你好 мир 123",
     "العربية 123 English עברית",
     "naïve—résumé–coöperate… “quoted” ‘single’",
@@ -223,7 +223,7 @@ _MIXED = [
     "tab\tnew\nline\r\rcarriage",
     "§1 ¶2 ©2024 ®™ ‰ ‱",
     "a\u0300b c\u0327d \u20dd\u20e3 x\u0488",
-    "\"Hello,\" she said. 'Why?'\n\n\"Because...\"",
+    '"Hello," she said. \'Why?\'\n\n"Because..."',
     "  def g():\n        pass\n\n\n    return\t# end  ",
     "word'word 'word' word'",
     "MiXeD cAsE WoRdS wItH 1N2u3M",

@@ -34,6 +34,9 @@ def pieces_metadata(source: Source, *, rows: int | None, pre: str | None) -> dic
 
     `pre="default"` takes a Metaspace pre-tokenizer that puts U+2581 before the first word for the
     like of llama.cpp, which also puts one before a space, and after each special token.
+
+    Where llama.cpp is told not to look for special tokens, pieces may still be joined to one: `<`
+    and `s>`, if the latter is a piece.
     """
     source.check_plain_bpe()
     if source.model.get("ignore_merges"):
@@ -55,7 +58,7 @@ def pieces_metadata(source: Source, *, rows: int | None, pre: str | None) -> dic
     unknown = source.model.get("unk_token")
     if unknown in source.model["vocab"]:
         types[source.model["vocab"][unknown]] = TokenType.UNKNOWN
-    scores = scores_of_merges(source, found)
+    scores = scores_of_merges(source, found, inside=_inside(found, types))
     keys = added_around(source, found)
     for role in ("bos", "eos"):
         if KEY + f"{role}_token_id" not in keys:
@@ -72,6 +75,17 @@ def pieces_metadata(source: Source, *, rows: int | None, pre: str | None) -> dic
         KEY + "token_type": array(ValueType.I32, types),
         KEY + "add_space_prefix": flag(prefix),
     } | keys
+
+
+def _inside(found: list[str], types: list[TokenType]) -> set[str]:
+    """The tokens that merges can come to: special ones were cut out of the text before. One with
+    U+2581 was not, since that is made of spaces afterwards."""
+    mergeable = (TokenType.NORMAL, TokenType.BYTE, TokenType.UNUSED)
+    return {
+        token
+        for token, kind in zip(found, types, strict=True)
+        if kind in mergeable or SPACE in token
+    }
 
 
 def _space_prefix(source: Source, *, forced: bool) -> bool:

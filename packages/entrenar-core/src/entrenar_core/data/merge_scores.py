@@ -18,7 +18,7 @@ The first two are checked for all tokens, the third on repetitions of each unit 
 
 import heapq
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from entrenar_core.data.gguf_tokens import Source
 
@@ -28,14 +28,17 @@ _NO_MERGES = 0.0
 _Pair = tuple[str, str]
 
 
-def scores_of_merges(source: Source, found: list[str]) -> list[float]:
+def scores_of_merges(source: Source, found: list[str], *, inside: Container[str]) -> list[float]:
     """A score for each of the tokens `found`, under the three conditions above.
+
+    `inside` are the tokens that can be in a text when pieces are merged: not the special ones,
+    which were cut out before.
 
     Raises UnsupportedError, with an example, where one of them does not hold.
     """
     ranks = {tuple(pair): rank for rank, pair in enumerate(source.model["merges"])}
     order = {token: place for place, token in enumerate(dict.fromkeys(a + b for a, b in ranks))}
-    active = _active_splits(found)
+    active = _active_splits([token for token in found if token in inside])
     _check_complete(source, active, ranks)
     _check_neighbours(source, active, ranks, order)
     _check_overlaps(source, active, ranks, {token: order[token] for token in active})
