@@ -13,6 +13,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import SafetensorsFolder, write_folder
+from entrenar_core.models.quantized import OPENERS, without_quantization
 from entrenar_core.nn import shapes_only
 from entrenar_core.nn.init import initialise
 
@@ -45,7 +46,7 @@ def read_config(folder: Path) -> Any:
     Raises NotFoundError without a config.json, UnsupportedError for an unknown architecture, and
     ConfigError or FormatError for contents that are wrong.
     """
-    raw = _read_raw(folder)
+    raw, _ = without_quantization(_read_raw(folder))
     return _model_class(raw, None).Config.from_hf(raw)
 
 
@@ -74,7 +75,7 @@ def parameter_shapes(
     >>> sum(math.prod(shape) for shape in shapes.values())
     6738415616
     """
-    raw = {"model_type": "llama", **raw}
+    raw, _ = without_quantization({"model_type": "llama", **raw})
     kind = _model_class(raw, head)
     with shapes_only():
         model = kind(kind.Config.from_hf(raw))
@@ -97,6 +98,7 @@ def load(
 
     With "bfloat16" or "float16" its matrices are kept in these 16 bits and the model is frozen.
     They are widened, a part at a time, where they are used: all arithmetic is in float32.
+    Weights that bitsandbytes has stored in 4 bits (NF4) are read as the numbers they stand for.
 
     A language model takes ids (batch, time) and returns logits (batch, time, vocabulary) as a
     Tensor:
@@ -114,12 +116,12 @@ def load(
     contradict each other.
     """
     folder = Path(path)
-    raw = _read_raw(folder)
+    raw, method = without_quantization(_read_raw(folder))
     kind = _model_class(raw, head)
     wide = "float32" if dtype in HELD else _checked(dtype)
     with shapes_only():
         model = kind(kind.Config.from_hf(raw), dtype=wide)
-    with SafetensorsFolder(folder) as weights:
+    with OPENERS[method](folder) as weights:
         names = kind.sanitize(weights.names())
         model.prepare(folder, names)
         parameters = model.named_parameters()

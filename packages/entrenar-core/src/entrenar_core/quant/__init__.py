@@ -9,3 +9,5 @@ from entrenar_core.quant.base import quantize as quantize
 from entrenar_core.quant.blocks import BY_NUMBER as BY_NUMBER
 from entrenar_core.quant.blocks import BlockArray as BlockArray
 from entrenar_core.quant.blocks import BlockFormat as BlockFormat
+from entrenar_core.quant.nf4 import NF4 as NF4
+from entrenar_core.quant.nf4 import NF4Array as NF4Array
