@@ -15,30 +15,30 @@ _PAIRS = np.stack([np.repeat(nf4.ENTRIES, 16), np.tile(nf4.ENTRIES, 16)], axis=1
 
 
 @serial
-def _encode(x, codes, limits, smallest):
+def _encode(x, codes, each, limits, smallest):
     # magnitudes are ordered as the integers that have their bits
     bits, largest = x.view(np.int32), np.int32(0)
     for i in range(bits.size):
         largest = max(largest, bits[i] & np.int32(0x7FFFFFFF))
     scale = np.int32(largest).view(np.float32)
     inverse = F(1) / max(scale, smallest)
+    each[:] = np.int32(0)
+    for limit in limits:  # all numbers against one limit at a time: that is what vectorizes
+        for i in range(x.size):
+            each[i] += np.int32(F(x[i] * inverse) > limit)
     for pair in range(codes.size):
-        first, second = F(x[2 * pair] * inverse), F(x[2 * pair + 1] * inverse)
-        high, low = np.uint8(0), np.uint8(0)
-        for limit in limits:
-            high += np.uint8(first > limit)
-            low += np.uint8(second > limit)
-        codes[pair] = (high << np.uint8(4)) | low
+        codes[pair] = np.uint8((each[2 * pair] << np.int32(4)) | each[2 * pair + 1])
     return scale
 
 
 @jit
 def _quantize(x, codes, scales, limits, smallest, block, piece):
     for part in numba.prange((scales.size + piece - 1) // piece):
+        each = np.empty(block, np.int32)
         for b in range(part * piece, min(scales.size, part * piece + piece)):
             start, end = b * block, b * block + block
             values, target = x[start:end], codes[start // 2 : end // 2]
-            scales[b] = _encode(values, target, limits, smallest)
+            scales[b] = _encode(values, target, each, limits, smallest)
 
 
 @jit
