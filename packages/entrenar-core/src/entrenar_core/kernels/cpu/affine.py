@@ -12,8 +12,13 @@ PIECE = 4096
 
 
 @serial
+def _clip(q, low, high):
+    return low if q < low else (high if q > high else q)  # NaN stays NaN
+
+
+@serial
 def _round(x, inverse, zero, low, high):
-    return min(max(np.rint(x * inverse) + zero, low), high)
+    return _clip(np.rint(x * inverse) + zero, low, high)
 
 
 @jit
@@ -46,7 +51,7 @@ def _grad_row(g, x, inverse, zero, low, high, dx):
     for c in range(x.size):
         v = x[c] * inverse
         q = np.rint(v) + zero
-        clipped = min(max(q, low), high)
+        clipped = _clip(q, low, high)
         inside = q == clipped
         dx[c] = g[c] if inside else F(0)
         total += g[c] * (clipped - zero - (v if inside else F(0)))
