@@ -14,8 +14,8 @@ from entrenar_core import models
 from entrenar_core.convert.export import Exported
 from entrenar_core.convert.export import export as write
 from entrenar_core.convert.verify import FormatLoss
+from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
-from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.evaluate import score
@@ -162,7 +162,7 @@ def _measure_on(
     eval_data: Sequence[str], path: Path, seq_len: int, progress: Progress
 ) -> Callable[[Path], tuple[int, int, float]]:
     """A function from a model to documents, tokens and its perplexity on them."""
-    tokenizer = Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     documents = tokenize(DatasetSpec(tuple(eval_data)), tokenizer, progress=progress)
     eos = tokenizer.eos_id
     if eos is None:

@@ -12,7 +12,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, NumericsError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.convert.pieces import pieces, rows_of, widened
-from entrenar_core.data.tokenizer import Tokenizer, has_tokenizer
+from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
 from entrenar_core.models.stored import StoredModel
@@ -60,7 +60,7 @@ def write_model_folder(
             progress.finish()
         write_config(model.model, output, name)
     if has_tokenizer(source):
-        Tokenizer.load(source).save(output)
+        load_tokenizer(source).save(output)
     return paths
 
 

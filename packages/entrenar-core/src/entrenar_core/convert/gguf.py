@@ -5,12 +5,13 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from entrenar_core.data.tokenizer_gguf import tokenizer_values
 
 from entrenar_common.errors import EntrenarError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import Recipe, Shape
+from entrenar_core.data.load_tokenizer import load_tokenizer
+from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
 from entrenar_core.io.files import Written
 from entrenar_core.io.gguf import Planned, Value, text, u32, write_gguf
 from entrenar_core.models.gguf_family import Described, Family, family_of
@@ -79,6 +80,7 @@ class GGUFPlan:
         return [Planned(n, format_of(n, shape, model), shape) for n, shape in shapes.items()]
 
     def _keys(self, name: str, pre: str | None) -> dict[str, Value]:
+        tokenizer = load_tokenizer(self.path)
         rows = self.model.model.config.vocab_size
         return {
             "general.architecture": text(self.family.architecture),
@@ -87,7 +89,7 @@ class GGUFPlan:
             "general.file_type": u32(self.recipe.file_type),
             "general.quantization_version": u32(QUANTIZATION_VERSION),
             **self._described.keys,
-            **tokenizer_values(self.path, rows=rows, pre=pre),
+            **gguf_tokenizer(*tokenizer.to_json(), rows=rows, pre=pre, where=str(self.path)),
         }
 
     @property

@@ -12,6 +12,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
 from entrenar_core.models.architectures import model_class
+from entrenar_core.models.quantized import without_quantization
 from entrenar_core.models.source import read_raw
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.nn import shapes_only
@@ -59,7 +60,7 @@ def parameter_shapes(
     >>> sum(math.prod(shape) for shape in shapes.values())
     6738415616
     """
-    raw = {"model_type": "llama", **raw}
+    raw, _ = without_quantization({"model_type": "llama", **raw})
     kind = model_class(raw, head)
     with shapes_only():
         model = kind(kind.Config.from_hf(raw))

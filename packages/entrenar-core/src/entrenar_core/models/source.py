@@ -14,9 +14,9 @@ from entrenar_common.errors import ConfigError, FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.gguf import GGUFFiles, is_gguf
-from entrenar_core.io.weights import open_weights
 from entrenar_core.models.gguf_family import Family, family_of_file
 from entrenar_core.models.gguf_layout import Heads
+from entrenar_core.models.quantized import OPENERS, without_quantization
 
 SPECIAL = {
     "bos": "tokenizer.ggml.bos_token_id",
@@ -81,8 +81,8 @@ class Source:
             self._gguf = self.weights = GGUFWeights(path)
             self.raw = self._gguf.raw
         else:
-            self.raw = read_raw(path)
-            self.weights = open_weights(path)
+            self.raw, method = without_quantization(_read_config(path))
+            self.weights = OPENERS[method](path)
 
     def prepare(self, model: Any, names: dict[str, str]) -> None:
         """Let `model` adapt to what there is besides config and weights."""
@@ -96,13 +96,20 @@ class Source:
 
 
 def read_raw(path: Path) -> Mapping[str, Any]:
-    """The keys of the config of the model in a folder or in a GGUF file."""
+    """The keys of the config of the model in a folder or in a GGUF file, without how its weights
+    are quantized."""
     if is_gguf(path):
         with closing(GGUFWeights(path)) as found:
             return found.raw
-    raw = files.read_json(path / "config.json")
+    return without_quantization(_read_config(path))[0]
+
+
+def _read_config(folder: Path) -> Mapping[str, Any]:
+    raw = files.read_json(folder / "config.json")
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path / 'config.json'}: not a JSON object", hint="give a model folder")
+        raise ConfigError(
+            f"{folder / 'config.json'}: not a JSON object", hint="give a model folder"
+        )
     return raw
 
 
@@ -206,10 +213,17 @@ def stored_type(path: Path) -> str:
     return {"f32": "f32", "float32": "f32", "f64": "f32", "bf16": "bf16"}.get(most, "f16")
 
 
-def stored_bytes(path: Path) -> int:
-    """The bytes of the files that hold the weights of the model at `path`."""
+def model_files(path: Path) -> list[Path]:
+    """The files that make the model at `path`: its config, where it has one of its own, and those
+    that hold its weights."""
     source = Source(path)
     try:
-        return sum(file.stat().st_size for file in source.weights.paths)
+        weights = sorted(source.weights.paths)
     finally:
         source.close()
+    return weights if is_gguf(path) else [path / "config.json", *weights]
+
+
+def stored_bytes(path: Path) -> int:
+    """The bytes of the files that hold the weights of the model at `path`."""
+    return sum(file.stat().st_size for file in model_files(path) if file.name != "config.json")
