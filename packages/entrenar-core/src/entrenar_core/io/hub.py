@@ -25,8 +25,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model, or its GGUF file: `spec` itself where it is one, else the folder of the
-    hub's model of that name.
+    """The folder or the GGUF file of a model: `spec` itself where it is one, else the folder of
+    the hub's model of that name.
 
     Configs, tokenizer and safetensors files are downloaded to huggingface_hub's cache, or found in
     it. `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured; `revision` is a
@@ -45,7 +45,7 @@ def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
             return folder
         if folder.exists():
             raise NotFoundError(
-                f"{folder}: a file, and neither a model's folder nor GGUF",
+                f"{folder}: a file, not a model's folder, and not GGUF",
                 hint="give the folder that contains it",
             )
     if not _HUB_NAME.fullmatch(name) or ".." in name or "--" in name:
