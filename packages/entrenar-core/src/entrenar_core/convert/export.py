@@ -84,9 +84,9 @@ def _read_back(output: Path, plan: GGUFPlan, progress: Progress) -> tuple[Format
                 yield compared(tensor.name, plan.floats(tensor.name), file.read(tensor.name))
                 plan.release(tensor.name)
                 file.release(tensor.name)
-                progress.advance(tensor.nbytes)
+                progress.advance()
 
-        progress.start("compare", plan.nbytes)
+        progress.start("compare", len(plan.tensors))
         try:
             return tuple(by_format(losses()))
         finally:
@@ -112,9 +112,9 @@ def _safetensors(
                 yield compared(name, wanted.read(name), stored)
                 wanted.release(name)
                 found.release(name)
-                progress.advance(stored.nbytes)
+                progress.advance()
 
-        progress.start("compare", sum(path.stat().st_size for path in paths))
+        progress.start("compare", len(wanted.model.named_parameters()))
         try:
             return Exported(
                 output,

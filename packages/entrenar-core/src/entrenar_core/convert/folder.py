@@ -53,7 +53,7 @@ def write_model_folder(
     with StoredModel(source, head=None) as model:
         files.make_folder(output)
         tensors = CastTensors(model, kind, progress)
-        progress.start("write", tensors.nbytes)
+        progress.start("write", len(tensors))
         try:
             paths = write_folder(output, tensors)
         finally:
@@ -79,11 +79,6 @@ class CastTensors(Mapping[str, Any]):
     def __init__(self, model: StoredModel, dtype: np.dtype, progress: Progress) -> None:
         self._model, self._dtype, self._progress = model, dtype, progress
         self._parameters = model.model.named_parameters()
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all tensors."""
-        return sum(self[name].nbytes for name in self)
 
     def __getitem__(self, name: str) -> "CastTensor":
         shape = tuple(self._parameters[name].shape)
@@ -114,7 +109,7 @@ class CastTensor:
         assert dtype is None and not copy
         found = cast(self.model.read(self.name), self.dtype, f"{self.model.path}: {self.name}")
         self.model.release(self.name)
-        self.progress.advance(self.nbytes)
+        self.progress.advance()
         return found
 
 

@@ -124,10 +124,10 @@ class GGUFPlan:
             except EntrenarError as error:
                 raise type(error)(f"{self.path}: {name}: {error}", hint=error.hint) from error
             self.release(name)
-            progress.advance(found.nbytes)
+            progress.advance()
             return found
 
-        progress.start("write", self.nbytes)
+        progress.start("write", len(self.tensors))
         try:
             return write_gguf(output, self.keys, self.tensors, read)
         finally:
