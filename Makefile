@@ -18,9 +18,9 @@ BACKEND := hatchling editables
 DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)
 
 # What pytest leaves out in each tier.
-LEFT_OUT_tier1 := tier2 or tier3 or parity
-LEFT_OUT_tier2 := tier3 or parity
-LEFT_OUT_tier3 := parity
+LEFT_OUT_tier1 := tier2 or tier3 or parity or conformance
+LEFT_OUT_tier2 := tier3 or parity or conformance
+LEFT_OUT_tier3 := parity or conformance
 # Tier 3 has tests of time and memory, so nothing runs beside them.
 WORKERS_tier2 := -n 2 --dist loadfile
 PYTEST = $(BIN)/python -m pytest -q $(WORKERS_$@) -m 'not ($(LEFT_OUT_$@))'
@@ -73,7 +73,7 @@ bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside 
 coverage: export COVERAGE_FILE = .venv/coverage
 coverage: .venv/.dev ## Line and branch coverage of every package: some 8 min
 	@rm -rf .venv/coverage*
-	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not parity'
+	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not (parity or conformance)'
 	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -W ignore::RuntimeWarning \
 		packages/entrenar-core/tests/kernels/test_overrides.py \
 		-k 'types_and_shapes and not attention and not 8200'

@@ -80,12 +80,6 @@ def test_the_chat_template_comes_back():
     assert tokenizer_json_from_gguf(keys)[1]["chat_template"] == "{{ x }}"
 
 
-def test_merges_made_of_scores_are_those_the_scores_were_made_of():
-    content, config = make("llama 2")
-    again, _ = tokenizer_json_from_gguf(gguf_tokenizer(content, config))
-    assert again["model"]["merges"] == content["model"]["merges"]
-
-
 def test_missing_keys_have_llama_cpps_defaults():
     keys = dict(keys_of("llama 2"))
     for name in ("bos_token_id", "eos_token_id", "unknown_token_id", "add_bos_token"):

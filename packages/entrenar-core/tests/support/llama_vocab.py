@@ -56,15 +56,6 @@ class LlamaVocab:
         assert 0 <= count <= room
         return list(ids[:count])
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of the ids, control tokens included."""
-        array = (self._lib.llama_token * len(ids))(*ids)
-        room = 64 * len(ids) + 64
-        buffer = ctypes.create_string_buffer(room)
-        count = self._lib.llama_detokenize(self._vocab, array, len(ids), buffer, room, False, True)
-        assert 0 <= count <= room
-        return buffer.raw[:count].decode("utf-8", "replace")
-
 
 _KEPT: list[Any] = []
 

@@ -15,7 +15,6 @@ from tokenizers import (
     trainers,
 )
 
-from entrenar_core.data.merge_scores import merges_of_scores
 from entrenar_core.data.patterns import (
     BLOOM_PATTERN,
     CL100K_PATTERN,
@@ -112,8 +111,8 @@ def roberta(size: int) -> tuple[Json, Json]:
     }
 
 
-def scored_pieces(size: int) -> dict[str, float]:
-    """Pieces that BPE learns where spaces are U+2581, with scores as SentencePiece gives them."""
+def ordered_pieces(size: int) -> list[str]:
+    """Pieces that BPE learns where spaces are U+2581, in the order of SentencePiece's scores."""
     inner = tokenizers.Tokenizer(models.BPE())
     inner.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
@@ -125,15 +124,20 @@ def scored_pieces(size: int) -> dict[str, float]:
     learned = [left + right for left, right in content["model"]["merges"]]
     learned += [SPACE * n for n in (2, 3, 4, 8)] + ["=" * n for n in (2, 4)]
     characters = [token for token in content["model"]["vocab"] if len(token) == 1]
-    tokens = dict.fromkeys([*learned, *characters])
-    return {token: -float(place) for place, token in enumerate(tokens)}
+    return list(dict.fromkeys([*learned, *characters]))
 
 
 def pieces(size: int, *, prefix: bool = True) -> tuple[Json, Json]:
-    """BPE with byte fallback like Llama 2's."""
-    scores = scored_pieces(size)
-    vocab = {t: n for n, t in enumerate(["<unk>", "<s>", "</s>", *BYTES, *scores])}
-    merges = [tuple(pair) for pair in merges_of_scores(scores)]
+    """BPE with byte fallback like Llama 2's, with every way to cut a piece in two as a merge."""
+    ordered = ordered_pieces(size)
+    known = set(ordered)
+    vocab = {t: n for n, t in enumerate(["<unk>", "<s>", "</s>", *BYTES, *ordered])}
+    merges = [
+        (token[:cut], token[cut:])
+        for token in ordered
+        for cut in reversed(range(1, len(token)))
+        if token[:cut] in known and token[cut:] in known
+    ]
     inner = tokenizers.Tokenizer(
         models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )

@@ -202,6 +202,7 @@ _CONTROL = [
 ]
 _LONG = [
     "a" * 99,
+    "on and " + "on" * 60,
     "ab" * 50,
     "pneumonoultramicroscopicsilicovolcanoconiosis",
     "ha" * 21 + "!",

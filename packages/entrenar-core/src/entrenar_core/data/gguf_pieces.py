@@ -58,7 +58,7 @@ def pieces_metadata(source: Source, *, rows: int | None, pre: str | None) -> dic
     unknown = source.model.get("unk_token")
     if unknown in source.model["vocab"]:
         types[source.model["vocab"][unknown]] = TokenType.UNKNOWN
-    scores = scores_of_merges(source, found, inside=_inside(found, types))
+    scores = scores_of_merges(source, found, cut_out=_cut_out(found, types))
     keys = added_around(source, found)
     for role in ("bos", "eos"):
         if KEY + f"{role}_token_id" not in keys:
@@ -77,15 +77,12 @@ def pieces_metadata(source: Source, *, rows: int | None, pre: str | None) -> dic
     } | keys
 
 
-def _inside(found: list[str], types: list[TokenType]) -> set[str]:
-    """The tokens that merges can come to: special ones were cut out of the text before. One with
-    U+2581 was not, since that is made of spaces afterwards."""
-    mergeable = (TokenType.NORMAL, TokenType.BYTE, TokenType.UNUSED)
-    return {
-        token
-        for token, kind in zip(found, types, strict=True)
-        if kind in mergeable or SPACE in token
-    }
+def _cut_out(found: list[str], types: list[TokenType]) -> list[str]:
+    """The tokens that are looked for in a text before anything is merged. One with U+2581 is not
+    found there, since spaces become that afterwards."""
+    special = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
+    both = zip(found, types, strict=True)
+    return [token for token, kind in both if kind in special and SPACE not in token]
 
 
 def _space_prefix(source: Source, *, forced: bool) -> bool:
