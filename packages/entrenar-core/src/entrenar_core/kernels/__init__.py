@@ -8,6 +8,11 @@ from entrenar_core.kernels.activation import silu_grad as silu_grad
 from entrenar_core.kernels.activation import softplus as softplus
 from entrenar_core.kernels.activation import swiglu as swiglu
 from entrenar_core.kernels.activation import swiglu_grad as swiglu_grad
+from entrenar_core.kernels.affine import affine_codes as affine_codes
+from entrenar_core.kernels.affine import affine_values as affine_values
+from entrenar_core.kernels.affine import fake_affine as fake_affine
+from entrenar_core.kernels.affine import fake_affine_grad as fake_affine_grad
+from entrenar_core.kernels.affine import soft_affine_grad as soft_affine_grad
 from entrenar_core.kernels.attention import attention as attention
 from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights
@@ -49,6 +54,8 @@ from entrenar_core.kernels.momentum import rmsprop as rmsprop
 from entrenar_core.kernels.momentum import sgd as sgd
 from entrenar_core.kernels.narrow import is_narrow as is_narrow
 from entrenar_core.kernels.narrow import widen as widen
+from entrenar_core.kernels.nf4 import dequantize_nf4 as dequantize_nf4
+from entrenar_core.kernels.nf4 import quantize_nf4 as quantize_nf4
 from entrenar_core.kernels.norm import layer_norm as layer_norm
 from entrenar_core.kernels.norm import layer_norm_grad as layer_norm_grad
 from entrenar_core.kernels.norm import rms_norm as rms_norm

@@ -5,7 +5,7 @@ The kernels (`kernels.blocks`, `kernels.k_blocks`) say what the bytes of a block
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
@@ -29,8 +29,8 @@ class BlockFormat(Format):
     number: int
     block: int
     block_bytes: int
-    encode: Callable[[np.ndarray], np.ndarray] | None = None
-    decode: Callable[[np.ndarray], np.ndarray] | None = None
+    encode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    decode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     halves: tuple[int, ...] = ()
 
     @property

@@ -1,0 +1,109 @@
+"""What every file of tensors offers, whatever its format."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from entrenar_common.errors import NotFoundError
+from entrenar_common.text import escape_controls, nearest
+from entrenar_core.io.mapped_file import MappedFile
+
+
+class Described(Protocol):
+    """What a file says of one tensor before any of its data is read."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its data."""
+        ...
+
+
+class TensorFile(ABC):
+    """Tensors by name, described when the file is opened and read when they are asked for.
+
+    A subclass opens `self._file`, checks all of the format and sets `tensors` and `metadata` in
+    `_open`; where that fails, the file is closed.
+    """
+
+    tensors: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = MappedFile(self.path)
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Checks the file, and sets `tensors` and `metadata`."""
+
+    @abstractmethod
+    def read(self, name: str) -> Any:
+        """The tensor as a read-only array, or as blocks that one can be made of."""
+
+    @abstractmethod
+    def release(self, name: str) -> None:
+        """Lets the kernel drop the tensor's pages from memory; a later read brings them back."""
+
+    def names(self) -> list[str]:
+        """The tensors' names, sorted."""
+        return sorted(self.tensors)
+
+    def info(self, name: str) -> Any:
+        """What the file says of one tensor; NotFoundError when there is no such name."""
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise missing_tensor(name, self.names(), self.path) from None
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of elements of all tensors."""
+        return sum(info.size for info in self.tensors.values())
+
+    def close(self) -> None:
+        """Closes the file; arrays that were read stay valid and keep its memory mapped."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def missing_tensor(name: str, names: list[str], path: Path) -> NotFoundError:
+    """The error for a tensor that is not there, with the nearest name that is."""
+    close = nearest(name, names)
+    return NotFoundError(
+        f"{path}: no tensor '{escape_controls(name)}'",
+        hint=f"did you mean '{escape_controls(close)}'?"
+        if close
+        else f"it has {len(names)} others",
+    )
