@@ -219,8 +219,8 @@ def _tensor(cursor: Cursor, name: str, expected: int) -> GGUFTensor:
 def _check_coverage(tensors: dict[str, GGUFTensor], alignment: int, cursor: Cursor) -> int:
     """The place of the data, which together with the header is the whole file."""
     begin = padded(cursor.place, alignment)
-    if not tensors and cursor.end == cursor.place:  # some writers leave out the padding then
-        return cursor.end
+    if not tensors and cursor.end in (cursor.place, begin):  # some writers leave out the padding
+        return cursor.place
     last = next(reversed(tensors.values())).end if tensors else 0
     end = begin + padded(last, alignment)
     if cursor.end < end:
