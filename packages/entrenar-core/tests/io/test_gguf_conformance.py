@@ -75,7 +75,7 @@ LAXER = {
 @pytest.fixture
 def llama_cpp():
     if ggml_reader.library() is None:
-        pytest.skip("no libggml-base: set ENTRENAR_GGML")
+        pytest.skip("there is no ggml: install llama-cpp-python or set ENTRENAR_GGML")
     return ggml_reader.llama_cpp_reads
 
 

@@ -166,5 +166,5 @@ def gguf_agrees(data: bytes) -> bool:
 @given(seeds)
 def test_gguf_files_that_are_read_are_read_by_llama_cpp_with_equal_values(seed):
     if ggml_reader.library() is None:
-        pytest.skip("no libggml-base: set ENTRENAR_GGML")
+        pytest.skip("there is no ggml: install llama-cpp-python or set ENTRENAR_GGML")
     run(seed, gguf_bytes, gguf_agrees)

@@ -1,13 +1,13 @@
 """llama.cpp's own reader of GGUF files, through ctypes: what it accepts, and what it sees."""
 
 import ctypes
-import os
-import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ggml_library import library_path
 
 _POINTER = ctypes.c_void_p
 _NUMBERS = dict(enumerate("u1 i1 u2 i2 u4 i4 f4 ?".split()))  # noqa: SIM905
@@ -21,11 +21,9 @@ class _Parameters(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """libggml-base: the file that ENTRENAR_GGML names, else that of an installed llama_cpp."""
-    found = os.environ.get("ENTRENAR_GGML")
-    path = Path(found or sysconfig.get_path("purelib")) / ("" if found else "llama_cpp/lib")
-    path = path if path.is_file() else path / "libggml-base.so"
-    if not path.is_file():
+    """libggml-base, see `ggml_library`; None where it is not installed."""
+    path = library_path()
+    if path is None:
         return None
     loaded = ctypes.CDLL(str(path))
     for name, result, *arguments in _SIGNATURES:
@@ -107,7 +105,8 @@ def _value(ggml: ctypes.CDLL, file: int, number: int) -> tuple[int, int | None, 
         return kind, None, ggml.gguf_get_val_str(file, number)
     if kind != _ARRAY:
         size = np.dtype(_NUMBERS[kind]).itemsize
-        return kind, None, ctypes.string_at(ggml.gguf_get_val_data(file, number), size)
+        raw = ctypes.string_at(ggml.gguf_get_val_data(file, number), size)
+        return kind, None, _number(kind, raw)
     kind, count = ggml.gguf_get_arr_type(file, number), ggml.gguf_get_arr_n(file, number)
     if kind == _TEXT:
         return kind, count, [ggml.gguf_get_arr_str(file, number, i) for i in range(count)]
@@ -160,4 +159,10 @@ def _ours(metadata: Any, key: str) -> tuple[int, int | None, Any]:
     if isinstance(value.content, tuple):
         return kind, count, [text.encode().split(b"\0")[0] for text in value.content]
     dtype = np.dtype("<" + _NUMBERS[kind])
-    return kind, count, np.asarray(value.content, dtype).tobytes()
+    raw = np.asarray(value.content, dtype).tobytes()
+    return kind, count, _number(kind, raw) if count is None else raw
+
+
+def _number(kind: int, raw: bytes) -> bytes:
+    """The bytes of a number; of any NaN the same, since Python makes signalling ones quiet."""
+    return b"NaN" if kind in (6, 12) and np.isnan(np.frombuffer(raw, _NUMBERS[kind]))[0] else raw

@@ -125,6 +125,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "product wraps to 0": (with_shape(2**32, 2**32), "too large to exist"),
     "product wraps to 4": (with_shape(4194305, 4194305, 211106198978564), "too large to exist"),
     "negative extent": (with_shape(2**64 - 8), "too large to exist"),
+    "strides that overflow": (with_shape(1, 0, 2**62 + 1), "too large to exist"),
     "huge and empty": (with_shape(2**62, 4, 0), "too large to exist"),
     "bytes of blocks wrap": (with_shape(2**61, kind=8), "too large to exist"),
     "bytes of floats wrap": (with_shape(2**62), "too large to exist"),

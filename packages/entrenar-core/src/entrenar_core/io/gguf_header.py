@@ -31,7 +31,8 @@ LEAST_ALIGNMENT, MOST_ALIGNMENT = 8, 2**16
 MAX_TENSORS = 1_000_000
 MAX_NAME_BYTES = 63
 MAX_RANK = 4
-MAX_TENSOR_BYTES = 2**63 - 1
+MAX_TENSOR_BYTES = 2**62 - 1
+"""Of the extent without zeros; beyond it llama.cpp's arithmetic may fail an assertion."""
 
 _SHOWN_BYTES = 64  # enough to recognise what a file is instead
 _SHAPE_TYPE_OFFSET = [struct.Struct(f"<{rank}QIQ") for rank in range(MAX_RANK + 1)]
