@@ -66,6 +66,7 @@ LAXER = {
     "nul in a key", "escape in a key", "nul in a name", "escape in a name", "empty name",
     # limits
     "5 million texts", "long key", "alignment 1", "alignment 2^31", "bytes of blocks wrap",
+    "strides that overflow",
     # where the data ends, which it does not compare with the header alone
     "one byte short", "no data", "no padding at the end", "appended zip", "data without tensors",
 }  # fmt: skip

@@ -36,7 +36,6 @@ _SIGNATURES: list[tuple] = [
     ("gguf_init_from_buffer", _POINTER, ctypes.c_char_p, ctypes.c_size_t, _Parameters),
     ("gguf_free", None, _POINTER),
     ("ggml_free", None, _POINTER),
-    ("ggml_log_set", None, _POINTER, _POINTER),
     ("gguf_get_version", ctypes.c_uint32, _POINTER),
     ("gguf_get_alignment", ctypes.c_size_t, _POINTER),
     ("gguf_get_data_offset", ctypes.c_size_t, _POINTER),
