@@ -28,6 +28,10 @@ def write(path: Path, metadata: dict | None = None, **tensors: BlockArray):
     return write_gguf(path, metadata or {}, planned, tensors.__getitem__)
 
 
+def array(kind: ValueType, *values: object):
+    return gguf.array(kind, np.array(values))
+
+
 BAD_VALUES = {
     "u8 of 256": (lambda: gguf.scalar(ValueType.U8, 256), "256 does not fit in u8"),
     "u32 of -1": (lambda: gguf.u32(-1), "-1 does not fit in u32"),
@@ -44,11 +48,13 @@ BAD_VALUES = {
     "text of bytes": (lambda: gguf.text(b"x"), "is not text"),  # pyright: ignore
     "text of half a pair": (lambda: gguf.text("a\ud800"), "half a surrogate pair"),
     "texts of numbers": (lambda: gguf.texts([1]), "1 is not text"),  # pyright: ignore
-    "array that does not fit": (lambda: gguf.array(ValueType.U8, [0, 256]), "0 to 256 do not fit"),
-    "integers of floats": (lambda: gguf.array(ValueType.I32, [0.5]), "float64 is not one of i32"),
-    "flags of integers": (lambda: gguf.array(ValueType.BOOL, [0, 1]), "is not one of bool"),
-    "floats of flags": (lambda: gguf.array(ValueType.F32, [True]), "bool is not one of f32"),
-    "array of two dimensions": (lambda: gguf.array(ValueType.U8, np.zeros((2, 2))), "flat ones"),
+    "list that does not fit": (lambda: gguf.array(ValueType.U8, [0, 256]), "256 does not fit"),
+    "integers of floats": (lambda: gguf.array(ValueType.I32, [0.5]), "0.5 does not fit in i32"),
+    "array that does not fit": (lambda: array(ValueType.I8, 0, 200), "0 to 200 do not fit in i8"),
+    "array of floats": (lambda: array(ValueType.I32, 0.5), "float64 is not one of i32"),
+    "flags of integers": (lambda: array(ValueType.BOOL, 0, 1), "is not one of bool"),
+    "floats of flags": (lambda: array(ValueType.F32, True), "bool is not one of f32"),
+    "array of two dimensions": (lambda: array(ValueType.U8, [0]), "flat ones"),
 }
 
 

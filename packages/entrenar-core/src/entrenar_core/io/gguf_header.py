@@ -31,7 +31,8 @@ LEAST_ALIGNMENT, MOST_ALIGNMENT = 8, 2**16
 MAX_TENSORS = 1_000_000
 MAX_NAME_BYTES = 63
 MAX_RANK = 4
-MAX_TENSOR_BYTES = 2**63 - 1
+MAX_TENSOR_BYTES = 2**62 - 1
+"""Of the extent without zeros; beyond it llama.cpp's arithmetic may fail an assertion."""
 
 _SHOWN_BYTES = 64  # enough to recognise what a file is instead
 _SHAPE_TYPE_OFFSET = [struct.Struct(f"<{rank}QIQ") for rank in range(MAX_RANK + 1)]
@@ -221,8 +222,8 @@ def _tensor(cursor: Cursor, name: str, expected: int) -> GGUFTensor:
 def _check_coverage(tensors: dict[str, GGUFTensor], alignment: int, cursor: Cursor) -> int:
     """The place of the data, which together with the header is the whole file."""
     begin = padded(cursor.place, alignment)
-    if not tensors and cursor.end == cursor.place:  # some writers leave out the padding then
-        return cursor.end
+    if not tensors and cursor.end in (cursor.place, begin):  # some writers leave out the padding
+        return cursor.place
     last = next(reversed(tensors.values())).end if tensors else 0
     end = begin + padded(last, alignment)
     if cursor.end < end:

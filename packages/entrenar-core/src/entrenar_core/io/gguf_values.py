@@ -170,21 +170,26 @@ def array(kind: ValueType, contents: Iterable[float] | np.ndarray) -> Value:
     """
     if kind not in DTYPES:
         _refuse(f"{kind} is not a type of numbers")
-    found = np.asarray(contents if isinstance(contents, np.ndarray) else list(contents))
+    if isinstance(contents, np.ndarray):
+        found = _checked(kind, contents)
+    else:  # numpy would make floats of large integers
+        found = np.array([scalar(kind, one).content for one in contents], DTYPES[kind])
+    found.flags.writeable = False
+    return Value(kind, found)
+
+
+def _checked(kind: ValueType, found: np.ndarray) -> np.ndarray:
+    """A copy as this type; ConfigError where it is of another kind, or a number does not fit."""
     if found.ndim != 1:
         _refuse(f"an array of shape {list(found.shape)}: metadata has flat ones only")
-    if not found.size:
-        return Value(kind, np.zeros(0, DTYPES[kind]))
     wanted = "b" if kind is ValueType.BOOL else "iuf" if kind in FLOATS else "iu"
     if found.dtype.kind not in wanted:
         _refuse(f"an array of {found.dtype} is not one of {kind}")
-    if kind in INTEGERS:
+    if kind in INTEGERS and found.size:
         limits = np.iinfo(DTYPES[kind])
         if int(found.min()) < limits.min or int(found.max()) > limits.max:
             _refuse(f"{int(found.min())} to {int(found.max())} do not fit in {kind}")
-    result = found.astype(DTYPES[kind])
-    result.flags.writeable = False
-    return Value(kind, result)
+    return found.astype(DTYPES[kind])
 
 
 def _refuse(what: str) -> NoReturn:
