@@ -310,7 +310,12 @@ def read_all(path: Path) -> dict[str, np.ndarray]:
         return {name: file.read(name) for name in file.names()}
 
 
-@pytest.mark.parametrize("case", BAD)
+LARGE = {"million marks", "million values", "10 MB integer"}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.tier2] * (case in LARGE)) for case in BAD]
+)
 def test_a_bad_file_is_a_typed_error_that_says_what_and_where(ram_path, case):
     data, said, kind = BAD[case]
     path = write(ram_path, data)
