@@ -61,7 +61,7 @@ GLOBALS = [
     "builtins.__import__", "__builtin__.eval", "pip.main", "_interpreters.run_string",
     "pkgutil.resolve_name", "importlib.import_module", "subprocess.Popen",
     "copy_reg._reconstructor",
-    "copyreg._reconstructor", "__builtin__.set", "torch.storage._load_from_bytes",
+    "copyreg._reconstructor", "__builtin__.getattr", "torch.storage._load_from_bytes",
     "torch._tensor._rebuild_from_type_v2", "torch._utils._rebuild_wrapper_subclass",
     "torch._utils._rebuild_parameter_with_state", "torch.load", "torch.nn.Linear",
     "numpy.core.multiarray._reconstruct", "numpy._core.multiarray.scalar", "numpy.ndarray",

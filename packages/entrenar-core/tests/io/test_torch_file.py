@@ -5,6 +5,7 @@ import io
 import struct
 import zipfile
 import zlib
+from operator import mul
 from pathlib import Path
 
 import ml_dtypes
@@ -71,7 +72,7 @@ def floats(shape, strides, offset=0) -> np.ndarray:
     """What the values are of a view of 0, 1, … 5 with these strides, element by element."""
     flat = np.arange(6, dtype=np.float32)
     return np.array(
-        [flat[offset + np.dot(index, strides)] for index in np.ndindex(shape)], np.float32
+        [flat[offset + sum(map(mul, index, strides))] for index in np.ndindex(shape)], np.float32
     ).reshape(shape)
 
 
@@ -79,7 +80,7 @@ def floats(shape, strides, offset=0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("shape", "strides", "offset"),
     [((2, 3), (3, 1), 0), ((3, 2), (1, 3), 0), ((2,), (2,), 1), ((), (), 5), ((1, 2), (9, 4), 1),
-     ((0, 3), (3, 1), 6), ((2, 1, 2), (1, 7, 3), 2)],
+     ((0, 3), (3, 1), 6), ((2, 1, 2), (1, 7, 3), 1)],
 )  # fmt: skip
 def test_a_tensor_is_a_view_of_its_storage(tmp_path, make, shape, strides, offset):
     more = () if make is archive else (None,)
@@ -243,7 +244,7 @@ def test_a_further_name_needs_a_first_one(tmp_path, tied):
 def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ConfigError, match="control characters"):
         write_torch(tmp_path / "a", {"w\n": np.zeros(1)})
-    with pytest.raises(UnsupportedError, match="tensor 'w': .*complex128"):
+    with pytest.raises(UnsupportedError, match=r"tensor 'w': .*complex128"):
         write_torch(tmp_path / "a", {"w": np.zeros(1, np.complex128)})
     assert list(tmp_path.iterdir()) == []
 
@@ -416,17 +417,17 @@ def test_pytorch_reads_what_is_written(tmp_path, monkeypatch, mapped):
     torch = pytest.importorskip("torch")
     serialization = pytest.importorskip("torch.utils.serialization")
     monkeypatch.setenv("TORCH_SERIALIZATION_DEBUG", "1")  # compares computed offsets with real ones
-    monkeypatch.setattr(serialization.config.load, "calculate_storage_offsets", mapped)
+    serialization.config.load.calculate_storage_offsets = mapped
     tensors = some_tensors()
     write_torch(tmp_path / "a.pth", tensors, tied={"again": "scalar"})
     found = torch.load(tmp_path / "a.pth", weights_only=True, mmap=mapped)
+    serialization.config.load.calculate_storage_offsets = False
     assert type(found).__name__ == "OrderedDict"
     assert list(found) == [*tensors, "again"]
     for key, array in tensors.items():
         assert found[key].is_contiguous()
-        assert same(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("=")), found[key])
+        assert same(array.astype(array.dtype.newbyteorder("="), order="C"), found[key])
     assert found["again"].data_ptr() == found["scalar"].data_ptr()
-    assert found["layer.14.BF16"].dtype == torch.bfloat16
 
 
 @pytest.mark.parity

@@ -9,13 +9,16 @@ from entrenar_common.errors import FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.apr_scan import APRTensor, scan
 from entrenar_core.io.dtypes import DType
-from entrenar_core.io.file_kinds import HEAD_BYTES, refuse_other_kinds, refuse_safetensors
+from entrenar_core.io.other_kinds import (
+    HEAD_BYTES,
+    refuse_as_something_else,
+    refuse_safetensors,
+)
 from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.quant import BlockArray
 
 _CHUNK = 4 * 2**20  # characters of base64, whole groups of 4
 _FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
-_CONVERT = "convert it, or name it what it is"
 
 
 class APRFile(TensorFile):
@@ -28,17 +31,19 @@ class APRFile(TensorFile):
     UnsupportedError (an unknown version or type of elements).
     """
 
+    kind = "APR"
     tensors: dict[str, APRTensor]
     metadata: dict[str, Any]
 
     def _open(self) -> None:
         if not self._file.size:
             raise FormatError(f"{self.path}: empty file", hint=_FETCH_AGAIN)
-        head = self._file.start(HEAD_BYTES)
+        head = self._file.head(HEAD_BYTES)
         if not head.lstrip(b" \t\r\n").startswith(b"{"):
-            refuse_safetensors(head, self.path, hint=_CONVERT)
-            refuse_other_kinds(head, self.path, hint=_CONVERT)
+            refuse_safetensors(head, self.path)
+            refuse_as_something_else(head, self.path, "APR")
         document = scan(self._file.map(), self.path)
+        self._file.check_unchanged()
         self.tensors = document.tensors
         self.metadata = document.metadata
 
@@ -68,7 +73,7 @@ class APRFile(TensorFile):
         return info.dtype.wrap(self._decoded(info), info.shape)
 
     def _decoded(self, info: APRTensor) -> np.ndarray:
-        text = self._file.view(info.begin, info.end)
+        text = self._file.bytes(info.begin, info.end)
         found = np.empty(info.nbytes, np.uint8)
         for start in range(0, len(text), _CHUNK):
             part = text[start : start + _CHUNK].data

@@ -13,8 +13,8 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.apr_scan import DTYPES_BY_NAME, FORMAT, VERSION
 from entrenar_core.io.dtypes import DType, by_numpy
+from entrenar_core.io.files import Written
 from entrenar_core.io.safetensors_header import check_name
-from entrenar_core.io.safetensors_write import Written
 from entrenar_core.io.strict_json import MAX_JSON_BYTES, parse_json
 from entrenar_core.quant import BlockArray, BlockFormat
 

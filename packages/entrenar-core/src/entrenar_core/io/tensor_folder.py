@@ -114,6 +114,11 @@ class TensorFolder:
                     )
                 first[name] = file
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files that hold the weights."""
+        return [file.path for file in self.files]
+
     def names(self) -> list[str]:
         """The tensors' names, sorted."""
         return sorted(self._file_of)
