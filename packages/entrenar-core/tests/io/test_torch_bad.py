@@ -380,6 +380,10 @@ WARPED: dict[str, tuple[bytes, type[EntrenarError], str]] = {
     "64-bit size missing": (
         central(GOOD, 20, b"\xff" * 8), FormatError, "64-bit size or offset is missing"),
     "offset": (central(GOOD, 42, struct.pack("<I", 0)), FormatError, "overlaps|contradict"),
+    "folder by its attributes": (
+        central(GOOD, 38, b"\x10\0\0\0"), FormatError, "a folder among the records"),
+    "folder by its name": (
+        archive({**records(), "x/": b""}), FormatError, "a folder among the records"),
     "on another disk": (central(GOOD, 34, b"\x01\x00"), FormatError, "on another disk"),
     "number of records": (patched(GOOD, len(GOOD) - 14, b"\x03\x00\x03\x00"), FormatError, "unexp"),
     "too many records": (
