@@ -17,10 +17,10 @@ from typing import NamedTuple, NoReturn
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.file_kinds import refuse_other_kinds
 from entrenar_core.io.gguf_cursor import Cursor
 from entrenar_core.io.gguf_pairs import MAX_KEYS, StoredArray, parse_pairs
 from entrenar_core.io.gguf_values import CONTROLS, Value, ValueType
+from entrenar_core.io.other_kinds import refuse_as_something_else
 from entrenar_core.quant import BY_NUMBER, BlockFormat
 
 MAGIC = b"GGUF"
@@ -94,9 +94,7 @@ def _check_magic(cursor: Cursor) -> None:
     if head.startswith(MAGIC[::-1]):
         _refuse_big_endian(cursor.path)
     if not head.startswith(MAGIC):
-        refuse_other_kinds(
-            head, cursor.path, hint="convert it to GGUF, or fetch the model's .gguf file"
-        )
+        refuse_as_something_else(head, cursor.path, "GGUF")
         cursor.fail(f"does not start with 'GGUF' but with '{escape_controls(str(head[:4])[2:-1])}'")
     if cursor.end < HEAD_BYTES:
         cursor.fail(

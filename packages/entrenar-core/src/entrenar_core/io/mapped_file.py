@@ -1,4 +1,4 @@
-"""A regular file, opened once and mapped into memory, that notices when it changes underneath."""
+"""A file mapped into memory for reading; that it changes meanwhile is noticed, not read."""
 
 import mmap
 import os
@@ -16,24 +16,25 @@ _Stamp = tuple[int, int, int, int]
 
 
 class MappedFile:
-    """The bytes of a file, read-only; `size` is their number.
+    """A regular file, opened once. Arrays of its bytes stay valid after `close`.
 
-    Views stay valid after `close`, and after the file is replaced by renaming another over it.
+    `head` reads with system calls; `map` maps the whole, which `bytes` and `release` then use.
+    `kind` is what the file is to be, for messages.
 
-    Raises NotFoundError where there is no such regular file, UnsupportedError on a machine that is
-    not little-endian: all formats that are read through it are.
+    Raises NotFoundError (no such file, no regular file), StorageError, and UnsupportedError on a
+    big-endian machine.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], kind: str) -> None:
+        self.path = Path(path)
         if sys.byteorder != "little":
             raise UnsupportedError(
-                f"{path}: its numbers are little-endian and this machine is not",
+                f"{self.path}: {kind} is little-endian and this machine is not",
                 hint="use a little-endian machine",
             )
-        with read_errors(path):
+        with read_errors(self.path):
             # O_NONBLOCK: opening a pipe would wait for a writer
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._close_fd = weakref.finalize(self, os.close, fd)
         self._fd = fd
         self._map: mmap.mmap | None = None
@@ -42,7 +43,6 @@ class MappedFile:
         except BaseException:
             self._close_fd()
             raise
-        self.size = self._stamp[2]
 
     def _regular_file_stamp(self) -> _Stamp:
         with read_errors(self.path):
@@ -53,24 +53,22 @@ class MappedFile:
             )
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
-    def start(self, length: int) -> bytes:
-        """The first `length` bytes, or all of a shorter file, without mapping it."""
-        with read_errors(self.path):
-            return os.pread(self._fd, length, 0)
+    @property
+    def size(self) -> int:
+        """The file's bytes when it was opened."""
+        return self._stamp[2]
 
-    def read(self, begin: int, end: int) -> bytes:
-        """A copy of the bytes from `begin` to `end`, without mapping the file."""
+    def head(self, length: int, begin: int = 0) -> bytes:
+        """At most `length` bytes from `begin` on, read without the mapping."""
         with read_errors(self.path):
-            found = os.pread(self._fd, end - begin, begin)
-        if len(found) != end - begin:
+            found = os.pread(self._fd, length, begin)
+        if len(found) != max(0, min(length, self.size - begin)):
             raise self.changed()
         return found
 
     def map(self) -> mmap.mmap:
-        """The whole file, mapped; an empty one cannot be."""
+        """The whole file, mapped; it must not be empty."""
         if self._map is None:
-            if not self._close_fd.alive:
-                raise ValueError(f"{self.path}: read after close")
             with read_errors(self.path):
                 try:
                     self._map = mmap.mmap(self._fd, self.size, access=mmap.ACCESS_READ)
@@ -78,16 +76,14 @@ class MappedFile:
                     raise self.changed() from None
         return self._map
 
-    def view(self, begin: int, end: int) -> np.ndarray:
-        """The bytes from `begin` to `end` as a read-only uint8 array on the mapped file.
-
-        Raises IntegrityError when the file was changed in place since it was opened.
-        """
-        mapped = self.map()
+    def bytes(self, begin: int, end: int) -> np.ndarray:
+        """A read-only view of the mapped bytes, uint8; IntegrityError when the file has changed."""
+        if self._map is None:
+            raise ValueError(f"{self.path}: read after close")
         # a file cut short under a mapping kills the process at the first touch beyond its end
         self.check_unchanged()
-        assert 0 <= begin <= end <= len(mapped)  # readers checked it; slices would clamp
-        return np.frombuffer(mapped, np.uint8)[begin:end]
+        assert 0 <= begin <= end <= len(self._map)  # the header was checked; slices would clamp
+        return np.frombuffer(self._map, np.uint8)[begin:end]
 
     def check_unchanged(self) -> None:
         """Raises IntegrityError when the file was changed in place since it was opened."""
@@ -95,19 +91,19 @@ class MappedFile:
             raise self.changed()
 
     def changed(self) -> IntegrityError:
-        """The error for a file that is not what it was when it was opened."""
+        """The error for a file that someone writes to."""
         return IntegrityError(
             f"{self.path}: the file changed while it was being read",
             hint="find out what writes to it, then run again",
         )
 
     def release(self, begin: int, end: int) -> None:
-        """Lets the kernel drop these bytes from memory; they come back when they are touched."""
+        """Lets the kernel drop these bytes' pages from memory; a later read brings them back."""
         begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only, not the neighbours'
         if self._map is not None and end > begin:
             self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def close(self) -> None:
-        """Closes the file; views stay valid and keep its memory mapped."""
+        """Closes the file; arrays that were read stay valid and keep its memory mapped."""
         self._map = None
         self._close_fd()

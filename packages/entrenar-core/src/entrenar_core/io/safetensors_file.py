@@ -4,7 +4,7 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.file_kinds import HEAD_BYTES
+from entrenar_core.io.other_kinds import HEAD_BYTES
 from entrenar_core.io.safetensors_header import (
     PREFIX_BYTES,
     TensorInfo,
@@ -25,13 +25,14 @@ class SafetensorsFile(TensorFile):
     UnsupportedError (an unknown element type).
     """
 
+    kind = "safetensors"
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
 
     def _open(self) -> None:
         size = self._file.size
-        length = check_prefix(self._file.start(HEAD_BYTES), size, self.path)
-        raw = self._file.read(PREFIX_BYTES, PREFIX_BYTES + length)
+        length = check_prefix(self._file.head(HEAD_BYTES), size, self.path)
+        raw = self._file.head(length, PREFIX_BYTES)
         header = parse_header(raw, size, self.path)
         self._file.map()
         self.tensors = header.tensors
@@ -51,7 +52,7 @@ class SafetensorsFile(TensorFile):
                 "bits per element, which no array holds",
                 hint="use the model's float version",
             )
-        raw = self._file.view(self._data_start + info.begin, self._data_start + info.end)
+        raw = self._file.bytes(self._data_start + info.begin, self._data_start + info.end)
         if raw.ctypes.data % info.dtype.numpy.itemsize:
             raw = raw.copy()
             raw.flags.writeable = False

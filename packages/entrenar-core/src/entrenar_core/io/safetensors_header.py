@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from entrenar_common.errors import FormatError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.dtypes import DType, by_name
-from entrenar_core.io.file_kinds import refuse_other_kinds
+from entrenar_core.io.other_kinds import refuse_as_something_else
 from entrenar_core.io.strict_json import parse_json
 
 PREFIX_BYTES = 8
@@ -28,7 +28,6 @@ MAX_TENSOR_BYTES = 2**63 - 1
 
 _FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
 
-_CONVERT = "convert it to safetensors, or fetch the model's .safetensors files"
 _KEYS = {"dtype", "shape", "data_offsets"}
 
 
@@ -83,7 +82,7 @@ def check_prefix(head: bytes, size: int, path: Path) -> int:
     elif head[PREFIX_BYTES : PREFIX_BYTES + 1] != b"{":
         problem = "the header does not start with '{' (at byte 8)"
     if problem:
-        refuse_other_kinds(head, path, hint=_CONVERT)
+        refuse_as_something_else(head, path, "safetensors")
         raise FormatError(f"{path}: {problem}", hint=_FETCH_AGAIN)
     return length
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls, nearest
@@ -38,16 +38,17 @@ class Described(Protocol):
 class TensorFile(ABC):
     """Tensors by name, described when the file is opened and read when they are asked for.
 
-    A subclass opens `self._file`, checks all of the format and sets `tensors` and `metadata` in
-    `_open`; where that fails, the file is closed.
+    A subclass says what `kind` of file it reads, and in `_open` checks all of it and sets `tensors`
+    and `metadata`; where that fails, the file is closed.
     """
 
+    kind: ClassVar[str]
     tensors: Mapping[str, Any]
     metadata: Mapping[str, Any]
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file = MappedFile(self.path)
+        self._file = MappedFile(self.path, self.kind)
         try:
             self._open()
         except BaseException:

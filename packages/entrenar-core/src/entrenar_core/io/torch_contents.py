@@ -14,7 +14,11 @@ from typing import Any, NoReturn
 
 from entrenar_common.errors import FormatError, IntegrityError, UnsupportedError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.file_kinds import HEAD_BYTES, refuse_other_kinds, refuse_safetensors
+from entrenar_core.io.other_kinds import (
+    HEAD_BYTES,
+    refuse_as_something_else,
+    refuse_safetensors,
+)
 from entrenar_core.io.torch_pickle import MAX_PICKLE_BYTES, unpickle
 from entrenar_core.io.torch_records import DAMAGED, UNTYPED, Named, Storage, is_natural
 from entrenar_core.io.torch_zip import Record, read_directory
@@ -23,7 +27,6 @@ MAX_VERSION = 10  # of archives; PyTorch 2.13 writes 3 and reads up to this
 STACKED_VERSION = 1001
 
 _FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
-_CONVERT = "convert it to safetensors, or fetch the model's files in that format"
 _MAGIC = b"\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little") + b"."
 _KEY = re.compile(r"[0-9]+", re.ASCII)
 _SMALL = 64  # bytes of the records that hold a word
@@ -55,8 +58,8 @@ def read_contents(data: mmap.mmap, path: Path) -> Contents:
         )
     if head.startswith(b"\x80"):
         return _read_stacked(data, path)
-    refuse_safetensors(head, path, hint="give it its suffix .safetensors")
-    refuse_other_kinds(head, path, hint=_CONVERT)
+    refuse_safetensors(head, path)
+    refuse_as_something_else(head, path, "safetensors")
     raise FormatError(f"{path}: not a file of torch.save", hint=_FETCH_AGAIN)
 
 

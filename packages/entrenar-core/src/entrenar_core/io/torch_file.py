@@ -67,6 +67,7 @@ class TorchFile(TensorFile):
     containers and kinds of tensors), IntegrityError (a wrong checksum).
     """
 
+    kind = "PyTorch"
     tensors: dict[str, TorchTensor]
     metadata: dict[str, str]
 
@@ -75,6 +76,7 @@ class TorchFile(TensorFile):
             raise FormatError(f"{self.path}: empty file", hint="fetch or write it again")
         self._data = self._file.map()
         contents = read_contents(self._data, self.path)
+        self._file.check_unchanged()
         self._places = contents.places
         self._checked: set[str] = set()
         self.metadata = {}
@@ -128,7 +130,7 @@ class TorchFile(TensorFile):
         """
         info: TorchTensor = self.info(name)
         begin, end = self._span(info)
-        raw = self._file.view(begin, end)
+        raw = self._file.bytes(begin, end)
         if info.key not in self._checked:
             check_crc(self._data, self._places[info.key], self.path, f"data/{info.key}")
             self._checked.add(info.key)

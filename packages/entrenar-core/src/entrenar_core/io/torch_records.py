@@ -261,9 +261,15 @@ _FUNCTIONS: Mapping[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "torch.device": (_device, (1, 2)),
     "torch.serialization._get_layout": (_layout, (1,)),
     "_codecs.encode": (_encoded, (2,)),
-    "builtins.bytearray": (_bytes, (0, 2)),
-    "builtins.set": (_set, (1,)),
-    "builtins.complex": (_complex, (2,)),
+    **{
+        f"{module}.{name}": made
+        for module in ("builtins", "__builtin__")  # protocol 2 has the names of Python 2
+        for name, made in {
+            "bytearray": (_bytes, (0, 2)),
+            "set": (_set, (1,)),
+            "complex": (_complex, (2,)),
+        }.items()
+    },
 }
 
 STORAGES: Mapping[str, str] = {

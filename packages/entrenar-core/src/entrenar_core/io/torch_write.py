@@ -15,8 +15,8 @@ from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.dtypes import DType, by_numpy
+from entrenar_core.io.files import Written
 from entrenar_core.io.safetensors_header import check_name
-from entrenar_core.io.safetensors_write import Written
 from entrenar_core.io.torch_records import STORAGES, UNTYPED
 from entrenar_core.io.torch_zip_write import ALIGNMENT, ZipWriter
 

@@ -29,6 +29,7 @@ DESCRIPTOR_64 = Struct("<4sI2Q")
 LOCAL_MAGIC, CENTRAL_MAGIC, END_MAGIC = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 END_64_MAGIC, LOCATOR_MAGIC, DESCRIPTOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07", b"PK\x07\x08"
 DESCRIBED_AFTER, UTF_8 = 1 << 3, 1 << 11  # flags: CRC and sizes follow the data; names are UTF-8
+IS_FOLDER = 0x10  # among a record's attributes
 ZIP_64 = 1  # the extra field with sizes and offsets of 64 bits
 
 _FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
@@ -151,13 +152,15 @@ class _Archive:
     def _entry(self, at: int, end: int) -> tuple[_Entry, int]:
         fields = self._part(CENTRAL, at, end, "central directory")
         magic, _, _, flags, method, _, _, crc, packed, size = fields[:10]
-        name_length, extra_length, comment, disk, _, _, header = fields[10:]
+        name_length, extra_length, comment, disk, _, attributes, header = fields[10:]
         after = at + CENTRAL.size + name_length + extra_length
         if magic != CENTRAL_MAGIC or after > end:
             self._fail("malformed central directory", at)
         if comment or disk:
             self._fail("a record with a comment or on another disk", at)
         name = self.data[at + CENTRAL.size : at + CENTRAL.size + name_length]
+        if attributes & IS_FOLDER or name.endswith(b"/"):
+            self._fail("a folder among the records", at)
         shown = escape_controls(name.decode("utf-8", "replace")[:80])
         if flags & ~(DESCRIBED_AFTER | UTF_8):
             self._fail(f"record '{shown}' has flags {flags:#x}: encrypted or patched", at, _RESAVE)
