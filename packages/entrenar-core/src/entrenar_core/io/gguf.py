@@ -1,6 +1,7 @@
 """GGUF files, llama.cpp's: reading one or a model in several, and writing them."""
 
 from entrenar_core.io.gguf_file import GGUFFile
+from entrenar_core.io.gguf_files import GGUFFiles
 from entrenar_core.io.gguf_header import GGUFTensor
 from entrenar_core.io.gguf_metadata import Metadata
 from entrenar_core.io.gguf_values import (
@@ -19,6 +20,7 @@ from entrenar_core.io.gguf_write import Planned, write_gguf
 
 __all__ = [
     "GGUFFile",
+    "GGUFFiles",
     "GGUFTensor",
     "Metadata",
     "Planned",

@@ -1,14 +1,16 @@
 """Reading a GGUF header piece by piece, never beyond its end."""
 
 import mmap
+import struct
 from pathlib import Path
 from typing import NoReturn
 
 from entrenar_common.errors import FormatError
 from entrenar_core.io.gguf_strings import LENGTH_BYTES
-from entrenar_core.io.gguf_values import PACK, ValueType
 
 FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
+
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 class Cursor:
@@ -35,13 +37,13 @@ class Cursor:
         return begin
 
     def u32(self, what: str) -> int:
-        return PACK[ValueType.U32].unpack_from(self.data, self.take(4, what))[0]
+        return _U32.unpack_from(self.data, self.take(4, what))[0]
 
     def u64(self, what: str) -> int:
-        return PACK[ValueType.U64].unpack_from(self.data, self.take(8, what))[0]
+        return _U64.unpack_from(self.data, self.take(8, what))[0]
 
     def text(self, what: str, most: int) -> str:
-        length = self.u64(f"the length of {what}")
+        length = self.u64(what)
         if length > most:
             self.fail(
                 f"{what} (at byte {self.place - LENGTH_BYTES}) has {length} bytes, more than "

@@ -13,13 +13,13 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.gguf_cursor import Cursor
 from entrenar_core.io.gguf_pairs import MAX_KEYS, StoredArray, parse_pairs
-from entrenar_core.io.gguf_values import Value, ValueType
+from entrenar_core.io.gguf_values import CONTROLS, Value, ValueType
 from entrenar_core.io.other_kinds import refuse_as_something_else
 from entrenar_core.quant import BY_NUMBER, BlockFormat
 
@@ -31,15 +31,16 @@ LEAST_ALIGNMENT, MOST_ALIGNMENT = 8, 2**16
 MAX_TENSORS = 1_000_000
 MAX_NAME_BYTES = 63
 MAX_RANK = 4
-MAX_TENSOR_BYTES = 2**63 - 1
+MAX_TENSOR_BYTES = 2**62 - 1
+"""Of the extent without zeros; beyond it llama.cpp's arithmetic may fail an assertion."""
 
 _SHOWN_BYTES = 64  # enough to recognise what a file is instead
+_SHAPE_TYPE_OFFSET = [struct.Struct(f"<{rank}QIQ") for rank in range(MAX_RANK + 1)]
 _LEAST_PAIR_BYTES = 8 + 1 + 4 + 1
 _LEAST_TENSOR_BYTES = 8 + 1 + 4 + 4 + 8
 
 
-@dataclass(frozen=True)
-class GGUFTensor:
+class GGUFTensor(NamedTuple):
     """Where one tensor is: bytes `begin` to `end` of the data, in `form`; `shape` as numpy's.
 
     ggml counts dimensions from the innermost on: its `ne` is `shape` reversed.
@@ -158,9 +159,7 @@ def check_name(name: str) -> str | None:
         return "is empty"
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
-    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
-        return "has control characters"
-    return None
+    return "has control characters" if CONTROLS.search(name) else None
 
 
 def padded(size: int, alignment: int) -> int:
@@ -171,44 +170,48 @@ def padded(size: int, alignment: int) -> int:
 def _tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, GGUFTensor]:
     found: dict[str, GGUFTensor] = {}
     expected = 0
-    for number in range(count):
+    for _ in range(count):
         begin = cursor.place
-        name = cursor.text(f"the name of tensor {number}", MAX_NAME_BYTES)
-        label = f"tensor '{escape_controls(name)}'"
+        name = cursor.text("a tensor's name", MAX_NAME_BYTES)
         if problem := check_name(name):
-            cursor.fail(f"{label} (at byte {begin}): the name {problem}")
+            cursor.fail(f"{_label(name)} (at byte {begin}): the name {problem}")
         if name in found:
-            cursor.fail(f"duplicate {label} (at byte {begin})")
-        tensor = _tensor(cursor, name, label, expected)
+            cursor.fail(f"duplicate {_label(name)} (at byte {begin})")
+        found[name] = tensor = _tensor(cursor, name, expected)
         expected = padded(tensor.end, alignment)
-        found[name] = tensor
     return found
 
 
-def _tensor(cursor: Cursor, name: str, label: str, expected: int) -> GGUFTensor:
-    rank = cursor.u32(f"{label}: the number of dimensions")
+def _label(name: str) -> str:
+    return f"tensor '{escape_controls(name)}'"
+
+
+def _tensor(cursor: Cursor, name: str, expected: int) -> GGUFTensor:
+    rank = cursor.u32("a tensor's number of dimensions")
     if rank > MAX_RANK:
-        cursor.fail(
-            f"{label}: {rank} dimensions (at byte {cursor.place - 4}), more than {MAX_RANK}"
-        )
-    place = cursor.take(8 * rank + 12, f"{label}: shape, type and offset")
-    *extents, number, offset = struct.unpack_from(f"<{rank}QIQ", cursor.data, place)
-    if number not in BY_NUMBER:
+        place = cursor.place - 4
+        cursor.fail(f"{_label(name)}: {rank} dimensions (at byte {place}), more than {MAX_RANK}")
+    layout = _SHAPE_TYPE_OFFSET[rank]
+    place = cursor.take(layout.size, "a tensor's shape, type and offset")
+    *extents, number, offset = layout.unpack_from(cursor.data, place)
+    form = BY_NUMBER.get(number)
+    if form is None:
         raise UnsupportedError(
-            f"{cursor.path}: {label}: unknown or removed tensor type {number}",
+            f"{cursor.path}: {_label(name)}: unknown or removed tensor type {number}",
             hint="fetch the model in another type, or convert it with llama.cpp of its time",
         )
-    form, shape = BY_NUMBER[number], tuple(reversed(extents))
-    if (extents and extents[0] % form.block) or (not extents and form.block > 1):
+    shape = tuple(extents[::-1])
+    if (extents[0] if extents else 1) % form.block:
         cursor.fail(
-            f"{label}: rows of shape {list(shape)} are no whole {form.name} blocks of {form.block}"
+            f"{_label(name)}: rows of shape {list(shape)} are no whole {form.name} blocks of "
+            f"{form.block}"
         )
     # the extent without zeros, since its strides are computed even where the size is 0
-    if prod(n for n in shape if n) * form.block_bytes > MAX_TENSOR_BYTES:
-        cursor.fail(f"{label}: shape {list(shape)} is too large to exist")
+    if prod(filter(None, shape)) * form.block_bytes > MAX_TENSOR_BYTES:
+        cursor.fail(f"{_label(name)}: shape {list(shape)} is too large to exist")
     if offset != expected:
         cursor.fail(
-            f"{label}: its data is at {offset}, and the tensors before it end at {expected}"
+            f"{_label(name)}: its data is at {offset}, and the tensors before it end at {expected}"
         )
     size = prod(shape) // form.block * form.block_bytes
     return GGUFTensor(name, form, shape, offset, offset + size)
@@ -217,8 +220,8 @@ def _tensor(cursor: Cursor, name: str, label: str, expected: int) -> GGUFTensor:
 def _check_coverage(tensors: dict[str, GGUFTensor], alignment: int, cursor: Cursor) -> int:
     """The place of the data, which together with the header is the whole file."""
     begin = padded(cursor.place, alignment)
-    if not tensors and cursor.end == cursor.place:  # some writers leave out the padding then
-        return cursor.end
+    if not tensors and cursor.end in (cursor.place, begin):  # some writers leave out the padding
+        return cursor.place
     last = next(reversed(tensors.values())).end if tensors else 0
     end = begin + padded(last, alignment)
     if cursor.end < end:

@@ -4,7 +4,8 @@ Readers that take a value for what it is not have been attacked through it, so t
 each kind of value, which checks type and number of elements.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,8 +40,16 @@ class Metadata(Mapping[str, Content]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
+    def __contains__(self, key: object) -> bool:  # the inherited one would decode the value
+        return key in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
+
+    def without(self, keys: Set[str]) -> "Metadata":
+        """The same without these keys."""
+        entries = {key: entry for key, entry in self._entries.items() if key not in keys}
+        return Metadata(entries, self._raw, self._path)
 
     def value(self, key: str) -> Value:
         """The value with its type, as `write_gguf` takes it; FormatError when there is no such key.
@@ -75,16 +84,15 @@ class Metadata(Mapping[str, Content]):
     def _texts(self, key: str, entry: StoredArray) -> tuple[str, ...]:
         assert entry.starts is not None
         raw, places = self._raw, entry.starts.tolist()
-        begins = [place + LENGTH_BYTES for place in places[:-1]]
-        bounds = zip(begins, places[1:], strict=True)
+        bounds = [(p + LENGTH_BYTES, q) for p, q in pairwise(places)]
         try:
             return tuple([raw[begin:end].decode() for begin, end in bounds])
-        except UnicodeDecodeError:
-            bounds = zip(begins, places[1:], strict=True)
-            for number, (begin, end) in enumerate(bounds):
-                what = f"text {number} of metadata key '{escape_controls(key)}'"
-                decode_text(raw[begin:end], begin, what, self._path)
-            raise
+        except UnicodeDecodeError:  # again, for the message
+            what = f"of metadata key '{escape_controls(key)}'"
+            return tuple(
+                decode_text(raw[begin:end], begin, f"text {number} {what}", self._path)
+                for number, (begin, end) in enumerate(bounds)
+            )
 
     def kind(self, key: str) -> tuple[ValueType, int | None]:
         """The type of a value, and how many elements it has; None where it is no array."""
@@ -94,8 +102,11 @@ class Metadata(Mapping[str, Content]):
         return entry.type, None
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A text. This and the methods below raise FormatError where the value is of another type,
-        and, without a default, where it is missing."""
+        """A text.
+
+        This and the methods below raise FormatError where the value has another type, and where it
+        is missing and there is no default.
+        """
         return self._scalar(key, {ValueType.TEXT}, default)
 
     def integer(self, key: str, default: int | None = None) -> int:
@@ -110,7 +121,7 @@ class Metadata(Mapping[str, Content]):
         """True or false."""
         return self._scalar(key, {ValueType.BOOL}, default)
 
-    def _scalar(self, key: str, kinds: set | frozenset, default: Content | None):
+    def _scalar(self, key: str, kinds: Set[ValueType], default: Content | None):
         if key not in self._entries and default is not None:
             return default
         kind, count = self.kind(key)

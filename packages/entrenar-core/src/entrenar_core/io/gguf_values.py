@@ -6,6 +6,7 @@ Types and bytes: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 import operator
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
+
+# in keys and names; a reader written in C sees one end at its first NUL, and would find another
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 MAX_KEY_BYTES = 2**16 - 1
 MAX_TEXT_BYTES = 64 * 2**20
@@ -166,21 +170,26 @@ def array(kind: ValueType, contents: Iterable[float] | np.ndarray) -> Value:
     """
     if kind not in DTYPES:
         _refuse(f"{kind} is not a type of numbers")
-    found = np.asarray(contents if isinstance(contents, np.ndarray) else list(contents))
+    if isinstance(contents, np.ndarray):
+        found = _checked(kind, contents)
+    else:  # numpy would make floats of large integers
+        found = np.array([scalar(kind, one).content for one in contents], DTYPES[kind])
+    found.flags.writeable = False
+    return Value(kind, found)
+
+
+def _checked(kind: ValueType, found: np.ndarray) -> np.ndarray:
+    """A copy as this type; ConfigError where it is of another kind, or a number does not fit."""
     if found.ndim != 1:
         _refuse(f"an array of shape {list(found.shape)}: metadata has flat ones only")
-    if not found.size:
-        return Value(kind, np.zeros(0, DTYPES[kind]))
     wanted = "b" if kind is ValueType.BOOL else "iuf" if kind in FLOATS else "iu"
     if found.dtype.kind not in wanted:
         _refuse(f"an array of {found.dtype} is not one of {kind}")
-    if kind in INTEGERS:
+    if kind in INTEGERS and found.size:
         limits = np.iinfo(DTYPES[kind])
         if int(found.min()) < limits.min or int(found.max()) > limits.max:
             _refuse(f"{int(found.min())} to {int(found.max())} do not fit in {kind}")
-    result = found.astype(DTYPES[kind])
-    result.flags.writeable = False
-    return Value(kind, result)
+    return found.astype(DTYPES[kind])
 
 
 def _refuse(what: str) -> NoReturn:
@@ -207,10 +216,7 @@ def check_key(key: str) -> str | None:
         return "is empty"
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"is longer than {MAX_KEY_BYTES} bytes"
-    # a reader written in C sees a key end at its first NUL, and would find another value
-    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in key):
-        return "has control characters"
-    return None
+    return "has control characters" if CONTROLS.search(key) else None
 
 
 def encode(value: Value) -> list[bytes]:
