@@ -39,6 +39,7 @@ def added(content, text, **options):
 # --- the kind ----------------------------------------------------------------------------------
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize(
     ("name", "model", "pre"),
     [
@@ -256,6 +257,17 @@ def test_named_chat_templates_are_kept():
     assert keys["tokenizer.chat_templates"].content == ("tool_use",)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("continuing_subword_prefix", "##"), ("end_of_word_suffix", "</w>")]
+)
+def test_pieces_with_marks_are_refused(option, value):
+    content, config = case("gpt-2")
+    content["model"][option] = value
+    content["model"]["merges"] = []
+    with pytest.raises(UnsupportedError, match=f"the model has {option} '{value}'"):
+        gguf_tokenizer(content, config)
+
+
 # --- pieces with byte fallback -----------------------------------------------------------------
 
 
@@ -279,6 +291,33 @@ def test_scores_fall_in_the_order_of_the_merges():
 @pytest.mark.parametrize(("name", "adds"), [("llama 2", True), ("llama 2 without a prefix", False)])
 def test_the_normalizer_says_whether_a_space_is_put_before_a_text(name, adds):
     assert ggml(gguf_tokenizer(*case(name)), "add_space_prefix") is adds
+
+
+def test_a_split_at_spaces_that_are_gone_does_nothing():
+    content, config = case("llama 2 without a prefix")
+    content["pre_tokenizer"] = {
+        "type": "Split",
+        "pattern": {"String": " "},
+        "behavior": "MergedWithPrevious",
+        "invert": False,
+    }
+    assert ggml(gguf_tokenizer(content, config), "add_space_prefix") is False
+
+
+def test_another_normalizer_is_refused():
+    content, config = case("llama 2")
+    content["normalizer"]["normalizers"].insert(0, {"type": "NFKC"})
+    with pytest.raises(UnsupportedError, match="not those of Llama 2"):
+        gguf_tokenizer(content, config)
+
+
+@pytest.mark.parametrize("role", ["bos", "eos"])
+def test_pieces_without_bos_or_eos_are_refused(role):
+    content, config = case("llama 2")
+    content["post_processor"] = None
+    del config[f"{role}_token"]
+    with pytest.raises(UnsupportedError, match=f"there is no {role} token"):
+        gguf_tokenizer(content, config)
 
 
 def metaspace(scheme, *, splits=False):

@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import numpy as np
 from tokenizers import models, pre_tokenizers
 
 from entrenar_core.data.gguf_tokens import (
@@ -51,7 +52,7 @@ def byte_level_metadata(source: Source, *, rows: int | None, pre: str | None) ->
         KEY + "model": text("gpt2"),
         KEY + "pre": text(name),
         KEY + "tokens": texts(found),
-        KEY + "token_type": array(ValueType.I32, types),
+        KEY + "token_type": array(ValueType.I32, np.array(types, np.int32)),
         KEY + "merges": texts(" ".join(pair) for pair in source.model["merges"]),
     } | keys
 

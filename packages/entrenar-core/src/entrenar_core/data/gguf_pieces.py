@@ -6,6 +6,8 @@ neighbours that form a token, the highest score first. `merge_scores` says when 
 
 from typing import Any
 
+import numpy as np
+
 from entrenar_core.data.gguf_tokens import (
     KEY,
     AddedRules,
@@ -71,8 +73,8 @@ def pieces_metadata(source: Source, *, rows: int | None, pre: str | None) -> dic
         KEY + "model": text("llama"),
         KEY + "pre": text(PRE),
         KEY + "tokens": texts(found),
-        KEY + "scores": array(ValueType.F32, scores),
-        KEY + "token_type": array(ValueType.I32, types),
+        KEY + "scores": array(ValueType.F32, np.array(scores, np.float32)),
+        KEY + "token_type": array(ValueType.I32, np.array(types, np.int32)),
         KEY + "add_space_prefix": flag(prefix),
     } | keys
 

@@ -12,6 +12,8 @@ more than `max_input_chars_per_word` characters (unknown in BERT, in pieces ther
 
 from typing import Any
 
+import numpy as np
+
 from entrenar_core.data.gguf_tokens import (
     KEY,
     AddedRules,
@@ -50,7 +52,7 @@ def word_piece_metadata(source: Source, *, rows: int | None) -> dict[str, Value]
         KEY + "model": text("bert"),
         KEY + "pre": text("default"),
         KEY + "tokens": texts(found),
-        KEY + "token_type": array(ValueType.I32, types),
+        KEY + "token_type": array(ValueType.I32, np.array(types, np.int32)),
         KEY + "normalizer.lowercase": flag(lowercase),
         KEY + "normalizer.strip_accents": flag(strip_accents),
     } | special_tokens(named, found)

@@ -14,6 +14,7 @@ a score that decides as the rank does.
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from entrenar_core.data.gguf_tokens import Source
 
@@ -35,7 +36,7 @@ def scores_of_merges(source: Source, found: list[str], *, cut_out: Sequence[str]
     pairs: dict[str, _Pair] = {}
     for token in found:
         if all(character in vocab for character in token):  # others are bytes before any merge
-            pair = _last_pair(token, lambda left, right: ranks.get((left, right)))
+            pair = _last_pair(token, lambda left, right: ranks.get((left, right), inf))
             if pair is not None:
                 pairs[token] = pair
     merged = sorted(pairs, key=lambda token: ranks[pairs[token]])
@@ -53,7 +54,7 @@ def merges_of_scores(scores: Mapping[str, float]) -> list[list[str]]:
     if their characters are tokens too; SentencePiece's vocabularies are like that.
     """
     negated = {token: -score for token, score in scores.items()}
-    pairs = {token: _last_pair(token, lambda a, b: negated.get(a + b)) for token in scores}
+    pairs = {token: _last_pair(token, lambda a, b: negated.get(a + b, inf)) for token in scores}
     order = sorted(scores, key=negated.__getitem__)
     known = ((token, pairs[token]) for token in order)
     return [list(pair) for _, pair in known if pair and pair[0] in scores and pair[1] in scores]
@@ -63,7 +64,7 @@ def _check(
     source: Source, pairs: dict[str, _Pair], places: dict[str, int], *, cut_out: Sequence[str]
 ) -> None:
     for token in places:
-        pair = _last_pair(token, lambda left, right: places.get(left + right))
+        pair = _last_pair(token, lambda left, right: places.get(left + right, inf))
         if pair != pairs.get(token) and not any(special in token for special in cut_out):
             raise source.refusal(
                 f"the token {token!a} is {_formed(pairs.get(token))} by its merges, and "
@@ -77,20 +78,20 @@ def _formed(pair: _Pair | None) -> str:
     return f"formed of {pair[0]!a} and {pair[1]!a}" if pair else "never formed"
 
 
-def _last_pair(text: str, rank: Callable[[str, str], float | None]) -> _Pair | None:
+def _last_pair(text: str, rank: Callable[[str, str], float]) -> _Pair | None:
     """The pair that is joined last when `text` is merged from its characters, the lowest rank
     first; None where its characters do not all come together, and for one character."""
     parts = list(text)
+    ranks = [rank(left, right) for left, right in itertools.pairwise(parts)]
     pair = None
-    while len(parts) > 1:
-        ranked = [
-            (found, place)
-            for place, (left, right) in enumerate(itertools.pairwise(parts))
-            if (found := rank(left, right)) is not None
-        ]
-        if not ranked:
+    while ranks:
+        best = min(ranks)
+        if best == inf:
             return None
-        place = min(ranked)[1]
+        place = ranks.index(best)
         pair = parts[place], parts[place + 1]
         parts[place : place + 2] = ["".join(pair)]
+        del ranks[place]
+        for changed in range(max(place - 1, 0), min(place + 1, len(ranks))):
+            ranks[changed] = rank(parts[changed], parts[changed + 1])
     return pair

@@ -1,6 +1,7 @@
 """A tokenizer from GGUF metadata alone: a tokenizer.json and its config, rebuilt from the keys.
 
-    tokenizer = Tokenizer.from_json(*tokenizer_json_from_gguf(gguf.metadata), where=str(path))
+    with GGUFFile(path) as file:
+        tokenizer = Tokenizer.from_json(*tokenizer_json_from_gguf(file.metadata), where=str(path))
 
 A GGUF says less than a tokenizer.json. What is rebuilt gives the ids that llama.cpp gives: text is
 not normalized (Qwen's NFC is not recorded), and control tokens are special ones. For "llama" the
@@ -19,7 +20,7 @@ from entrenar_core.data.gguf_tokens import KEY, ROLES, TokenType
 from entrenar_core.data.gguf_word_piece import CONTINUES, WORD_START
 from entrenar_core.data.merge_scores import merges_of_scores
 from entrenar_core.data.pre_tokenizers import kind_named, pre_tokenizer_of
-from entrenar_core.io.gguf_values import Value
+from entrenar_core.io.gguf_values import Content
 
 __all__ = ["tokenizer_json_from_gguf"]
 
@@ -35,7 +36,7 @@ _DEFAULT_IDS = {
 
 
 def tokenizer_json_from_gguf(
-    metadata: Mapping[str, Value], *, where: str = "the GGUF metadata"
+    metadata: Mapping[str, Content], *, where: str = "the GGUF metadata"
 ) -> tuple[Json, Json]:
     """The content of tokenizer.json and of tokenizer_config.json, for `Tokenizer.from_json`.
 
@@ -65,7 +66,7 @@ def tokenizer_json_from_gguf(
 class _Keys:
     """The metadata, whose types are checked where they are read."""
 
-    metadata: Mapping[str, Value]
+    metadata: Mapping[str, Content]
     where: str
 
     def fail(self, message: str) -> NoReturn:
@@ -77,11 +78,9 @@ class _Keys:
         value = self.metadata.get(KEY + name)
         if value is None:
             return None
-        if not isinstance(value.content, kind) or (
-            isinstance(value.content, bool) and kind is not bool
-        ):
-            self.fail(f"{KEY}{name} has the wrong type, {value.type}")
-        return value.content
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.fail(f"{KEY}{name} has the wrong type, {type(value).__name__}")
+        return value
 
     def text(self, name: str) -> str:
         found = self.get(name, str)
@@ -145,7 +144,8 @@ class _Table:
 
 
 def _table(keys: _Keys, model: str) -> _Table:
-    found = keys.texts("tokens")
+    # an empty token gets the name that llama.cpp gives it
+    found = tuple(text or f"[EMPTY_{n}]" for n, text in enumerate(keys.texts("tokens")))
     types = keys.numbers("token_type", len(found), "iu")
     known = [TokenType.NORMAL] * len(found) if types is None else [_type(n) for n in types]
     if len(set(found)) != len(found):
@@ -168,8 +168,8 @@ def _config(keys: _Keys, table: _Table) -> Json:
     config: Json = {"tokenizer_class": "PreTrainedTokenizerFast"}
     config |= {f"{role}_token": token for role in ROLES if (token := table.token(role)) is not None}
     template = keys.metadata.get("tokenizer.chat_template")
-    if template is not None and isinstance(template.content, str):
-        config["chat_template"] = template.content
+    if isinstance(template, str):
+        config["chat_template"] = template
     return config | {"clean_up_tokenization_spaces": False}
 
 

@@ -38,9 +38,13 @@ def gguf_tokenizer(
     tokenizer cuts text is found in its structure; `pre` is llama.cpp's name for it and overrules
     that.
 
-    llama.cpp's Unicode rules are its own. Known differences: it never normalizes (NFC of Qwen);
-    "tekken" and "gpt-4o" tell capital from small letters in ASCII only and split before combining
-    marks; "bert" see `gguf_word_piece`.
+    llama.cpp's rules for characters are its own, and no file can change them. Other ids than ours
+    have: with "qwen2" and "qwen35" texts that are not in the normal form NFC, if the tokenizer
+    normalizes; with "tekken" and "gpt-4o" words with combining marks, or with a change between
+    capital and small letters outside of A-Z and a-z; with "bert" what `gguf_word_piece` lists; and
+    characters that its tables and the library's know differently (letters new in Unicode 16, which
+    are none to it; with "bert" punctuation and marks new in Unicode 9, which are none to the
+    library).
 
     Raises UnsupportedError for all that would give other ids, with what could be done, FormatError
     for a damaged file, and ConfigError for an unknown `pre`.
