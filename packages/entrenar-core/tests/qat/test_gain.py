@@ -57,7 +57,7 @@ def held_out(model):
 
 
 ALL = {"weights": "int2", "embedding": True, "head": True}
-FIRST, FURTHER = range(150), range(150, 210)
+FIRST, FURTHER = range(150), range(150, 240)
 
 
 @pytest.fixture(scope="module")
