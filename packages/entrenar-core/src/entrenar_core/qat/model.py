@@ -16,7 +16,7 @@ from entrenar_core.qat.config import QatConfig
 from entrenar_core.qat.fake import FakeQuantized
 from entrenar_core.qat.inputs import FakeInput
 from entrenar_core.qat.places import projections
-from entrenar_core.quant import QuantError, Stored, quant_error
+from entrenar_core.quant import QuantError, RunningRange, Stored, quant_error
 
 
 class StandIn(Tensor):
@@ -145,6 +145,19 @@ class QuantizedModel:
             name: quant_error(fake.matrix.parameter.data, fake.exported())
             for name, fake in self.matrices.items()
         }
+
+    def take_ranges(self, ranges: Mapping[str, RunningRange]) -> None:
+        """Start with the ranges of inputs that a calibration found, by the names of the weights.
+
+        Raises ConfigError where one is missing.
+        """
+        for name, observed in self.inputs.items():
+            if name not in ranges:
+                raise ConfigError(
+                    f"no range for the input of {name}",
+                    hint="calibrate the model that is quantized",
+                )
+            observed.range.restore(ranges[name].state())
 
     def state(self) -> dict[str, np.ndarray]:
         """What has to be saved besides the model and the optimizer: learned steps, ranges of
