@@ -69,13 +69,8 @@ class GGUFPlan:
             held = self.model.model.named_parameters()[ours]
             shapes[name] = self.family.gguf_shape(name, tuple(held.shape), config)
         shapes |= {name: array.shape for name, array in self._described.extra.items()}
-        model = Shape(
-            self.family.architecture,
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            getattr(config, "num_key_value_heads", config.num_attention_heads),
-            tied="output.weight" not in shapes,
-        )
+        tied = "output.weight" not in shapes
+        model = Shape.of(self.family.architecture, config, tied=tied)
         format_of = self.recipe.format_of
         return [Planned(n, format_of(n, shape, model), shape) for n, shape in shapes.items()]
 

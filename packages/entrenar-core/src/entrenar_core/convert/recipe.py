@@ -9,6 +9,7 @@ Rules: https://github.com/ggml-org/llama.cpp, `src/llama-quant.cpp`.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import nearest
@@ -41,6 +42,13 @@ class Shape:
     heads: int
     key_value_heads: int
     tied: bool
+
+    @classmethod
+    def of(cls, architecture: str, config: Any, *, tied: bool) -> "Shape":
+        """That of a model with `config`."""
+        heads = config.num_attention_heads
+        grouped = getattr(config, "num_key_value_heads", heads)
+        return cls(architecture, config.num_hidden_layers, heads, grouped, tied)
 
 
 @dataclass(frozen=True)
