@@ -203,6 +203,11 @@ def test_a_scale_beyond_float16_is_refused(form: BlockFormat):
         quantize(x, form)
 
 
+def test_a_number_beyond_float16_is_refused_by_f16():
+    with pytest.raises(NumericsError, match=r"block 3 .*65520.*f16"):
+        quantize(np.array([[1, 65504], [-65504, 65520]], np.float32), "f16")
+
+
 @each_written
 def test_a_row_of_half_a_block_is_refused(form: BlockFormat):
     with pytest.raises(ShapeError, match=str(form.block // 2)):
