@@ -80,7 +80,7 @@ def floats(shape, strides, offset=0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("shape", "strides", "offset"),
     [((2, 3), (3, 1), 0), ((3, 2), (1, 3), 0), ((2,), (2,), 1), ((), (), 5), ((1, 2), (9, 4), 1),
-     ((0, 3), (3, 1), 6), ((2, 1, 2), (1, 7, 3), 1)],
+     ((0, 3), (3, 1), 6), ((2, 1, 2), (1, 7, 3), 1), ((1, 3), (2**61, 2), 0)],
 )  # fmt: skip
 def test_a_tensor_is_a_view_of_its_storage(tmp_path, make, shape, strides, offset):
     more = () if make is archive else (None,)

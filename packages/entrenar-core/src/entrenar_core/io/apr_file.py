@@ -56,6 +56,7 @@ class APRFile(TensorFile):
         """
         info: APRTensor = self.info(name)
         if isinstance(info.dtype, DType):
+            assert info.dtype.numpy is not None  # the scanner takes no others
             found = self._decoded(info).view(info.dtype.numpy).reshape(info.shape)
         else:
             found = self.read_blocks(name).dequantize()

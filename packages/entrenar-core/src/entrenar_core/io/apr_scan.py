@@ -282,6 +282,6 @@ class _Scanner:
         self.at += 1
 
     def fail(self, what: str, at: int | None = None) -> NoReturn:
-        at = self.at if at is None else at
-        end = ", where the file ends: it is truncated" if at >= self.size else ""
-        raise FormatError(f"{self.path}: {what} (at byte {at}{end})", hint=_FETCH_AGAIN)
+        place = self.at if at is None else at
+        end = ", where the file ends: it is truncated" if place >= self.size else ""
+        raise FormatError(f"{self.path}: {what} (at byte {place}{end})", hint=_FETCH_AGAIN)

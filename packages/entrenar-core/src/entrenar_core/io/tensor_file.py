@@ -2,37 +2,13 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls, nearest
 from entrenar_core.io.mapped_file import MappedFile
-
-
-class Described(Protocol):
-    """What a file says of one tensor before any of its data is read."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its data."""
-        ...
 
 
 class TensorFile(ABC):
@@ -43,8 +19,10 @@ class TensorFile(ABC):
     """
 
     kind: ClassVar[str]
-    tensors: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    tensors: dict[str, Any]
+    """By name, what the file says of a tensor: `name`, `dtype`, `shape`, `size` (in elements) and
+    `nbytes`, besides what its format knows."""
+    metadata: dict[str, Any]
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

@@ -69,7 +69,7 @@ class TorchFile(TensorFile):
 
     kind = "PyTorch"
     tensors: dict[str, TorchTensor]
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
 
     def _open(self) -> None:
         if not self._file.size:
@@ -139,7 +139,10 @@ class TorchFile(TensorFile):
         if raw.ctypes.data % item:
             raw = raw.copy()
             raw.flags.writeable = False
-        strides = tuple(item * step for step in info.stride)
+        # the stride of a single element says nothing, and may be more than numpy takes
+        strides = tuple(
+            item * step if n > 1 else item for n, step in zip(info.shape, info.stride, strict=True)
+        )
         if 0 in info.shape:
             return raw.view(info.dtype.numpy).reshape(info.shape)
         return np.ndarray(info.shape, info.dtype.numpy, buffer=raw, strides=strides)
