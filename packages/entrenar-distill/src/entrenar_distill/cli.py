@@ -76,22 +76,26 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
 
 @main.command()
 @click.option(
-    "--input", "source", required=True, help="Model: a folder, a GGUF file, or a name on the hub."
+    "--input",
+    "source",
+    required=True,
+    help="Model: a folder, a GGUF or APR file, or org/name.",
 )
 @click.option(
     "--format",
     "form",
     required=True,
-    type=click.Choice(["gguf", "safetensors"]),
-    help="File format to write: GGUF for llama.cpp, safetensors for transformers.",
+    type=click.Choice(["gguf", "safetensors", "apr"]),
+    help="File format to write: GGUF for llama.cpp, safetensors for transformers, APR for any "
+    "program that reads JSON.",
 )
-@click.option("--output", required=True, help="File (GGUF) or folder (safetensors) to write.")
+@click.option("--output", required=True, help="File (GGUF, APR) or folder (safetensors).")
 @click.option(
     "--quantize",
     "quantization",
     metavar="NAME",
     help="What weights are stored as: f32, f16 or bf16; for GGUF also q8_0, q6_k, q5_k_m, q4_k_m, "
-    "q4_0 and others. By default what the model is stored as.",
+    "q4_0 and others, for APR q8_0, q4_0 and others. By default what the model is stored as.",
 )
 @click.option(
     "--pre",

@@ -8,16 +8,17 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.convert.apr import APRPlan, as_blocks
 from entrenar_core.convert.folder import dtype_named, write_model_folder
 from entrenar_core.convert.gguf import GGUFPlan
-from entrenar_core.convert.recipe import FORMATS, recipe_named
+from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.convert.verify import FormatLoss, TensorLoss, by_format, compared
+from entrenar_core.io.apr import APRFile
 from entrenar_core.io.gguf import GGUFFile
 from entrenar_core.models.source import stored_type
 from entrenar_core.models.stored import StoredModel
-from entrenar_core.quant import BlockArray
 
-GGUF, SAFETENSORS = "gguf", "safetensors"
+GGUF, SAFETENSORS, APR = "gguf", "safetensors", "apr"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ def export(
     pre: str | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write the model at `source` to `output` in the file format `form` ("gguf", "safetensors").
+    """Write the model at `source` to `output` in the file format `form` ("gguf", "safetensors",
+    "apr").
 
-    `quantization` is a recipe such as "q4_k_m" for GGUF, or a float type ("f32", "f16", "bf16"); by
-    default the type that most of the source is stored in. `pre` names llama.cpp's pre-tokenizer for
+    `quantization` is a float type ("f32", "f16", "bf16"), for GGUF also a recipe such as "q4_k_m",
+    and for APR the name of a block format such as "q4_0"; by default the type that most of the
+    source is stored in. `pre` names llama.cpp's pre-tokenizer for
     a tokenizer that is not recognised. What was written is opened again and compared, tensor by
     tensor, with the source.
 
@@ -108,7 +111,7 @@ def _safetensors(
 
         def losses() -> Iterator[TensorLoss]:
             for name in wanted.model.named_parameters():
-                stored = _as_blocks(found.read(name), quantization)
+                stored = as_blocks(found.read(name), quantization)
                 yield compared(name, wanted.read(name), stored)
                 wanted.release(name)
                 found.release(name)
@@ -128,12 +131,40 @@ def _safetensors(
             progress.finish()
 
 
-def _as_blocks(array: np.ndarray, form: str) -> BlockArray:
-    """An array of floats as one of the blocks of one element that they are."""
-    return FORMATS[form].wrap(np.ascontiguousarray(array).reshape(-1).view(np.uint8), array.shape)
+def _refuse_pre(pre: str | None) -> None:
+    if pre is not None:
+        raise ConfigError(f"a pre-tokenizer ({pre}) is for GGUF files alone", hint="leave it out")
+
+
+def _apr(
+    source: Path, output: Path, quantization: str, pre: str | None, progress: Progress
+) -> Exported:
+    _refuse_pre(pre)
+    if output.is_dir():
+        raise ConfigError(
+            f"{output}: a folder, and an APR file is to be written",
+            hint=f"give a file, such as {output / 'model.apr'}",
+        )
+    with APRPlan(source, quantization) as plan:
+        written = plan.write(output, progress=progress)
+        with APRFile(output) as file:
+
+            def losses() -> Iterator[TensorLoss]:
+                for name in plan.formats:
+                    yield compared(name, plan.floats(name), plan.read_back(file, name))
+                    plan.release(name)
+                    file.release(name)
+                    progress.advance()
+
+            progress.start("compare", len(plan.formats))
+            try:
+                found = tuple(by_format(losses()))
+            finally:
+                progress.finish()
+        return Exported(output, (output,), written.size, quantization, found, ())
 
 
 Writer = Callable[[Path, Path, str, str | None, Progress], Exported]
 
-WRITERS: dict[str, Writer] = {GGUF: _gguf, SAFETENSORS: _safetensors}
+WRITERS: dict[str, Writer] = {GGUF: _gguf, SAFETENSORS: _safetensors, APR: _apr}
 """File format → what writes it, and reads it again."""

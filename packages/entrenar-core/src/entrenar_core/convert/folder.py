@@ -50,6 +50,7 @@ def write_model_folder(
             f"{output}: is the model itself", hint="give another folder: nothing is overwritten"
         )
     progress = progress or NullProgress()
+    tokenizer = load_tokenizer(source) if has_tokenizer(source) else None
     with StoredModel(source, head=None) as model:
         files.make_folder(output)
         tensors = CastTensors(model, kind, progress)
@@ -59,8 +60,8 @@ def write_model_folder(
         finally:
             progress.finish()
         write_config(model.model, output, name)
-    if has_tokenizer(source):
-        load_tokenizer(source).save(output)
+    if tokenizer is not None:
+        tokenizer.save(output)
     return paths
 
 

@@ -45,6 +45,11 @@ class TensorFile(ABC):
     def release(self, name: str) -> None:
         """Lets the kernel drop the tensor's pages from memory; a later read brings them back."""
 
+    @property
+    def paths(self) -> list[Path]:
+        """The file."""
+        return [self.path]
+
     def names(self) -> list[str]:
         """The tensors' names, sorted."""
         return sorted(self.tensors)

@@ -1,4 +1,4 @@
-"""Where a model's config and weights lie: a Hugging Face folder, or a GGUF file."""
+"""Where a model's config and weights lie: a Hugging Face folder, a GGUF file or an APR file."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
+from entrenar_core.io.apr import APRFile, is_apr
 from entrenar_core.io.gguf import GGUFFiles, is_gguf
 from entrenar_core.models.gguf_family import Family, family_of_file
 from entrenar_core.models.gguf_layout import Heads
@@ -64,11 +65,25 @@ class Weights(Protocol):
         ...
 
 
+class FileWeights(Weights, Protocol):
+    """The weights in a file that has the model's config too."""
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The keys of the config."""
+        ...
+
+    def settle(self, model: Any) -> None:
+        """Set what the config does not say of a model."""
+        ...
+
+
 class Source:
     """A model on disk: `raw` has the keys of its config, `weights` its tensors.
 
-    `path` is a Hugging Face folder or a GGUF file; what is in the file decides, not its name.
-    Raises what is wrong with either: NotFoundError, FormatError, ConfigError, UnsupportedError.
+    `path` is a Hugging Face folder, a GGUF file or an APR file; what is in a file decides, not what
+    it is called. Raises what is wrong with it: NotFoundError, FormatError, ConfigError,
+    UnsupportedError.
     """
 
     raw: Mapping[str, Any]
@@ -76,10 +91,9 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._gguf: GGUFWeights | None = None
-        if is_gguf(path):
-            self._gguf = self.weights = GGUFWeights(path)
-            self.raw = self._gguf.raw
+        self._file = _open_file(path)
+        if self._file is not None:
+            self.raw, self.weights = self._file.raw, self._file
         else:
             self.raw, method = without_quantization(_read_config(path))
             self.weights = OPENERS[method](path)
@@ -87,21 +101,34 @@ class Source:
     def prepare(self, model: Any, names: dict[str, str]) -> None:
         """Let `model` adapt to what there is besides config and weights."""
         model.prepare(self.path, names)
-        if self._gguf is not None:
-            self._gguf.family.settle(self._gguf.file, model)
+        if self._file is not None:
+            self._file.settle(model)
 
     def close(self) -> None:
         """Closes the files; arrays that were read stay valid."""
         self.weights.close()
 
 
-def read_raw(path: Path) -> Mapping[str, Any]:
-    """The keys of the config of the model in a folder or in a GGUF file, without how its weights
-    are quantized."""
+def _open_file(path: Path) -> FileWeights | None:
+    """The weights in a file that is a whole model, None for a folder."""
     if is_gguf(path):
-        with closing(GGUFWeights(path)) as found:
-            return found.raw
-    return without_quantization(_read_config(path))[0]
+        return GGUFWeights(path)
+    return APRWeights(path) if is_apr(path) else None
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether `path` is a file that may hold a whole model, by how it begins."""
+    return is_gguf(path) or is_apr(path)
+
+
+def read_raw(path: Path) -> Mapping[str, Any]:
+    """The keys of the config of the model in a folder or a file, without how its weights are
+    quantized."""
+    file = _open_file(path)
+    if file is None:
+        return without_quantization(_read_config(path))[0]
+    with closing(file):
+        return file.raw
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
@@ -117,6 +144,23 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
 class _Place:
     shape: tuple[int, ...]
     dtype: str
+
+
+class APRWeights(APRFile):
+    """The tensors of an APR file, whose metadata have the config."""
+
+    def _open(self) -> None:
+        super()._open()
+        raw = self.metadata.get("config")
+        if not isinstance(raw, dict):
+            raise FormatError(
+                f"{self.path}: its metadata have no config",
+                hint="export the model again, or put its config.json there: see docs/apr.md",
+            )
+        self.raw: Mapping[str, Any] = raw
+
+    def settle(self, model: Any) -> None:
+        """The config says everything."""
 
 
 class GGUFWeights:
@@ -193,6 +237,10 @@ class GGUFWeights:
         if name in self._stored:
             self.file.release(self._stored[name])
 
+    def settle(self, model: Any) -> None:
+        """Set what the config does not say."""
+        self.family.settle(self.file, model)
+
     def close(self) -> None:
         """Closes the file; arrays that were read stay valid."""
         self.file.close()
@@ -221,7 +269,7 @@ def model_files(path: Path) -> list[Path]:
         weights = sorted(source.weights.paths)
     finally:
         source.close()
-    return weights if is_gguf(path) else [path / "config.json", *weights]
+    return weights if is_model_file(path) else [path / "config.json", *weights]
 
 
 def stored_bytes(path: Path) -> int:
