@@ -18,7 +18,7 @@ from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import measure
+from entrenar_distill import measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -46,11 +46,13 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    quantization: str | None = None
 
     def __view__(self) -> list[Any]:
         count = format_count
         steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
         done = [f"{phase} {step}" for phase, step in self.done.items()]
+        stored = [("stored weights", self.quantization)] if self.quantization else []
         return [
             Fields(
                 "What would be done",
@@ -60,6 +62,7 @@ class Plan:
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
                     ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
+                    *stored,
                     ("phases", ", ".join(self.phases)),
                     ("done so far", ", ".join(done) or "nothing"),
                     ("output", self.output),
@@ -101,6 +104,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=_phases(config),
         done=done,
         output=config.output.dir,
+        quantization=inputs.quantization,
     )
 
 
@@ -197,13 +201,23 @@ class _Session:
         inputs, folder = self.inputs, self.folder
         trained: dict[str, Any] = {"teacher": inputs.teacher}
         timings: dict[str, PhaseResult] = {}
+        finished: dict[str, quantized.Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
-            timings[phase] = self._train(phase, trained[phase])
+            trainer, timings[phase] = self._train(phase, trained[phase])
+            if trainer.quantized is not None and trainer.evaluate is not None:
+                training = inputs.config.training
+                finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
         models.save(trained[STUDENT], folder.path)
         inputs.tokenizer.save(folder.path)
+        record = None
+        if STUDENT in finished:
+            record = finished[STUDENT].record
+            quantized.write(folder.path, finished[STUDENT], inputs.config.training, self.progress)
         trained[STUDENT] = models.load(folder.path)  # what was written is what is measured
-        found = measure.report(inputs, trained, timings, folder, self.progress, self.stop)
+        found = measure.report(
+            inputs, trained, timings, folder, self.progress, self.stop, quantization=record
+        )
         files.write_text(folder.path / "report.md", to_markdown(found))
         files.write_json(folder.report, to_json(found))
         return found
@@ -220,7 +234,7 @@ class _Session:
             shared=self.inputs.shared,
         )
 
-    def _train(self, phase: str, model: Any) -> PhaseResult:
+    def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs
         store = _store(self.folder, phase, config)
         with store.lock():
@@ -237,7 +251,7 @@ class _Session:
                 evaluate=lambda: held_out_loss(model, inputs, inputs.held_out),
             )
             self._restore(trainer)
-            return trainer.fit(progress=self.progress, stop=self.stop)
+            return trainer, trainer.fit(progress=self.progress, stop=self.stop)
 
     def _restore(self, trainer: Trainer) -> None:
         store, explicit = trainer.store, self.explicit

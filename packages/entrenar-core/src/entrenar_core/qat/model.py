@@ -85,9 +85,14 @@ class QuantizedModel:
         One block is for one optimizer step: weights are quantized once, for all its micro-batches,
         and every backward() is called inside. At the end the gradients are added to those of the
         parameters; after an exception they are not. Forget old gradients before, step after it.
+        Learned steps start from what the observer says of the weights when theirs are first rounded.
         """
         count = self.config.schedule.matrices(step, len(self.matrices))
         chosen = list(enumerate(self.matrices.values()))[:count]
+        if step > 0:
+            before = self.config.schedule.matrices(step - 1, len(self.matrices))
+            for _, fake in chosen[before:]:
+                fake.observe()
         pulls = []
         try:
             for index, fake in chosen:
