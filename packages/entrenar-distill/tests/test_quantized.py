@@ -156,15 +156,6 @@ def test_a_run_without_the_section_has_nothing_of_it(write_config, train, tmp_pa
     assert names == {"manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"}
 
 
-def test_lost_steps_are_skipped_and_move_nothing(write_config, train, poisoned, tmp_path):
-    sections = poisoned("003.txt")
-    quantization = LEARNED | {"schedule": {}}
-    settings = training(quantization, max_steps=8)
-    report = train(write_config(student=STUDENT, **sections, training=settings))
-    assert 0 < report.skipped_steps < 8
-    assert np.isfinite(report.quantization.loss_with_inputs)
-
-
 def test_a_dry_run_says_what_is_stored_how_and_from_when(write_config):
     quantization = {"recipe": "q4_0", "schedule": {"begin": 2}}
     path = write_config(student=STUDENT, training=training(quantization))

@@ -242,6 +242,8 @@ class Trainer:
                 loss = self.objective.loss(batch, tokens)
                 loss.backward()
                 total += loss.item()
+            if self.quantized is not None and not math.isfinite(total):
+                self.quantized.forget_inputs()
         return total
 
     def _on_stored_weights(self) -> AbstractContextManager[None]:
