@@ -159,8 +159,11 @@ def test_a_run_without_the_section_has_nothing_of_it(write_config, train, tmp_pa
 def test_a_dry_run_says_what_is_stored_how_and_from_when(write_config):
     quantization = {"recipe": "q4_0", "schedule": {"begin": 2}}
     path = write_config(student=STUDENT, training=training(quantization))
-    found = pipeline.plan(resolve(path)).quantization
-    assert found == "15 matrices in q4_0, all of it from step 2 on; written as model.gguf too"
+    found = pipeline.plan(resolve(path))
+    assert found.quantization == "15 matrices in q4_0, all of it from step 2 on"
+    (fields, _) = found.__view__()
+    assert ("stored weights", found.quantization) in fields.items
+    assert ("output", f"{found.output}, with model.gguf in q4_0") in fields.items
 
 
 @pytest.mark.parametrize(
@@ -199,3 +202,44 @@ def test_a_tokenizer_that_llama_cpp_has_not_is_an_error_at_the_start(
     with pytest.raises(UnsupportedError):
         train(config)
     assert not (tmp_path / "out").exists()
+
+
+# --- quantized after training -------------------------------------------------------------------
+
+
+def test_a_student_can_be_written_as_gguf_after_training_and_is_measured_so(
+    write_config, train, tmp_path
+):
+    path = write_config(student=STUDENT, output={"format": "gguf", "quantize": "q4_0"})
+    report = train(path)
+    in_folder, in_file = numbers(tmp_path / "out"), numbers(tmp_path / "out" / "model.gguf")
+    for name, form in formats_of(models.load(tmp_path / "out"), recipe_named("q4_0")).items():
+        np.testing.assert_array_equal(in_file[name], quantize(in_folder[name], form).dequantize())
+    assert [score.name for score in report.scores] == ["teacher", "student", "student in q4_0"]
+    assert report.score("student in q4_0").loss != report.score("student").loss
+    assert report.quantization is None
+
+
+def test_a_gguf_file_without_a_recipe_has_the_numbers_of_the_folder(write_config, train, tmp_path):
+    report = train(write_config(student=STUDENT, output={"format": "gguf"}))
+    in_folder, in_file = numbers(tmp_path / "out"), numbers(tmp_path / "out" / "model.gguf")
+    assert all(in_file[name].tobytes() == wanted.tobytes() for name, wanted in in_folder.items())
+    assert [score.name for score in report.scores] == ["teacher", "student"]
+
+
+@pytest.mark.parametrize(
+    ("output", "quantization", "words"),
+    [
+        ({"quantize": "q4_0"}, None, "output.quantize: goes with format: gguf"),
+        ({"format": "gguf", "quantize": "q4_9"}, None, "did you mean q4_0?"),
+        (
+            {"format": "gguf", "quantize": "q8_0"},
+            {"recipe": "q4_0"},
+            "quantize q8_0 contradicts training.quantization.recipe q4_0",
+        ),
+    ],
+)
+def test_one_file_has_one_recipe(write_config, output, quantization, words):
+    path = write_config(output=output, training={"quantization": quantization})
+    with pytest.raises(ConfigError, match=words):
+        resolve(path)

@@ -95,7 +95,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         batches,
         shared,
         documents.fingerprint,
-        quantized.check(student, config.training, steps, tokenizer),
+        quantized.check(student, config, steps, tokenizer),
     )
 
 

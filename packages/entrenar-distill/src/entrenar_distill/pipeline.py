@@ -47,12 +47,14 @@ class Plan:
     done: dict[str, int]
     output: str
     quantization: str | None = None
+    recipe: str | None = None
 
     def __view__(self) -> list[Any]:
         count = format_count
         steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
         done = [f"{phase} {step}" for phase, step in self.done.items()]
         stored = [("stored weights", self.quantization)] if self.quantization else []
+        file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
         return [
             Fields(
                 "What would be done",
@@ -65,7 +67,7 @@ class Plan:
                     *stored,
                     ("phases", ", ".join(self.phases)),
                     ("done so far", ", ".join(done) or "nothing"),
-                    ("output", self.output),
+                    ("output", f"{self.output}{file}"),
                 ],
             ),
             Text("Everything was checked, and nothing was trained."),
@@ -105,6 +107,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         done=done,
         output=config.output.dir,
         quantization=inputs.quantization,
+        recipe=config.recipe,
     )
 
 
@@ -210,13 +213,19 @@ class _Session:
                 finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
         models.save(trained[STUDENT], folder.path)
         inputs.tokenizer.save(folder.path)
-        record = None
-        if STUDENT in finished:
-            record = finished[STUDENT].record
-            quantized.write(folder.path, finished[STUDENT], inputs.config.training, self.progress)
+        student = finished.get(STUDENT)
+        changed = quantized.write(folder.path, student, inputs.config, self.progress)
         trained[STUDENT] = models.load(folder.path)  # what was written is what is measured
+        if changed is not None:
+            trained[f"student in {changed}"] = models.load(folder.path / quantized.GGUF)
         found = measure.report(
-            inputs, trained, timings, folder, self.progress, self.stop, quantization=record
+            inputs,
+            trained,
+            timings,
+            folder,
+            self.progress,
+            self.stop,
+            quantization=student and student.record,
         )
         files.write_text(folder.path / "report.md", to_markdown(found))
         files.write_json(folder.report, to_json(found))

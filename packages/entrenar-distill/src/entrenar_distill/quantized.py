@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.progress import Progress
+from entrenar_core.convert.export import export
 from entrenar_core.convert.gguf import check_gguf
 from entrenar_core.convert.lattice import write_lattice
 from entrenar_core.convert.recipe import recipe_named
@@ -15,6 +16,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.qat import QuantizedModel
 from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.quantization import quantized
+from entrenar_distill.config import DistillConfig
 from entrenar_distill.report import QuantizedStudent
 
 GGUF = "model.gguf"
@@ -31,24 +33,24 @@ class Finished:
     weights: dict[str, np.ndarray]
 
 
-def check(model: Any, training: TrainingConfig, steps: int, tokenizer: Tokenizer) -> str | None:
-    """What a run of `steps` would do, in words; None for one without quantization.
+def check(model: Any, config: DistillConfig, steps: int, tokenizer: Tokenizer) -> str | None:
+    """What training on stored weights does in a run of `steps`, in words; None where it is not
+    asked for.
 
     Raises what `entrenar_core.train.quantization.quantized` raises, and UnsupportedError where a
-    recipe is given and llama.cpp cannot run the model.
+    GGUF file is asked for and llama.cpp cannot run the model.
     """
-    config = training.quantization
-    if config is None:
-        return None
-    handle = quantized(model, config, seed=training.seed, steps=steps)
-    words = f"{len(handle.matrices)} matrices in {config.name}"
-    if config.activations is not None:
-        words += f", inputs of {len(handle.inputs)} projections in {config.activations} bits"
-    words += f", all of it from step {config.schedule.last} on"
     if config.recipe is not None:
-        check_gguf(model, tokenizer)
-        words += f"; written as {GGUF} too"
-    return words
+        check_gguf(model, tokenizer, pre=config.output.pre)
+    training = config.training
+    found = training.quantization
+    if found is None:
+        return None
+    handle = quantized(model, found, seed=training.seed, steps=steps)
+    words = f"{len(handle.matrices)} matrices in {found.name}"
+    if found.activations is not None:
+        words += f", inputs of {len(handle.inputs)} projections in {found.activations} bits"
+    return f"{words}, all of it from step {found.schedule.last} on"
 
 
 def finish(
@@ -85,10 +87,22 @@ def finish(
     return Finished(record, weights)
 
 
-def write(folder: Path, finished: Finished, training: TrainingConfig, progress: Progress) -> None:
-    """Write the GGUF file of the finished model in `folder`, where the config asks for a recipe."""
-    config = training.quantization
-    if config is None or config.recipe is None:
-        return
-    recipe = recipe_named(config.recipe)
-    write_lattice(folder, folder / GGUF, recipe, weights=finished.weights, progress=progress)
+def write(
+    folder: Path, finished: Finished | None, config: DistillConfig, progress: Progress
+) -> str | None:
+    """Write the model in `folder` as a GGUF file too, where the config asks for one.
+
+    Returns the recipe that has changed its weights by this, None where the file has the very
+    numbers of the folder or there is none.
+    """
+    if config.recipe is None:
+        return None
+    pre, trained = config.output.pre, config.training.quantization
+    if finished is not None and trained is not None and trained.recipe is not None:
+        recipe, weights = recipe_named(trained.recipe), finished.weights
+        write_lattice(folder, folder / GGUF, recipe, weights=weights, pre=pre, progress=progress)
+        return None
+    export(
+        folder, folder / GGUF, form="gguf", quantization=config.recipe, pre=pre, progress=progress
+    )
+    return None if config.recipe == "f32" else config.recipe

@@ -125,7 +125,8 @@ class RunReport:
     """Everything that a run has to say; `curve` maps a phase to its (step, loss) points.
 
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
-    named control. `verdict` is written from the figures when it is left empty.
+    named control; where the student was quantized after training, also one named "student in …" of
+    the file. `verdict` is written from the figures when it is left empty.
     """
 
     teacher: str

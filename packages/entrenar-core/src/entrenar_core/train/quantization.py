@@ -13,7 +13,7 @@ from entrenar_core.train.strict import StrictModel
 if TYPE_CHECKING:
     from entrenar_core.qat import QatConfig, QuantizedModel, Schedule
 
-__all__ = ["QuantizationConfig", "QuantizationSchedule", "quantized"]
+__all__ = ["QuantizationConfig", "QuantizationSchedule", "quantized", "recipe_name"]
 
 
 class QuantizationSchedule(StrictModel):
@@ -116,9 +116,7 @@ class QuantizationConfig(StrictModel):
     def _known_recipe(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from entrenar_core.convert.recipe import recipe_named
-
-        found = _named(recipe_named, value).name
+        found = recipe_name(value)
         if found == "f32":
             raise ValueError("f32 stores weights as they are: there is nothing to train for")
         return found
@@ -201,7 +199,9 @@ class QuantizationConfig(StrictModel):
             from entrenar_core.convert.recipe import recipe_named
 
             weights = formats_of(model, recipe_named(self.recipe))
-        bits = self.activations
+        inputs = None
+        if self.activations is not None:
+            inputs = Integer(self.activations, symmetric=False, grain=Grain("tensor"))
         return QatConfig(
             weights=weights,
             include=self.include,
@@ -212,7 +212,7 @@ class QuantizationConfig(StrictModel):
             gradient=self.gradient,
             noise=self.noise,
             seed=seed,
-            activations=bits and Integer(bits, symmetric=False, grain=Grain("tensor")),
+            activations=inputs,
             schedule=self.schedule.schedule(),
         )
 
@@ -234,6 +234,13 @@ def quantized(model: Any, config: QuantizationConfig, *, seed: int, steps: int) 
             hint="let some steps see the weights as they are stored, such as the last third",
         )
     return prepare(model, config.qat(model, seed=seed))
+
+
+def recipe_name(name: str) -> str:
+    """The name of a recipe of GGUF files as it is written here; ValueError for what is none."""
+    from entrenar_core.convert.recipe import recipe_named
+
+    return _named(recipe_named, name).name
 
 
 def _named(find: Any, name: str) -> Any:
