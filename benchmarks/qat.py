@@ -43,6 +43,7 @@ from entrenar_distill.inputs import Inputs, read_inputs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DEMO = Path("demo/teacher")
+CAPTION = "PTQ: trained as usual and quantized afterwards. QAT: trained on stored weights. Gain: PTQ − QAT."
 DOCUMENTS = 400
 """Files of the standard library that are read at most."""
 
@@ -102,10 +103,7 @@ class QatReport:
             )
             for run in self.runs
         ]
-        columns = (
-            "Run", "float32", "Afterwards", "Trained", "Afterwards − float32",
-            "Trained − float32", "Gain", "Same bits",
-        )  # fmt: skip
+        columns = ("Run", "Float", "PTQ", "QAT", "PTQ − float", "QAT − float", "Gain", "Same bits")
         gains = [run.gain for run in self.runs]
         return [
             Fields(
@@ -119,7 +117,7 @@ class QatReport:
                     ("held out", f"{self.tokens:,} tokens"),
                 ],
             ),
-            Table("Held-out loss, nats per token", columns, rows),
+            Table("Held-out loss, nats per token", columns, rows, caption=CAPTION),
             Text(f"The gain is {np.mean(gains):+.4f} on average, {min(gains):+.4f} at least."),
         ]
 
