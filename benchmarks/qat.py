@@ -43,7 +43,10 @@ from entrenar_distill.inputs import Inputs, read_inputs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DEMO = Path("demo/teacher")
-CAPTION = "PTQ: trained as usual and quantized afterwards. QAT: trained on stored weights. Gain: PTQ − QAT."
+CAPTION = (
+    "PTQ: trained as usual and quantized afterwards. QAT: trained on stored weights. Gain: PTQ "
+    "minus QAT."
+)
 DOCUMENTS = 400
 """Files of the standard library that are read at most."""
 
