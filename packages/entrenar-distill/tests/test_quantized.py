@@ -13,6 +13,7 @@ from entrenar_core.quant import quantize
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_distill import pipeline, present
 from entrenar_distill.config import resolve
+from entrenar_distill.report import read_report
 
 pytestmark = pytest.mark.tier2
 
@@ -117,6 +118,7 @@ def test_the_report_names_the_formats_the_worst_matrix_and_the_file(finished):
     assert (found.name, found.from_step, found.activations) == ("q4_0", 1, None)
     assert found.sqnr_db[found.worst] == min(found.sqnr_db.values())
     assert report.files["model for llama.cpp"] == str(folder / "model.gguf")
+    assert read_report(folder / "report.json").quantization == found
     text = present.to_markdown(report)
     assert "## Trained on stored weights" in text
     assert found.worst in text

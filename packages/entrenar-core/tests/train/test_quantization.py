@@ -131,8 +131,8 @@ def test_an_evaluation_sees_the_weights_as_they_are_stored(make):
         seen.append(model.model.layers[0].mlp.up_proj.weight.data.copy())
         return 1.0
 
-    trainer = make({"recipe": "q4_0", "schedule": {"begin": 3}}, evaluate=evaluate)
-    trainer.config = trainer.config.model_copy(update={"evaluate_every": 4})
+    quantization = {"recipe": "q4_0", "schedule": {"begin": 3}}
+    trainer = make(quantization, evaluate=evaluate, evaluate_every=4)
     trainer.fit()
     name = "model.layers.0.mlp.up_proj.weight"
     trained = trainer.model.named_parameters()[name].data
@@ -160,6 +160,24 @@ def test_learned_steps_start_from_the_weights_of_the_step_that_begins_with_them(
     with trainer.quantized.active(3):
         found = np.exp(log_step.data)
     np.testing.assert_allclose(found, np.abs(weight).max(axis=1) / Integer(3).high, rtol=1e-6)
+
+
+@pytest.mark.tier2
+def test_an_evaluation_before_that_has_steps_of_the_weights_as_they_are(make):
+    seen = []
+
+    def evaluate(model):
+        seen.append(model.model.layers[0].mlp.up_proj.weight.data.copy())
+        return 1.0
+
+    quantization = {**LEARNED, "activations": None, "schedule": {"begin": 3}}
+    trainer = make(quantization, evaluate=evaluate, evaluate_every=2)
+    weight = trainer.model.named_parameters()["model.layers.0.mlp.up_proj.weight"]
+    for _ in range(2):
+        trainer._advance()
+    trainer._evaluated()
+    wanted = quantize(weight.data, "int3").dequantize()
+    np.testing.assert_allclose(seen[0], wanted, rtol=1e-5)  # of a logarithm and its exponential
 
 
 @pytest.mark.tier2

@@ -89,10 +89,8 @@ class QuantizedModel:
         """
         count = self.config.schedule.matrices(step, len(self.matrices))
         chosen = list(enumerate(self.matrices.values()))[:count]
-        if step > 0:
-            before = self.config.schedule.matrices(step - 1, len(self.matrices))
-            for _, fake in chosen[before:]:
-                fake.observe()
+        for _, fake in chosen[self._rounded_before(step) :]:
+            fake.observe()
         pulls = []
         try:
             for index, fake in chosen:
@@ -110,6 +108,18 @@ class QuantizedModel:
             observed.end()
         for stand_in, pull in pulls:
             pull(stand_in.taken())
+
+    def observe(self, step: int) -> None:
+        """Let learned steps of weights that no step before `step` has rounded follow from these, as
+        they are now: for an evaluation meanwhile."""
+        for fake in list(self.matrices.values())[self._rounded_before(step) :]:
+            fake.observe()
+
+    def _rounded_before(self, step: int) -> int:
+        """How many of the matrices have been rounded; before the first step `prepare` has looked at
+        all of them."""
+        count = len(self.matrices)
+        return self.config.schedule.matrices(step - 1, count) if step > 0 else count
 
     def forget_inputs(self) -> None:
         """Called inside `active`: ranges do not follow the inputs of this step so far, which is

@@ -175,6 +175,8 @@ class Trainer:
         """What the log says besides of a step that ends with an evaluation."""
         found: dict[str, Any] = {}
         due, handle = self._due(self.config.evaluate_every), self.quantized
+        if handle is not None and due:
+            handle.observe(self.step)
         if due and self.evaluate is not None:
             with nullcontext() if handle is None else handle.exported():
                 self._held_out = self.evaluate()
