@@ -223,7 +223,7 @@ def test_a_file_of_llama_cpps_quantizer_is_read(written, tmp_path):
 
 
 ENCODER = {
-    "vocab_size": ROWS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+    "vocab_size": 2000, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
     "num_attention_heads": 4, "max_position_embeddings": 128,
 }  # fmt: skip
 ENCODERS = {
@@ -233,7 +233,7 @@ ENCODERS = {
     ),
     "distilbert": (
         "bert cased",
-        {"model_type": "distilbert", "vocab_size": ROWS, "dim": 64, "hidden_dim": 96,
+        {"model_type": "distilbert", "vocab_size": 2000, "dim": 64, "hidden_dim": 96,
          "n_layers": 3, "n_heads": 4, "max_position_embeddings": 128,
          "architectures": ["DistilBertModel"]},
     ),

@@ -114,7 +114,7 @@ class LlamaModel:
 
 
 def _apply(lib: Any, context: Any, adapter: Any) -> None:
-    adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
+    adapters, scales = (type(adapter) * 1)(adapter), (ctypes.c_float * 1)(1.0)
     assert lib.llama_set_adapters_lora(context, adapters, 1, scales) == 0
 
 
