@@ -165,3 +165,20 @@ def test_a_product_with_a_bad_factor_is_not_finite(dtype, place, bad):
     a[1, place] = bad
     y = kernels.matmul(a, b, trans_b=True)
     assert np.isfinite(y).all(axis=1).tolist() == [True, False, True]
+
+
+def test_fake_quantization_keeps_a_bad_number(dtype, place):
+    x = normal(3, 37, dtype=dtype)
+    x[1, place] = np.nan
+    one = np.ones(3, dtype)
+    y = kernels.fake_affine(x, one, 0 * one, low=-7, high=7)
+    assert np.array_equal(np.isnan(y), np.isnan(x))
+
+
+def test_the_gradient_of_fake_quantization_is_bad_where_the_one_given_is(dtype, place, bad):
+    x, g = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
+    g[1, place] = bad
+    one = np.ones(3, dtype)
+    dx, ds = kernels.fake_affine_grad(g, x, one, 0 * one, low=-7, high=7)
+    assert np.array_equal(np.isfinite(dx), np.isfinite(g))
+    assert np.isfinite(ds).tolist() == [True, False, True]

@@ -43,6 +43,11 @@ def outcome(function, case, arguments):
     return found | {k: v for k, v in left.items() if k not in case.scratch}
 
 
+def coded(name, array):
+    """Whether it is a result in codes: a code beside the right one is a wrong one."""
+    return name.startswith("result") and getattr(array, "dtype", None) == np.uint8
+
+
 def in_float64(arguments):
     return {
         k: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype == np.float32 else v
@@ -82,6 +87,9 @@ def test_an_override_gives_the_values_of_its_reference(kernel, function, case, d
     exact = outcome(kernel.reference, case, in_float64(case.arguments(dtype)))
     assert found.keys() == exact.keys()
     for name, value in exact.items():
+        if coded(name, plain[name]):
+            assert np.array_equal(found[name], plain[name]), name
+            continue
         allowed = max(BOUND, 2 * difference(plain[name], value))
         assert difference(found[name], value) <= allowed, name
 

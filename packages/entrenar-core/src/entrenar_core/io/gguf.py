@@ -1,6 +1,6 @@
 """GGUF files, llama.cpp's: reading one or a model in several, and writing them."""
 
-from entrenar_core.io.gguf_file import GGUFFile
+from entrenar_core.io.gguf_file import GGUFFile, is_gguf
 from entrenar_core.io.gguf_files import GGUFFiles
 from entrenar_core.io.gguf_header import GGUFTensor
 from entrenar_core.io.gguf_metadata import Metadata
@@ -30,6 +30,7 @@ __all__ = [
     "f32",
     "flag",
     "i32",
+    "is_gguf",
     "scalar",
     "text",
     "texts",

@@ -10,7 +10,7 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io.gguf_file import GGUFFile
 from entrenar_core.io.gguf_header import GGUFTensor
 from entrenar_core.io.gguf_metadata import Metadata
-from entrenar_core.io.safetensors_file import missing_tensor
+from entrenar_core.io.tensor_file import missing_tensor
 from entrenar_core.quant import BlockArray
 
 PART, PARTS, ALL_TENSORS = "split.no", "split.count", "split.tensors.count"

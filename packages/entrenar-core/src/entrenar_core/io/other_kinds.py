@@ -5,6 +5,9 @@ from pathlib import Path
 from entrenar_common.errors import FormatError
 from entrenar_core.io.strict_json import LFS_HINT, LFS_POINTER
 
+HEAD_BYTES = 64
+"""Enough of a file's start to recognise it."""
+
 _MAGICS = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"PK\x03\x04", "a zip archive (PyTorch saves those)"),
@@ -35,3 +38,12 @@ def refuse_as_something_else(head: bytes, path: Path, wanted: str) -> None:
                 f"{path}: this is {kind}, named {path.suffix or 'without a suffix'}",
                 hint=f"convert it to {wanted}, or fetch the model's .{wanted.lower()} files",
             )
+
+
+def refuse_safetensors(head: bytes, path: Path) -> None:
+    """FormatError where these are the first bytes of a safetensors file."""
+    if head[8:9] == b"{" and head[5:8] == b"\0\0\0":  # a header of less than a terabyte
+        raise FormatError(
+            f"{path}: this is a safetensors file, named {path.suffix or 'without a suffix'}",
+            hint="give it the suffix .safetensors",
+        )

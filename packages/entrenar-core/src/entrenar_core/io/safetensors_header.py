@@ -46,6 +46,11 @@ class TensorInfo:
         """The number of elements."""
         return prod(self.shape)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its data."""
+        return self.end - self.begin
+
 
 @dataclass(frozen=True)
 class Header:

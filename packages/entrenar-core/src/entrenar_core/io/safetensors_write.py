@@ -38,15 +38,16 @@ def write_file(
     """Writes the tensors to one file, whole or not at all, and returns its size and hash.
 
     The arrays' memory is written as it is: no second copy, except of a tensor that is not
-    C-contiguous, one at a time. Each tensor is looked up twice (shape, then data), so a mapping may
-    produce its arrays when asked. The bytes equal those of `safetensors.numpy.save_file`, but for
-    the order of the metadata: sorted here, random there.
+    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype`,
+    `shape` and `nbytes` and becomes one by `np.asarray`: that is asked once, when it is written.
+    The bytes equal those of `safetensors.numpy.save_file`, but for the order of the metadata:
+    sorted here, random there.
     """
     places = _order(tensors)
     with files.open_atomic(path) as file:
         file.write(_header(places, metadata))
         for place in places:
-            file.write(_memory(tensors[place.name], place))
+            file.write(_memory(np.asarray(tensors[place.name]), place))
     return Written(file.size, file.sha256)
 
 

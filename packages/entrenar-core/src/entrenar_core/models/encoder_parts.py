@@ -21,6 +21,8 @@ class Activation(NamedTuple):
 
     def project(self, x: Tensor, linear: Linear, residual: Tensor | None) -> Tensor:
         """linear(apply(x)) + residual."""
+        if linear.on_input is not None:
+            return linear(self.apply(x), residual)
         return self.linear(x, linear.weight, linear.bias, residual)
 
 

@@ -16,7 +16,15 @@ from entrenar_core.autograd import Parameter, Tensor, ops
 from entrenar_core.models.config_keys import DEFAULT_LABELS, ConfigKeys, label_keys
 from entrenar_core.models.forward import Forward, add_dropped, attend, run_blocks
 from entrenar_core.models.network import Decoder, LanguageModel, SequenceClassifier, renamed
-from entrenar_core.nn import Dropout, Embedding, LayerNorm, Linear, Module, new_parameter
+from entrenar_core.nn import (
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    Module,
+    Projection,
+    new_parameter,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,18 +129,22 @@ class GPT2Config:
         }
 
 
-class Conv1D(Module):
+class Conv1D(Projection):
     """y = x W + b with `weight` (in_features, out_features)."""
+
+    output_axis = 1
 
     def __init__(self, in_features: int, out_features: int, *, dtype: str):
         self.weight = new_parameter((in_features, out_features), dtype)
         self.bias = new_parameter((out_features,), dtype)
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return ops.conv1d(x, self.weight, self.bias, residual)
+        return ops.conv1d(self.arriving(x), self.weight, self.bias, residual)
 
 
 def _gelu(x: Tensor, layer: Conv1D, residual: Tensor | None, *, approximate: bool) -> Tensor:
+    if layer.on_input is not None:
+        return layer(ops.gelu(x, approximate=approximate), residual)
     return ops.gelu_conv1d(x, layer.weight, layer.bias, residual, approximate=approximate)
 
 

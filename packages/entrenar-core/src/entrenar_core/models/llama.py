@@ -83,9 +83,7 @@ class LlamaMLP(Module):
         self.down_proj = Linear(inner, hidden, bias=bias, dtype=dtype)
 
     def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
-        down = self.down_proj
-        gate, up = self.gate_proj(x), self.up_proj(x)
-        return ops.swiglu_linear(gate, up, down.weight, down.bias, residual)
+        return self.down_proj.after_swiglu(self.gate_proj(x), self.up_proj(x), residual)
 
 
 class LlamaBlock(Module):

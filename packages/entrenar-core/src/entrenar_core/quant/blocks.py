@@ -5,12 +5,13 @@ The kernels (`kernels.blocks`, `kernels.k_blocks`) say what the bytes of a block
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
 
-from entrenar_common.errors import ShapeError, UnsupportedError
+from entrenar_common.errors import NumericsError, ShapeError, UnsupportedError
+from entrenar_core import kernels
 from entrenar_core.quant.base import Format, Stored, as_finite_float32, register
 
 
@@ -20,15 +21,17 @@ class BlockFormat(Format):
 
     `number` is the type's number in GGUF files. `encode` takes float32 (rows, n) and returns uint8
     (rows, bytes), `decode` the reverse. A type without them is known by its size only: files that
-    have it can be listed, and its tensors not read.
+    have it can be listed, and its tensors not read. `halves` says at which bytes of a block there
+    is a float16.
     """
 
     name: str
     number: int
     block: int
     block_bytes: int
-    encode: Callable[[np.ndarray], np.ndarray] | None = None
-    decode: Callable[[np.ndarray], np.ndarray] | None = None
+    encode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    decode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    halves: tuple[int, ...] = ()
 
     @property
     def bits_per_weight(self) -> float:
@@ -54,7 +57,21 @@ class BlockFormat(Format):
         row_bytes = self.row_bytes(shape[-1] if shape else 1)
         flat = as_finite_float32(np.asarray(array), self.name).reshape(-1, *shape[-1:])
         data = self.encode(flat)
+        self._check_scales(data, flat)
         return BlockArray(self, shape, data.reshape(*shape[:-1], row_bytes))
+
+    def _check_scales(self, data: np.ndarray, source: np.ndarray) -> None:
+        """NumericsError where a float16 in a block came out infinite."""
+        for at in self.halves:
+            upper = data.reshape(-1)[at + 1 :: self.block_bytes] & 0x7C
+            if upper.size and upper.max() == 0x7C:
+                block = int(upper.argmax())
+                peak = float(np.abs(source.reshape(-1, self.block)[block]).max())
+                raise NumericsError(
+                    f"block {block} has numbers up to {peak:g}, for which {self.name} would need a "
+                    "float16 beyond the largest",
+                    hint="weights that large are rarely meant; f32 and bf16 can store them",
+                )
 
     def wrap(self, data: np.ndarray, shape: tuple[int, ...]) -> "BlockArray":
         """Bytes that are in this format already (uint8, in C order) as an array of `shape`."""
@@ -86,26 +103,31 @@ class BlockArray(Stored):
 
 def _plain(dtype: type) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Encoder and decoder of floats that are stored as they are."""
+
+    def encode(x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(x.astype(dtype)).view(np.uint8)
+
     return {
-        "encode": lambda x: np.ascontiguousarray(x.astype(dtype)).view(np.uint8),
+        "encode": encode,
         "decode": lambda b: np.ascontiguousarray(b).view(dtype).astype(np.float32),
     }
 
 
 _TYPES = (
     BlockFormat("f32", 0, 1, 4, **_plain(np.float32)),
-    BlockFormat("f16", 1, 1, 2, **_plain(np.float16)),
-    BlockFormat("q4_0", 2, 32, 18),
-    BlockFormat("q4_1", 3, 32, 20),
-    BlockFormat("q5_0", 6, 32, 22),
-    BlockFormat("q5_1", 7, 32, 24),
-    BlockFormat("q8_0", 8, 32, 34),
+    BlockFormat("f16", 1, 1, 2, **_plain(np.float16), halves=(0,)),
+    BlockFormat("q4_0", 2, 32, 18, kernels.quantize_q4_0, kernels.dequantize_q4_0, (0,)),
+    BlockFormat("q4_1", 3, 32, 20, kernels.quantize_q4_1, kernels.dequantize_q4_1, (0, 2)),
+    BlockFormat("q5_0", 6, 32, 22, kernels.quantize_q5_0, kernels.dequantize_q5_0, (0,)),
+    BlockFormat("q5_1", 7, 32, 24, kernels.quantize_q5_1, kernels.dequantize_q5_1, (0, 2)),
+    BlockFormat("q8_0", 8, 32, 34, kernels.quantize_q8_0, kernels.dequantize_q8_0, (0,)),
     BlockFormat("q8_1", 9, 32, 36),
-    BlockFormat("q2_k", 10, 256, 84),
-    BlockFormat("q3_k", 11, 256, 110),
-    BlockFormat("q4_k", 12, 256, 144),
-    BlockFormat("q5_k", 13, 256, 176),
-    BlockFormat("q6_k", 14, 256, 210),
+    BlockFormat("q2_k", 10, 256, 84, None, kernels.dequantize_q2_k, (80, 82)),
+    BlockFormat("q3_k", 11, 256, 110, None, kernels.dequantize_q3_k, (108,)),
+    BlockFormat("q4_k", 12, 256, 144, kernels.quantize_q4_k, kernels.dequantize_q4_k, (0, 2)),
+    BlockFormat("q5_k", 13, 256, 176, kernels.quantize_q5_k, kernels.dequantize_q5_k, (0, 2)),
+    BlockFormat("q6_k", 14, 256, 210, kernels.quantize_q6_k, kernels.dequantize_q6_k, (208,)),
     BlockFormat("q8_k", 15, 256, 292),
     BlockFormat("iq2_xxs", 16, 256, 66),
     BlockFormat("iq2_xs", 17, 256, 74),

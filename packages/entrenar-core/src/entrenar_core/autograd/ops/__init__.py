@@ -69,7 +69,9 @@ from entrenar_core.autograd.ops.matmul import linear as linear
 from entrenar_core.autograd.ops.matmul import matmul as matmul
 from entrenar_core.autograd.ops.norm import layer_norm as layer_norm
 from entrenar_core.autograd.ops.norm import rms_norm as rms_norm
+from entrenar_core.autograd.ops.quant import fake_quantize as fake_quantize
 from entrenar_core.autograd.ops.quant import round_ste as round_ste
+from entrenar_core.autograd.ops.quant import stored_ste as stored_ste
 from entrenar_core.autograd.ops.reduce import cumsum as cumsum
 from entrenar_core.autograd.ops.reduce import logsumexp as logsumexp
 from entrenar_core.autograd.ops.reduce import max as max  # noqa: A004

@@ -54,11 +54,20 @@ def cache_folder() -> Path:
     return Path(base) / "entrenar" / "kernels"
 
 
-def jit(function: Callable[..., Any], *, parallel: bool = True, inline: str = "never") -> Any:
+def jit(
+    function: Callable[..., Any],
+    *,
+    parallel: bool = True,
+    inline: str = "never",
+    fastmath: set[str] | bool = KEEPS_NAN,
+) -> Any:
     """`function` compiled at its first call, and cached in `cache_folder` where that can be
-    written. Other numba code in the process keeps its own cache setting."""
+    written. Other numba code in the process keeps its own cache setting.
+
+    `fastmath` is what LLVM may change, in the routines of `vectors` that are called too.
+    """
     options: dict[str, Any] = {
-        "parallel": parallel, "fastmath": KEEPS_NAN, "error_model": "numpy", "inline": inline
+        "parallel": parallel, "fastmath": fastmath, "error_model": "numpy", "inline": inline
     }  # fmt: skip
     if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         return function
@@ -79,6 +88,11 @@ def jit(function: Callable[..., Any], *, parallel: bool = True, inline: str = "n
 def serial(function: Callable[..., Any]) -> Any:
     """`function` compiled for the calling thread: a part of the work of a `jit` kernel."""
     return jit(function, parallel=False)
+
+
+def exactly(function: Callable[..., Any]) -> Any:
+    """`function` compiled as `jit` does, with every operation rounded by itself."""
+    return jit(function, fastmath=False)
 
 
 F = np.float32

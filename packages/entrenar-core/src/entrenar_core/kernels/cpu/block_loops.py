@@ -1,0 +1,109 @@
+"""Loops over blocks: a routine is made of what is done with one block.
+
+Sources and targets are given by address. An encoder reads float32 and writes bytes, a decoder the
+reverse; both are told how many blocks there are.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from entrenar_core.kernels.cpu.lanes import I16, Lanes, from_half, read, write
+from entrenar_core.kernels.cpu.past_caches import aligned, streams
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    F32,
+    I32,
+    I64,
+    INTEGER,
+    counting,
+    inner,
+    place,
+    routine,
+)
+
+PARTS = 64
+"""Ranges of blocks that are worked on at the same time."""
+
+
+def encoder(block: int, size: int) -> Callable[[Callable[[Lanes], Iterable[Lanes]]], Any]:
+    """Make `build(x)`, which turns the `block` numbers of a block into the parts of its `size`
+    bytes, one behind the other, a routine over blocks."""
+
+    def decorate(build: Callable[[Lanes], Iterable[Lanes]]) -> Any:
+        def loop(builder: Any, source: Any, target: Any, blocks: Any) -> None:
+            with counting(builder, blocks) as i:
+                x = read(builder, place(builder, source, i, 4 * block), F32, block)
+                at = place(builder, target, i, size)
+                for part in build(x):
+                    write(part, at)
+                    at = builder.add(at, I64(part.bytes))
+
+        return routine(INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
+
+    return decorate
+
+
+def decoder(block: int, size: int) -> Callable[[Callable[[Any, Any], Iterable[Lanes]]], Any]:
+    """Make `build(builder, at)`, which gives the numbers of the block at an address in vectors of
+    32, a routine over blocks. Its last argument says whether to write past the caches, for which
+    the target has to be aligned."""
+
+    def decorate(build: Callable[[Any, Any], Iterable[Lanes]]) -> Any:
+        def loop(builder: Any, source: Any, target: Any, blocks: Any, past: Any) -> None:
+            written_once = builder.module.add_metadata([I32(1)])
+            with counting(builder, blocks) as i:
+                to = place(builder, target, i, 4 * block)
+                for numbers in build(builder, place(builder, source, i, size)):
+                    with builder.if_else(builder.icmp_signed("!=", past, I64(0))) as (yes, no):
+                        with yes:
+                            address = builder.inttoptr(to, numbers.value.type.as_pointer())
+                            stored = builder.store(numbers.value, address)
+                            stored.align = BYTES
+                            stored.set_metadata("nontemporal", written_once)
+                        with no:
+                            write(numbers, to)
+                    to = builder.add(to, I64(numbers.bytes))
+
+        return routine(INTEGER, INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
+
+    return decorate
+
+
+def field(builder: Any, at: Any, offset: int, kind: Any, lanes: int = 0) -> Lanes:
+    """What is at an offset in a block."""
+    return read(builder, builder.add(at, I64(offset)), kind, lanes)
+
+
+def scale_at(builder: Any, at: Any, offset: int) -> Lanes:
+    """The float16 at an offset in a block, as float32."""
+    return from_half(field(builder, at, offset, I16).wide())
+
+
+@inner
+def share(part, blocks):
+    """The first block of a part, and how many it has."""
+    step = (blocks + PARTS - 1) // PARTS
+    first = min(part * step, blocks)
+    return first, min(step, blocks - first)
+
+
+def encoded(run: Any, x: np.ndarray, block: int, size: int) -> np.ndarray:
+    """The rows of `x` encoded by the compiled loop `run`."""
+    assert x.shape[1] % block == 0
+    x = np.ascontiguousarray(x)
+    out = np.empty((len(x), x.shape[1] // block * size), np.uint8)
+    run(x.ctypes.data, out.ctypes.data, x.size // block)
+    return out
+
+
+def decoded(run: Any, blocks: np.ndarray, block: int, size: int) -> np.ndarray:
+    """The rows of `blocks` decoded by the compiled loop `run`."""
+    assert blocks.shape[1] % size == 0
+    blocks = np.ascontiguousarray(blocks)
+    shape = (len(blocks), blocks.shape[1] // size * block)
+    past = streams(shape)
+    out = aligned(shape) if past else np.empty(shape, np.float32)
+    run(blocks.ctypes.data, out.ctypes.data, out.size // block, int(past))
+    return out

@@ -1,0 +1,303 @@
+"""`kernels.blocks`: a block is one vector of 32 numbers."""
+
+import math
+
+import numba
+
+from entrenar_core.kernels.cpu.block_loops import (
+    PARTS,
+    decoded,
+    decoder,
+    encoded,
+    encoder,
+    field,
+    scale_at,
+    share,
+)
+from entrenar_core.kernels.cpu.compile import exactly
+from entrenar_core.kernels.cpu.lanes import (
+    Variable,
+    choose,
+    counted,
+    least,
+    most,
+    most_bits,
+    to_half,
+)
+from entrenar_core.kernels.cpu.vectors import I8, I32
+from entrenar_core.kernels.registry import override
+
+BLOCK = 32
+SIGN = 1 << 31
+
+
+# --- a block's scale and codes -------------------------------------------------------------------
+
+
+def _peak(x):
+    """The first number of the largest magnitude."""
+    bits = x.bits()
+    # integers as floats are, among numbers of one sign: the largest positive number's bits are the
+    # greatest signed integer, the largest negative one's the greatest without a sign
+    positive, negative = bits.folded(most), bits.folded(most_bits)
+    size = choose(negative < 0, negative & ~SIGN, -1)
+    found = Variable(choose(positive > size, positive, negative))
+    with x.builder.if_then(positive.equals(size).value, likely=False):
+        there = bits.equals(positive.spread(BLOCK)).bits()
+        either = there | bits.equals(negative.spread(BLOCK)).bits()
+        first = either & (either.like(0) - either)
+        found.set(choose((there & first).equals(0), negative, positive))
+    return found.get().as_float()
+
+
+def _least(x):
+    """The least number, and of zeros of both signs the first."""
+    found = Variable(x.folded(least))
+    with x.builder.if_then(found.get().equals(0.0).value, likely=False):
+        zeros = x.equals(0.0).bits()
+        first = zeros & (zeros.like(0) - zeros)
+        positive = ((x.bits() < 0).bits() & first).equals(0)
+        found.set(choose(positive, found.get().like(0.0), -0.0))
+    return found.get()
+
+
+def _inverse(d):
+    """`blocks._inverse` of one scale."""
+    inverse = choose(d.equals(0.0), d.like(0.0), 1.0 / d)
+    usable = (inverse.magnitude() < math.inf) & (d.magnitude() < math.inf)
+    return choose(usable, inverse, 0.0), usable
+
+
+def _around_zero(x, steps):
+    d = (_peak(x) + 0.0) / -steps
+    inverse, usable = _inverse(d)
+    half = choose(usable, d.like(steps + 0.5), 0.0)
+    codes = (x * inverse.spread(BLOCK) + half.spread(BLOCK)).whole()
+    return d, least(codes, 2 * steps - 1)
+
+
+def _from_least(x, steps):
+    m = _least(x)
+    d = (x.folded(most) - m).magnitude() / steps
+    inverse, usable = _inverse(d)
+    # a distance may be infinite, and 0 · ∞ is no number
+    base, half = choose(usable, m, 0.0), choose(usable, m.like(0.5), 0.0)
+    codes = ((x - base.spread(BLOCK)) * inverse.spread(BLOCK) + half.spread(BLOCK)).whole()
+    return d, m, least(codes, steps)
+
+
+def _half(number):
+    return to_half(number).narrow(16)
+
+
+def _nibbles(codes):
+    low, high = (codes & 15).halves()
+    return (low | (high << 4)).narrow(8)
+
+
+def _fifth_bits(codes):
+    return (codes > 15).bits()
+
+
+@encoder(BLOCK, 18)
+def encode_q4_0(x):
+    d, codes = _around_zero(x, 8)
+    return _half(d), _nibbles(codes)
+
+
+@encoder(BLOCK, 20)
+def encode_q4_1(x):
+    d, m, codes = _from_least(x, 15)
+    return _half(d), _half(m), _nibbles(codes)
+
+
+@encoder(BLOCK, 22)
+def encode_q5_0(x):
+    d, codes = _around_zero(x, 16)
+    return _half(d), _fifth_bits(codes), _nibbles(codes)
+
+
+@encoder(BLOCK, 24)
+def encode_q5_1(x):
+    d, m, codes = _from_least(x, 31)
+    return _half(d), _half(m), _fifth_bits(codes), _nibbles(codes)
+
+
+@encoder(BLOCK, 34)
+def encode_q8_0(x):
+    d = (x.bits() & ~SIGN).folded(most).as_float() / 127.0
+    inverse, _ = _inverse(d)
+    scaled = x * inverse.spread(BLOCK)
+    # as in the reference: the number next below 0.5, with the sign of what it is added to
+    half = ((scaled.bits() & SIGN) | 0x3EFFFFFF).as_float()
+    return _half(d), (scaled + half).whole().narrow(8)
+
+
+# --- the numbers of a block ----------------------------------------------------------------------
+
+
+def _scale(builder, at, offset):
+    return scale_at(builder, at, offset).spread(BLOCK)
+
+
+def _both(builder, at, offset):
+    nibbles = field(builder, at, offset, I8, 16)
+    return (nibbles & 15).joined(nibbles >> 4).wide()
+
+
+def _sixteens(builder, at, offset):
+    bits = field(builder, at, offset, I32).spread(BLOCK)
+    return ((bits >> counted(builder, I32, *range(BLOCK))) & 1) << 4
+
+
+@decoder(BLOCK, 18)
+def decode_q4_0(builder, at):
+    codes = _both(builder, at, 2) - 8
+    return [codes.floats() * _scale(builder, at, 0)]
+
+
+@decoder(BLOCK, 20)
+def decode_q4_1(builder, at):
+    codes = _both(builder, at, 4)
+    return [codes.floats() * _scale(builder, at, 0) + _scale(builder, at, 2)]
+
+
+@decoder(BLOCK, 22)
+def decode_q5_0(builder, at):
+    codes = (_both(builder, at, 6) | _sixteens(builder, at, 2)) - 16
+    return [codes.floats() * _scale(builder, at, 0)]
+
+
+@decoder(BLOCK, 24)
+def decode_q5_1(builder, at):
+    codes = _both(builder, at, 8) | _sixteens(builder, at, 4)
+    return [codes.floats() * _scale(builder, at, 0) + _scale(builder, at, 2)]
+
+
+@decoder(BLOCK, 34)
+def decode_q8_0(builder, at):
+    codes = field(builder, at, 2, I8, 32).wide(signed=True)
+    return [codes.floats() * _scale(builder, at, 0)]
+
+
+# --- kernels -------------------------------------------------------------------------------------
+
+
+@exactly
+def _quantize_q4_0(source, target, blocks):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        encode_q4_0(source + first * 128, target + first * 18, count)
+
+
+@exactly
+def _dequantize_q4_0(source, target, blocks, past):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        decode_q4_0(source + first * 18, target + first * 128, count, past)
+
+
+@exactly
+def _quantize_q4_1(source, target, blocks):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        encode_q4_1(source + first * 128, target + first * 20, count)
+
+
+@exactly
+def _dequantize_q4_1(source, target, blocks, past):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        decode_q4_1(source + first * 20, target + first * 128, count, past)
+
+
+@exactly
+def _quantize_q5_0(source, target, blocks):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        encode_q5_0(source + first * 128, target + first * 22, count)
+
+
+@exactly
+def _dequantize_q5_0(source, target, blocks, past):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        decode_q5_0(source + first * 22, target + first * 128, count, past)
+
+
+@exactly
+def _quantize_q5_1(source, target, blocks):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        encode_q5_1(source + first * 128, target + first * 24, count)
+
+
+@exactly
+def _dequantize_q5_1(source, target, blocks, past):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        decode_q5_1(source + first * 24, target + first * 128, count, past)
+
+
+@exactly
+def _quantize_q8_0(source, target, blocks):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        encode_q8_0(source + first * 128, target + first * 34, count)
+
+
+@exactly
+def _dequantize_q8_0(source, target, blocks, past):
+    for part in numba.prange(PARTS):
+        first, count = share(part, blocks)
+        decode_q8_0(source + first * 34, target + first * 128, count, past)
+
+
+@override("blocks.quantize_q4_0", "float32")
+def quantize_q4_0(x):
+    return encoded(_quantize_q4_0, x, BLOCK, 18)
+
+
+@override("blocks.dequantize_q4_0", "uint8")
+def dequantize_q4_0(blocks):
+    return decoded(_dequantize_q4_0, blocks, BLOCK, 18)
+
+
+@override("blocks.quantize_q4_1", "float32")
+def quantize_q4_1(x):
+    return encoded(_quantize_q4_1, x, BLOCK, 20)
+
+
+@override("blocks.dequantize_q4_1", "uint8")
+def dequantize_q4_1(blocks):
+    return decoded(_dequantize_q4_1, blocks, BLOCK, 20)
+
+
+@override("blocks.quantize_q5_0", "float32")
+def quantize_q5_0(x):
+    return encoded(_quantize_q5_0, x, BLOCK, 22)
+
+
+@override("blocks.dequantize_q5_0", "uint8")
+def dequantize_q5_0(blocks):
+    return decoded(_dequantize_q5_0, blocks, BLOCK, 22)
+
+
+@override("blocks.quantize_q5_1", "float32")
+def quantize_q5_1(x):
+    return encoded(_quantize_q5_1, x, BLOCK, 24)
+
+
+@override("blocks.dequantize_q5_1", "uint8")
+def dequantize_q5_1(blocks):
+    return decoded(_dequantize_q5_1, blocks, BLOCK, 24)
+
+
+@override("blocks.quantize_q8_0", "float32")
+def quantize_q8_0(x):
+    return encoded(_quantize_q8_0, x, BLOCK, 34)
+
+
+@override("blocks.dequantize_q8_0", "uint8")
+def dequantize_q8_0(blocks):
+    return decoded(_dequantize_q8_0, blocks, BLOCK, 34)

@@ -1,0 +1,77 @@
+"""`kernels.nf4`: every block by itself, in one pass after that for its scale."""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels import nf4
+from entrenar_core.kernels.cpu.compile import F, jit, serial
+from entrenar_core.kernels.registry import override
+
+PIECE = 4096
+"""About so many elements are one piece of the work, a whole number of blocks."""
+
+_PAIRS = np.stack([np.repeat(nf4.ENTRIES, 16), np.tile(nf4.ENTRIES, 16)], axis=1)
+"""The two numbers of each byte: (256, 2)."""
+
+
+@serial
+def _encode(x, codes, each, limits, smallest):
+    # magnitudes are ordered as the integers that have their bits
+    bits, largest = x.view(np.int32), np.int32(0)
+    for i in range(bits.size):
+        largest = max(largest, bits[i] & np.int32(0x7FFFFFFF))
+    scale = np.int32(largest).view(np.float32)
+    inverse = F(1) / max(scale, smallest)
+    each[:] = np.int32(0)
+    for limit in limits:  # all numbers against one limit at a time: that is what vectorizes
+        for i in range(x.size):
+            each[i] += np.int32(F(x[i] * inverse) > limit)
+    for pair in range(codes.size):
+        codes[pair] = np.uint8((each[2 * pair] << np.int32(4)) | each[2 * pair + 1])
+    return scale
+
+
+@jit
+def _quantize(x, codes, scales, limits, smallest, block, piece):
+    for part in numba.prange((scales.size + piece - 1) // piece):
+        each = np.empty(block, np.int32)
+        for b in range(part * piece, min(scales.size, part * piece + piece)):
+            start, end = b * block, b * block + block
+            values, target = x[start:end], codes[start // 2 : end // 2]
+            scales[b] = _encode(values, target, each, limits, smallest)
+
+
+@jit
+def _dequantize(codes, scales, pairs, out, block, piece):
+    for part in numba.prange((scales.size + piece - 1) // piece):
+        for b in range(part * piece, min(scales.size, part * piece + piece)):
+            start, end, scale = b * block, min(out.size, b * block + block), scales[b]
+            source, target = codes[start // 2 : (end + 1) // 2], out[start:end]
+            for i in range(target.size // 2):
+                target[2 * i] = pairs[source[i], 0] * scale
+                target[2 * i + 1] = pairs[source[i], 1] * scale
+            if target.size % 2:
+                target[target.size - 1] = pairs[source[source.size - 1], 0] * scale
+
+
+@override("nf4.quantize_nf4", "float32")
+def quantize_nf4(x, *, block):
+    codes = np.empty((x.size + 1) // 2, np.uint8)
+    scales = np.empty(-(-x.size // block), np.float32)
+    x = np.ascontiguousarray(x)
+    whole = x.size - x.size % block
+    _quantize(
+        x[:whole], codes, scales[: whole // block], nf4.LIMITS, nf4.SMALLEST, block,
+        max(1, PIECE // block),
+    )  # fmt: skip
+    if whole < x.size:  # compiled code may replace the division there by a product
+        codes[whole // 2 :], scales[-1:] = nf4.quantize_nf4.reference(x[whole:], block=block)
+    return codes, scales
+
+
+@override("nf4.dequantize_nf4", "uint8")
+def dequantize_nf4(codes, scales, *, block, size):
+    out = np.empty(size, np.float32)
+    codes = np.ascontiguousarray(codes)
+    _dequantize(codes, scales, _PAIRS, out, block, max(1, PIECE // block))
+    return out
