@@ -57,9 +57,10 @@ tier1 tier2 tier3:
 		|| { cat .venv/lint-imports.log; exit 1; })
 	@$(if $(filter tier1,$@),$(two_halves),$(PYTEST))
 
-test-slow: .venv/.dev ## 200,000 drawn examples of array operations: some 15 min (EXAMPLES=13000: 1 min)
-	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
-		packages/entrenar-core/tests/autograd/test_op_properties.py
+test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files: some 15 min
+	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 -m 'not conformance' \
+		packages/entrenar-core/tests/autograd/test_op_properties.py \
+		packages/entrenar-core/tests/io/test_reader_fuzz.py
 
 fuzz: .venv/.dev ## 200,000 files of each format with a few fields wrong: some 30 min (EXAMPLES=...)
 	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
