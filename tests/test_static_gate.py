@@ -115,7 +115,7 @@ def _evaluates(node: ast.AST) -> bool:
     "imports a module by a name that is not written there",
     "entrenar_core/kernels/registry.py",
     "entrenar_core/kernels/cpu/compiler.py",  # told by its parent, through a pipe
-    "entrenar_core/models/base.py",
+    "entrenar_core/models/architectures.py",
 )
 def _imports_by_name(node: ast.AST) -> bool:
     imports = {"importlib.import_module", "import_module", "importlib.util.find_spec"}

@@ -211,6 +211,25 @@ def test_the_files_of_transformers_hold_integers_beyond_64_bits(saved):
     assert Tokenizer.load(saved).eos_id == 0
 
 
+def test_parsed_content_and_config_give_the_tokenizer_again(trained):
+    content, config = trained.to_json()
+    again = Tokenizer.from_json(content, config)
+    assert again.same_as(trained)
+    assert (again.bos_id, again.eos_id, again.pad_id) == (0, 0, None)
+
+
+def test_parsed_content_is_checked_as_a_file_is(trained):
+    content, config = trained.to_json()
+    content["model"]["merges"].append(["nowhere", "to be found"])
+    with pytest.raises(FormatError, match=r"^here: merge .* is not in the vocabulary"):
+        Tokenizer.from_json(content, config, where="here")
+
+
+def test_the_config_has_the_chat_template_of_its_own_file(saved):
+    (saved / "chat_template.jinja").write_text("{{ messages }}")
+    assert Tokenizer.load(saved).to_json()[1]["chat_template"] == "{{ messages }}"
+
+
 # --- identity ----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from entrenar_common.errors import FormatError, NotFoundError, RefusedError, UnsupportedError
+from entrenar_common.errors import FormatError, NotFoundError, RefusedError
 from entrenar_core.io.safetensors import SafetensorsFolder, write_file, write_folder
 
 TENSORS = {f"layer.{i}": np.full((2, 2), i, np.float32) for i in range(5)}
@@ -158,12 +158,6 @@ def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
         SafetensorsFolder(tmp_path)
     with pytest.raises(NotFoundError, match="no such folder"):
         SafetensorsFolder(tmp_path / "none")
-
-
-def test_pickled_weights_alone_are_unsupported(tmp_path):
-    (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(UnsupportedError, match="pickled"):
-        SafetensorsFolder(tmp_path)
 
 
 def test_a_missing_tensor_suggests_the_nearest(shards):

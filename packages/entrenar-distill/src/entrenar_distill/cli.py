@@ -72,3 +72,57 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
         return
     report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)
     out.emit(report, schema="entrenar.distill.run/1")
+
+
+@main.command()
+@click.option(
+    "--input",
+    "source",
+    required=True,
+    help="Model: a folder, a GGUF or APR file, or org/name.",
+)
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["gguf", "safetensors", "apr"]),
+    help="File format to write: GGUF for llama.cpp, safetensors for transformers, APR for any "
+    "program that reads JSON.",
+)
+@click.option("--output", required=True, help="File (GGUF, APR) or folder (safetensors).")
+@click.option(
+    "--quantize",
+    "quantization",
+    metavar="NAME",
+    help="What weights are stored as: f32, f16 or bf16; for GGUF also q8_0, q6_k, q5_k_m, q4_k_m, "
+    "q4_0 and others, for APR q8_0, q4_0 and others. By default what the model is stored as.",
+)
+@click.option(
+    "--pre",
+    metavar="NAME",
+    help="llama.cpp's name of the pre-tokenizer, for one that is not recognised (GGUF).",
+)
+@click.option(
+    "--eval-data",
+    multiple=True,
+    metavar="PATH",
+    help="Text to measure the perplexity on, before and after. Repeatable.",
+)
+@click.option("--seq-len", default=512, show_default=True, help="Tokens of a window of that text.")
+@common_options
+def export(out: Output, source, form, output, quantization, pre, eval_data, seq_len) -> None:
+    """Write a model in another file format, and compare the file with the model.
+
+    \b
+    Examples:
+      entrenar-distill export --input ./student --format gguf --quantize q4_k_m \\
+          --output student-q4_k_m.gguf --eval-data held-out.txt
+      entrenar-distill export --input model.gguf --format safetensors --output ./model
+    """
+    from entrenar_distill.export import export
+
+    report = export(
+        source, output, form=form, quantization=quantization, pre=pre, eval_data=eval_data,
+        seq_len=seq_len, progress=out.progress(),
+    )  # fmt: skip
+    out.emit(report, schema="entrenar.distill.export/1")

@@ -10,6 +10,7 @@ from entrenar_common.progress import Progress
 from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
+from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
@@ -132,25 +133,25 @@ def _student_folder(config: DistillConfig) -> Path | None:
 
 def _student_tokenizer(folder: Path | None, teachers: Tokenizer) -> Tokenizer:
     """The student's own tokenizer; one that is made here, or has none, uses the teacher's."""
-    if folder is None or not (folder / "tokenizer.json").exists():
+    if folder is None or not has_tokenizer(folder):
         return teachers
-    return Tokenizer.load(folder)
+    return load_tokenizer(folder)
 
 
 def _hash_of_model(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+    for path in models.model_files(folder):
         digest.update(files.sha256_file(path).encode())
     return digest.hexdigest()
 
 
 def _tokenizer(folder: Path, name: str) -> Tokenizer:
-    if not (folder / "tokenizer.json").exists():
+    if not has_tokenizer(folder):
         raise NotFoundError(
             f"{folder}: the {name} has no tokenizer.json",
             hint="copy the tokenizer files of the model into its folder",
         )
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     if tokenizer.eos_id is None:
         raise ConfigError(
             f"{folder}: the {name}'s tokenizer names no end-of-text token",

@@ -15,24 +15,41 @@ _SYMBOLS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+" + _SPACE
 _POSSESSIVE = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}"
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+" + _SPACE
-KNOWN_PATTERNS = {
-    GPT2_PATTERN: "GPT-2",
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+" + _SPACE: "GPT-2 in tiktoken",
-    _POSSESSIVE + r"+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]" + _SPACE: "GPT-4 (cl100k)",
-    _POSSESSIVE
-    + r"++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s": "GPT-4 (cl100k)",
-    f"{_CASELESS}|{_LETTERS}|\\p{{N}}{{1,3}}|{_SYMBOLS}": "Llama 3",
-    f"{_CASELESS}|{_LETTERS}|\\p{{N}}|{_SYMBOLS}": "Qwen 2",
+GPT2_TIKTOKEN_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+" + _SPACE
+CL100K_PATTERN = _POSSESSIVE + r"+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]" + _SPACE
+LLAMA3_PATTERN = f"{_CASELESS}|{_LETTERS}|\\p{{N}}{{1,3}}|{_SYMBOLS}"
+QWEN2_PATTERN = f"{_CASELESS}|{_LETTERS}|\\p{{N}}|{_SYMBOLS}"
+QWEN35_PATTERN = (
     f"{_CASELESS}|[^\\r\\n\\p{{L}}\\p{{N}}]?[\\p{{L}}\\p{{M}}]+|\\p{{N}}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+" + _SPACE: "Qwen 3.5",
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+" + _SPACE
+)
+O200K_PATTERN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CASELESS}?"
     rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CASELESS}?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE: "GPT-4o (o200k)",
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE
+)
+TEKKEN_PATTERN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE: "Mistral (Tekken)",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+" + _SPACE
+)
+DEEPSEEK_PATTERN = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
-    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+" + _SPACE: "DeepSeek V3",
-    r" ?[^(\s|[.,!?…。，、।۔،])]+": "BLOOM",
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+" + _SPACE
+)
+BLOOM_PATTERN = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+KNOWN_PATTERNS = {
+    GPT2_PATTERN: "GPT-2",
+    GPT2_TIKTOKEN_PATTERN: "GPT-2 in tiktoken",
+    CL100K_PATTERN: "GPT-4 (cl100k)",
+    _POSSESSIVE
+    + r"++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s": "GPT-4 (cl100k)",
+    LLAMA3_PATTERN: "Llama 3",
+    QWEN2_PATTERN: "Qwen 2",
+    QWEN35_PATTERN: "Qwen 3.5",
+    O200K_PATTERN: "GPT-4o (o200k)",
+    TEKKEN_PATTERN: "Mistral (Tekken)",
+    DEEPSEEK_PATTERN: "DeepSeek V3",
+    BLOOM_PATTERN: "BLOOM",
     "[0-9][0-9][0-9]": "Falcon",
 }
 # One character or plain class with at most one quantifier, after at most one that is optional,

@@ -19,12 +19,13 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.data.tokenizer_json import check_tokenizer
 from entrenar_core.io import files
 
-__all__ = ["Tokenizer", "started", "train_bpe"]
+__all__ = ["LibraryErrors", "Tokenizer", "started", "train_bpe"]
 
 Ids = npt.NDArray[np.int32]
 
 _ROLES = ("bos", "eos", "pad")
 _SMALLEST_VOCAB = 257  # 256 bytes and the end-of-text token
+_TEMPLATE = "chat_template.jinja"
 _PROBE = "Probe 12, naïve: 漢字 🙂\n\n  end"
 
 
@@ -39,8 +40,8 @@ def started(progress: Progress | None, task_name: str, total: int | None) -> Ite
         progress.finish()
 
 
-class _LibraryErrors:
-    """Turns the errors of `tokenizers` into FormatError.
+class LibraryErrors:
+    """Turns the errors of `tokenizers` into FormatError; `where` names the file.
 
     The library raises the plain Exception, and a panic of its Rust code as a BaseException of a
     class that cannot be imported: neither can be named in an `except` clause without catching more.
@@ -113,25 +114,36 @@ class Tokenizer:
                 "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
             )
         text = files.read_text(path)
-        content = files.parse_json(text, path)
-        check_tokenizer(content, str(path))
-        with _LibraryErrors(str(path)):
-            inner = tokenizers.Tokenizer.from_str(text)
-            probe = inner.encode(_PROBE).ids  # what panics at all mostly does so at once
-            inner.decode(probe)
-        _check_added(content.get("added_tokens", []), inner, path)
+        inner = _checked(files.parse_json(text, path), text, str(path))
         special, config = _read_special(folder, inner)
         tokenizer = cls(inner, special=special, where=str(path))
-        if max(probe, default=0) >= tokenizer.vocab_size:  # a template can name any number
-            raise FormatError(
-                f"{path}: encoding gives the id {max(probe)}, and the vocabulary ends below it",
-                hint="correct the ids in the post_processor of the file",
-            )
         tokenizer._config = config
-        template = folder / "chat_template.jinja"
+        template = folder / _TEMPLATE
         if template.is_file():
             tokenizer._texts[template.name] = files.read_text(template)
         return tokenizer
+
+    @classmethod
+    def from_json(
+        cls, content: dict[str, Any], config: dict[str, Any], *, where: str = "tokenizer"
+    ) -> "Tokenizer":
+        """The tokenizer of a parsed tokenizer.json and tokenizer_config.json, checked as by `load`.
+
+        `where` is what error messages call it.
+        """
+        inner = _checked(content, json.dumps(content), where)
+        special = {role: token for role in _ROLES if (token := _named(config, role)) is not None}
+        tokenizer = cls(inner, special=special, where=where)
+        tokenizer._config = dict(config)
+        return tokenizer
+
+    def to_json(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `from_json` takes: the content of tokenizer.json with all defaults written out, and
+        that of tokenizer_config.json, chat template included."""
+        config = {f"{role}_token": token for role, token in self._special.items()} | self._config
+        if _TEMPLATE in self._texts:
+            config["chat_template"] = self._texts[_TEMPLATE]
+        return json.loads(self._inner.to_str()), config
 
     def save(self, folder: str | Path) -> None:
         """Writes the files that `Tokenizer.load` and transformers' AutoTokenizer read."""
@@ -159,7 +171,7 @@ class Tokenizer:
         for index, text in enumerate(texts):
             if not text.isascii():
                 _check_text(text, index)
-        with _LibraryErrors(self._where):
+        with LibraryErrors(self._where):
             encodings = self._inner.encode_batch_fast(list(texts))
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
@@ -172,7 +184,7 @@ class Tokenizer:
                     f"token id {number} is outside the vocabulary of {self.vocab_size}",
                     hint="the ids come from another tokenizer or from a model with padded rows",
                 )
-        with _LibraryErrors(self._where):
+        with LibraryErrors(self._where):
             return self._inner.decode(numbers, skip_special_tokens=False)
 
     @cached_property
@@ -195,13 +207,30 @@ class Tokenizer:
         return self.fingerprint == other.fingerprint
 
 
-def _check_added(added: list[dict[str, Any]], inner: tokenizers.Tokenizer, path: Path) -> None:
+def _checked(content: Any, text: str, where: str) -> tokenizers.Tokenizer:
+    """The library's tokenizer of a tokenizer.json, whose text and parsed content these are."""
+    check_tokenizer(content, where)
+    with LibraryErrors(where):
+        inner = tokenizers.Tokenizer.from_str(text)
+        probe = inner.encode(_PROBE).ids  # what panics at all mostly does so at once
+        inner.decode(probe)
+    _check_added(content.get("added_tokens", []), inner, where)
+    size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    if max(probe, default=0) >= size:  # a template can name any number
+        raise FormatError(
+            f"{where}: encoding gives the id {max(probe)}, and the vocabulary ends below it",
+            hint="correct the ids in the post_processor of the file",
+        )
+    return inner
+
+
+def _check_added(added: list[dict[str, Any]], inner: tokenizers.Tokenizer, where: str) -> None:
     """The library numbers added tokens itself, so that it can silently contradict the file."""
     for token in added:
         number = inner.token_to_id(token["content"])
         if number != token["id"]:
             raise FormatError(
-                f"{path}: the added token {token['content']!a} has the id {token['id']}, "
+                f"{where}: the added token {token['content']!a} has the id {token['id']}, "
                 f"and {number} when it is loaded",
                 hint="ids of added tokens must go on from the vocabulary without a gap",
             )
@@ -235,9 +264,8 @@ def _read_special(
     special: dict[str, str] = {}
     for role in _ROLES:
         for source in (config, _read_object(folder / "special_tokens_map.json")):
-            token = source.get(f"{role}_token")
-            token = token.get("content") if isinstance(token, dict) else token
-            if isinstance(token, str):
+            token = _named(source, role)
+            if token is not None:
                 special.setdefault(role, token)
         number = model.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
@@ -246,6 +274,12 @@ def _read_special(
             if token is not None:
                 special[role] = token
     return special, config
+
+
+def _named(config: dict[str, Any], role: str) -> str | None:
+    token = config.get(f"{role}_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else None
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -307,7 +341,7 @@ def train_bpe(
         show_progress=False,
     )
     total = len(texts) if isinstance(texts, Sequence) else None
-    with started(progress, "train tokenizer", total) as meter, _LibraryErrors("training"):
+    with started(progress, "train tokenizer", total) as meter, LibraryErrors("training"):
         inner.train_from_iterator(_counted(texts, meter), trainer)
     return Tokenizer(inner, special={"bos": eos_token, "eos": eos_token}, where="trained tokenizer")
 

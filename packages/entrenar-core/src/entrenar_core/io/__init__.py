@@ -1,1 +1,1 @@
-"""Files: the one seam for writes, dtypes, safetensors and the hub."""
+"""Files: the one seam for writes, dtypes, the formats of weights and the hub."""

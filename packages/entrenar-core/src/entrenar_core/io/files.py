@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from entrenar_common.errors import StorageError
 from entrenar_core.io.locks import lock
@@ -24,6 +24,7 @@ from entrenar_core.io.strict_json import parse_json, read_bytes, read_json, read
 
 __all__ = [
     "AtomicWriter",
+    "Written",
     "append_line",
     "lock",
     "make_folder",
@@ -48,6 +49,13 @@ AnyPath = str | os.PathLike[str]
 
 _CHUNK = 8 * 2**20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Written(NamedTuple):
+    """The size and SHA-256 of a file just written."""
+
+    size: int
+    sha256: str
 
 
 class AtomicWriter:

@@ -15,6 +15,8 @@ from entrenar_common.errors import (
     StorageError,
 )
 from entrenar_common.text import escape_controls
+from entrenar_core.io.apr import is_apr
+from entrenar_core.io.gguf import is_gguf
 
 _ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.model", "tokenizer*"]
 # top-level files only: sub-folders hold other formats, and no listed name leads out of the folder
@@ -24,7 +26,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model: `spec` itself where it is one, else the hub's model of that name.
+    """Where a model is: `spec` itself where it is a folder or a file with a whole model (GGUF,
+    APR), else the folder of the hub's model of that name.
 
     Configs, tokenizer and safetensors files are downloaded to huggingface_hub's cache, or found in
     it. `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured; `revision` is a
@@ -39,9 +42,12 @@ def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
         folder = Path(spec).expanduser()
         if folder.is_dir():
             return folder
+        if is_gguf(folder) or is_apr(folder):
+            return folder
         if folder.exists():
             raise NotFoundError(
-                f"{folder}: a file, not a model's folder", hint="give the folder that contains it"
+                f"{folder}: a file, not a model's folder, and neither GGUF nor APR",
+                hint="give the folder that contains it",
             )
     if not _HUB_NAME.fullmatch(name) or ".." in name or "--" in name:
         raise NotFoundError(

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from entrenar_common.errors import FormatError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.dtypes import DType, by_name
-from entrenar_core.io.strict_json import LFS_HINT, LFS_POINTER, parse_json
+from entrenar_core.io.other_kinds import refuse_as_something_else
+from entrenar_core.io.strict_json import parse_json
 
 PREFIX_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
@@ -27,15 +28,6 @@ MAX_TENSOR_BYTES = 2**63 - 1
 
 _FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
 
-_MAGICS = (
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"PK\x03\x04", "a zip archive (PyTorch saves those)"),
-    (b"GGUF", "a GGUF file"),
-    (b"\x80", "a Python pickle (PyTorch's old format)"),
-    (b"\x28\xb5\x2f\xfd", "a zstandard archive"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x93NUMPY", "a numpy array file"),
-)
 _KEYS = {"dtype", "shape", "data_offsets"}
 
 
@@ -53,6 +45,11 @@ class TensorInfo:
     def size(self) -> int:
         """The number of elements."""
         return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its data."""
+        return self.end - self.begin
 
 
 @dataclass(frozen=True)
@@ -85,28 +82,9 @@ def check_prefix(head: bytes, size: int, path: Path) -> int:
     elif head[PREFIX_BYTES : PREFIX_BYTES + 1] != b"{":
         problem = "the header does not start with '{' (at byte 8)"
     if problem:
-        _refuse_as_something_else(head, path)
+        refuse_as_something_else(head, path, "safetensors")
         raise FormatError(f"{path}: {problem}", hint=_FETCH_AGAIN)
     return length
-
-
-def _refuse_as_something_else(head: bytes, path: Path) -> None:
-    """Says what the file is if it is plainly not safetensors; it is never read as that instead."""
-    if head.startswith(LFS_POINTER.encode()):
-        raise FormatError(f"{path}: this is a Git LFS pointer, not weights", hint=LFS_HINT)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for kind, starts in (("HTML", (b"<!doctype", b"<html", b"<?xml")), ("JSON", (b"{", b"["))):
-        if text.startswith(starts):
-            raise FormatError(
-                f"{path}: looks like {kind}, not weights",
-                hint="a download has probably saved an error page: look at it and fetch again",
-            )
-    for magic, kind in _MAGICS:
-        if head.startswith(magic):
-            raise FormatError(
-                f"{path}: this is {kind}, named {path.suffix or 'without a suffix'}",
-                hint="convert it to safetensors, or fetch the model's .safetensors files",
-            )
 
 
 def parse_header(raw: bytes, size: int, path: Path) -> Header:

@@ -13,6 +13,7 @@ from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.dtypes import DType, by_numpy, order
+from entrenar_core.io.files import Written
 from entrenar_core.io.safetensors_header import MAX_HEADER_BYTES, check_name
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -20,13 +21,6 @@ SINGLE_NAME = "model.safetensors"
 MAX_SHARD_BYTES = 5 * 10**9
 
 _ALIGNMENT = 8
-
-
-class Written(NamedTuple):
-    """The size and SHA-256 of a file just written."""
-
-    size: int
-    sha256: str
 
 
 class _Place(NamedTuple):
@@ -44,15 +38,16 @@ def write_file(
     """Writes the tensors to one file, whole or not at all, and returns its size and hash.
 
     The arrays' memory is written as it is: no second copy, except of a tensor that is not
-    C-contiguous, one at a time. Each tensor is looked up twice (shape, then data), so a mapping may
-    produce its arrays when asked. The bytes equal those of `safetensors.numpy.save_file`, but for
-    the order of the metadata: sorted here, random there.
+    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype`,
+    `shape` and `nbytes` and becomes one by `np.asarray`: that is asked once, when it is written.
+    The bytes equal those of `safetensors.numpy.save_file`, but for the order of the metadata:
+    sorted here, random there.
     """
     places = _order(tensors)
     with files.open_atomic(path) as file:
         file.write(_header(places, metadata))
         for place in places:
-            file.write(_memory(tensors[place.name], place))
+            file.write(_memory(np.asarray(tensors[place.name]), place))
     return Written(file.size, file.sha256)
 
 

@@ -15,7 +15,9 @@ Source: https://github.com/ggml-org/llama.cpp, `ggml-common.h` and `ggml-quants.
 is rounded by itself to float32, so that the bytes are the same everywhere.
 
 Numbers have to be finite. A scale is not: it is infinite where it is beyond float16, and 0 where it
-is below. Where the inverse of a scale is beyond float32, all codes of the block are 0.
+is below. Where the inverse of a scale is beyond float32, all codes of the block are 0. Zeros have
+the signs that ggml gives them: −0 is as good as 0 for a peak, and of the least numbers the first is
+taken.
 """
 
 import numpy as np
@@ -124,7 +126,8 @@ def _around_zero(x, steps):
     xp = array_module(x)
     blocks = x.reshape(-1, BLOCK).astype("float32", copy=False)
     at = xp.abs(blocks).argmax(axis=1)[:, None]
-    d = xp.take_along_axis(blocks, at, axis=1) / np.float32(-steps)
+    peak = xp.take_along_axis(blocks, at, axis=1) + np.float32(0)  # −0 is 0 here
+    d = peak / np.float32(-steps)
     inverse, usable = _inverse(d)
     codes = blocks * inverse + np.float32(steps + 0.5)
     codes = xp.where(usable, codes, 0).astype("uint8")  # positive, so it rounds the halves up

@@ -1,11 +1,13 @@
 """What `quantization_config` of a `config.json` says, and which of it is understood here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.io.bitsandbytes import FourBitFolder
-from entrenar_core.io.safetensors import SafetensorsFolder
+from entrenar_core.io.tensor_folder import TensorFolder
+from entrenar_core.io.weights import open_weights
 
 KEY = "quantization_config"
 
@@ -27,8 +29,8 @@ _HARMLESS = {
 """Keys that say what the tensors say themselves, or how another library computes."""
 
 
-OPENERS: Mapping[str | None, type[SafetensorsFolder]] = {
-    None: SafetensorsFolder,
+OPENERS: Mapping[str | None, Callable[[Path], TensorFolder]] = {
+    None: open_weights,
     "bitsandbytes": FourBitFolder,
 }
 """What reads the weights of a folder, by the method that quantized them."""

@@ -88,6 +88,15 @@ class Rotary:
         wide = angles.astype(np.float64)
         return (np.cos(wide) * factor).astype(dtype), (np.sin(wide) * factor).astype(dtype)
 
+    def inverse_frequencies(self) -> np.ndarray:
+        """The angle per position of each pair of elements, (D/2,) float64, within the trained
+        length."""
+        return self._frequencies(self.max_positions)[0]
+
+    def magnitude(self) -> float:
+        """The factor on cos and sin."""
+        return self._frequencies(self.max_positions)[1]
+
     def _frequencies(self, length: int) -> Frequencies:
         return _KINDS[self.kind](self, length)
 

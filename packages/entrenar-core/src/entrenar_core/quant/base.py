@@ -107,7 +107,7 @@ def as_finite_float32(array: np.ndarray, name: str) -> np.ndarray:
     wide = np.ascontiguousarray(array, np.float32)
     # one element that is not finite makes the sum so; the reverse does not hold
     with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(wide.sum(dtype=np.float64))
+        suspicious = not np.isfinite(wide.sum())
     if suspicious and not np.isfinite(wide).all():
         where = np.unravel_index(int(np.argmin(np.isfinite(wide))), wide.shape)
         index = tuple(int(i) for i in where)

@@ -5,7 +5,7 @@ The kernels (`kernels.blocks`, `kernels.k_blocks`) say what the bytes of a block
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
@@ -29,8 +29,8 @@ class BlockFormat(Format):
     number: int
     block: int
     block_bytes: int
-    encode: Callable[[np.ndarray], np.ndarray] | None = None
-    decode: Callable[[np.ndarray], np.ndarray] | None = None
+    encode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    decode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     halves: tuple[int, ...] = ()
 
     @property
@@ -69,7 +69,7 @@ class BlockFormat(Format):
                 peak = float(np.abs(source.reshape(-1, self.block)[block]).max())
                 raise NumericsError(
                     f"block {block} has numbers up to {peak:g}, for which {self.name} would need a "
-                    "scale beyond float16",
+                    "float16 beyond the largest",
                     hint="weights that large are rarely meant; f32 and bf16 can store them",
                 )
 
@@ -103,15 +103,20 @@ class BlockArray(Stored):
 
 def _plain(dtype: type) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Encoder and decoder of floats that are stored as they are."""
+
+    def encode(x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(x.astype(dtype)).view(np.uint8)
+
     return {
-        "encode": lambda x: np.ascontiguousarray(x.astype(dtype)).view(np.uint8),
+        "encode": encode,
         "decode": lambda b: np.ascontiguousarray(b).view(dtype).astype(np.float32),
     }
 
 
 _TYPES = (
     BlockFormat("f32", 0, 1, 4, **_plain(np.float32)),
-    BlockFormat("f16", 1, 1, 2, **_plain(np.float16)),
+    BlockFormat("f16", 1, 1, 2, **_plain(np.float16), halves=(0,)),
     BlockFormat("q4_0", 2, 32, 18, kernels.quantize_q4_0, kernels.dequantize_q4_0, (0,)),
     BlockFormat("q4_1", 3, 32, 20, kernels.quantize_q4_1, kernels.dequantize_q4_1, (0, 2)),
     BlockFormat("q5_0", 6, 32, 22, kernels.quantize_q5_0, kernels.dequantize_q5_0, (0,)),

@@ -38,6 +38,16 @@ def _any_bits(rows: int, columns: int) -> Case:
     return Case(f"({rows}, {columns}) any bits", make)
 
 
+def _zeros(rows: int, columns: int) -> Case:
+    """Zeros of both signs, and a few ones."""
+
+    def make(d: Draw) -> Arguments:
+        x = np.where(d.ids(2, rows, columns), d.dtype.type(0), d.dtype.type(-0.0))
+        return {"x": np.where(d.ids(100, rows, columns), x, d.dtype.type(1))}
+
+    return Case(f"({rows}, {columns}) zeros", make)
+
+
 def _stored(rows: int, blocks: int, size: int, halves: tuple[int, ...]) -> Case:
     """Any codes, with scales that are finite: a product with infinity may be NaN."""
 
@@ -58,6 +68,7 @@ def _encoded(block: int) -> list[Case]:
         _grid(5, 2 * block, 1.0),
         _grid(3, 8 * block, 2.0**-20),
         _any_bits(7, 5 * block),
+        _zeros(40, block),
         _normal(2, block, 30.0),
     ]
 

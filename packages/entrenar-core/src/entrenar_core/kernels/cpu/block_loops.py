@@ -91,6 +91,7 @@ def share(part, blocks):
 
 def encoded(run: Any, x: np.ndarray, block: int, size: int) -> np.ndarray:
     """The rows of `x` encoded by the compiled loop `run`."""
+    assert x.shape[1] % block == 0
     x = np.ascontiguousarray(x)
     out = np.empty((len(x), x.shape[1] // block * size), np.uint8)
     run(x.ctypes.data, out.ctypes.data, x.size // block)
@@ -99,6 +100,7 @@ def encoded(run: Any, x: np.ndarray, block: int, size: int) -> np.ndarray:
 
 def decoded(run: Any, blocks: np.ndarray, block: int, size: int) -> np.ndarray:
     """The rows of `blocks` decoded by the compiled loop `run`."""
+    assert blocks.shape[1] % size == 0
     blocks = np.ascontiguousarray(blocks)
     shape = (len(blocks), blocks.shape[1] // size * block)
     past = streams(shape)

@@ -69,7 +69,7 @@ def _inverse(d):
 
 
 def _around_zero(x, steps):
-    d = _peak(x) / -steps
+    d = (_peak(x) + 0.0) / -steps
     inverse, usable = _inverse(d)
     half = choose(usable, d.like(steps + 0.5), 0.0)
     codes = (x * inverse.spread(BLOCK) + half.spread(BLOCK)).whole()

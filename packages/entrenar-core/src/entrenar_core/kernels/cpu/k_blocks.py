@@ -39,8 +39,9 @@ from entrenar_core.kernels.cpu.vectors import BYTES, F32, I8, I64, INTEGER, inne
 from entrenar_core.kernels.k_blocks import BLOCK, TINY
 from entrenar_core.kernels.registry import override
 
-ROOM = 3 * 32 * 16 + 4 * 16
-"""Numbers of room for a search: parts, weights, codes, and what is found."""
+ROOM = 3 * 32 * 16 + 4 * 16 + BYTES
+"""Numbers of room for a search: parts, weights, codes, and what is found; with some between those
+of two threads."""
 
 
 # --- writing a block -----------------------------------------------------------------------------
@@ -243,12 +244,21 @@ def _gather(source, parts, room):
     transpose(source + BYTES, 128, parts, room + 16 * BYTES, BYTES, np.float32(1))
 
 
+def _with_room(run):
+    """`run` with room for each thread."""
+
+    def roomy(source, target, blocks):
+        room = np.empty((numba.get_num_threads(), ROOM), np.float32)
+        run(source, target, blocks, room.ctypes.data)
+
+    return roomy
+
+
 @exactly
-def _quantize_q4_k(source, target, blocks):
+def _quantize_q4_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, (blocks + 1) // 2)
-        room = np.empty(ROOM, np.float32)
-        parts = room.ctypes.data
+        parts = room + numba.get_thread_id() * ROOM * 4
         weights, codes, found = parts + 2048, parts + 4096, parts + 6144
         for i in range(2 * first, min(2 * (first + count), blocks), 2):
             both = min(2, blocks - i)
@@ -259,11 +269,10 @@ def _quantize_q4_k(source, target, blocks):
 
 
 @exactly
-def _quantize_q5_k(source, target, blocks):
+def _quantize_q5_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, (blocks + 1) // 2)
-        room = np.empty(ROOM, np.float32)
-        parts = room.ctypes.data
+        parts = room + numba.get_thread_id() * ROOM * 4
         weights, codes, found = parts + 2048, parts + 4096, parts + 6144
         for i in range(2 * first, min(2 * (first + count), blocks), 2):
             both = min(2, blocks - i)
@@ -274,11 +283,10 @@ def _quantize_q5_k(source, target, blocks):
 
 
 @exactly
-def _quantize_q6_k(source, target, blocks):
+def _quantize_q6_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        room = np.empty(ROOM, np.float32)
-        parts = room.ctypes.data
+        parts = room + numba.get_thread_id() * ROOM * 4
         found = parts + 1024
         for i in range(first, first + count):
             transpose(source + i * 1024, BYTES, 16, parts, BYTES, np.float32(1))
@@ -333,7 +341,7 @@ def dequantize_q3_k(blocks):
 
 @override("k_blocks.quantize_q4_k", "float32")
 def quantize_q4_k(x):
-    return encoded(_quantize_q4_k, x, BLOCK, 144)
+    return encoded(_with_room(_quantize_q4_k), x, BLOCK, 144)
 
 
 @override("k_blocks.dequantize_q4_k", "uint8")
@@ -343,7 +351,7 @@ def dequantize_q4_k(blocks):
 
 @override("k_blocks.quantize_q5_k", "float32")
 def quantize_q5_k(x):
-    return encoded(_quantize_q5_k, x, BLOCK, 176)
+    return encoded(_with_room(_quantize_q5_k), x, BLOCK, 176)
 
 
 @override("k_blocks.dequantize_q5_k", "uint8")
@@ -353,7 +361,7 @@ def dequantize_q5_k(blocks):
 
 @override("k_blocks.quantize_q6_k", "float32")
 def quantize_q6_k(x):
-    return encoded(_quantize_q6_k, x, BLOCK, 210)
+    return encoded(_with_room(_quantize_q6_k), x, BLOCK, 210)
 
 
 @override("k_blocks.dequantize_q6_k", "uint8")

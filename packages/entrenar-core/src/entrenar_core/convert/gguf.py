@@ -1,0 +1,144 @@
+"""A model on disk as a GGUF file: read, laid out, quantized and written tensor by tensor."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from entrenar_common.errors import EntrenarError, UnsupportedError
+from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.convert.pieces import quantized
+from entrenar_core.convert.recipe import Recipe, Shape
+from entrenar_core.data.load_tokenizer import load_tokenizer
+from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
+from entrenar_core.io.files import Written
+from entrenar_core.io.gguf import Planned, Value, text, u32, write_gguf
+from entrenar_core.models.gguf_family import Described, Family, family_of
+from entrenar_core.models.source import read_raw
+from entrenar_core.models.stored import StoredModel
+from entrenar_core.quant import BlockArray
+
+QUANTIZATION_VERSION = 2
+"""Of ggml's block formats: it has been this since 2023."""
+
+
+class GGUFPlan:
+    """What the model at `path`, a Hugging Face folder or a GGUF file, becomes as a GGUF file.
+
+    `tensors` are those of the file to be, `notes` say what llama.cpp will not do as the model does.
+    `pre` names llama.cpp's pre-tokenizer where it cannot be told from the tokenizer.
+
+    Raises UnsupportedError for a model or a tokenizer that llama.cpp cannot run, and what opening
+    the model raises.
+    """
+
+    def __init__(
+        self, path: Path, recipe: Recipe, *, name: str | None = None, pre: str | None = None
+    ) -> None:
+        self.path, self.recipe = path, recipe
+        self.family: Family = family_of(str(read_raw(path).get("model_type")))
+        self.model = StoredModel(path, head=self.family.head)
+        try:
+            self._described: Described = self.family.describe(self.model.model)
+            self._ours = self._names()
+            self.tensors = self._planned()
+            self.keys = self._keys(name or path.resolve().stem, pre)
+        except BaseException:
+            self.model.close()
+            raise
+        self.notes = self._described.notes
+
+    def _names(self) -> dict[str, str]:
+        """A tensor's name in the file → its name in the model."""
+        found: dict[str, str] = {}
+        for ours in self.model.model.named_parameters():
+            name = self.family.names.to_gguf(ours)
+            if name is not None:
+                found[name] = ours
+            elif not ours.startswith(self.family.unused):
+                raise UnsupportedError(
+                    f"{self.path}: llama.cpp's {self.family.architecture} has no place for {ours}",
+                    hint="this model cannot be written as GGUF; use safetensors",
+                )
+        return found
+
+    def _planned(self) -> list[Planned]:
+        config, shapes = self.model.model.config, {}
+        for name, ours in self._ours.items():
+            held = self.model.model.named_parameters()[ours]
+            shapes[name] = self.family.gguf_shape(name, tuple(held.shape), config)
+        shapes |= {name: array.shape for name, array in self._described.extra.items()}
+        tied = "output.weight" not in shapes
+        model = Shape.of(self.family.architecture, config, tied=tied)
+        format_of = self.recipe.format_of
+        return [Planned(n, format_of(n, shape, model), shape) for n, shape in shapes.items()]
+
+    def _keys(self, name: str, pre: str | None) -> dict[str, Value]:
+        tokenizer = load_tokenizer(self.path)
+        rows = self.model.model.config.vocab_size
+        return {
+            "general.architecture": text(self.family.architecture),
+            "general.type": text("model"),
+            "general.name": text(name),
+            "general.file_type": u32(self.recipe.file_type),
+            "general.quantization_version": u32(QUANTIZATION_VERSION),
+            **self._described.keys,
+            **gguf_tokenizer(*tokenizer.to_json(), rows=rows, pre=pre, where=str(self.path)),
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors' data in the file to be."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def floats(self, name: str) -> np.ndarray:
+        """A tensor of the file to be as it is in the model, laid out as the file has it."""
+        if name in self._described.extra:
+            return self._described.extra[name]
+        stored = self.model.read(self._ours[name])
+        return self.family.to_gguf(name, stored, self.model.model.config)
+
+    def release(self, name: str) -> None:
+        """Lets the kernel drop what `floats` has read from memory."""
+        if name in self._ours:
+            self.model.release(self._ours[name])
+
+    def write(self, output: Path, *, progress: Progress | None = None) -> Written:
+        """Write the file, whole or not at all; returns its size and hash.
+
+        Of the model two tensors are in memory at a time, in the file's formats.
+        Raises NumericsError for weights that are not finite, StorageError.
+        """
+        progress = progress or NullProgress()
+        forms = {tensor.name: tensor.form for tensor in self.tensors}
+
+        def read(name: str) -> BlockArray:
+            try:
+                found = quantized(self.floats(name), forms[name])
+            except EntrenarError as error:
+                raise type(error)(f"{self.path}: {name}: {error}", hint=error.hint) from error
+            self.release(name)
+            progress.advance()
+            return found
+
+        progress.start("write", len(self.tensors))
+        try:
+            return write_gguf(output, self.keys, self.tensors, read)
+        finally:
+            progress.finish()
+
+    def close(self) -> None:
+        """Closes the model's files."""
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,31 @@
+"""A model folder's weights, in whichever format the folder has them."""
+
+import os
+from pathlib import Path
+
+from entrenar_common.errors import NotFoundError
+from entrenar_core.io.safetensors_folder import SafetensorsFolder
+from entrenar_core.io.tensor_folder import TensorFolder
+from entrenar_core.io.torch_folder import TorchFolder
+
+_FORMATS: tuple[type[TensorFolder], ...] = (SafetensorsFolder, TorchFolder)
+
+
+def open_weights(folder: str | os.PathLike[str]) -> TensorFolder:
+    """The weights in a Hugging Face model folder: safetensors where it has them, else PyTorch's.
+
+    Raises NotFoundError (no folder, no weights in it, a missing shard), and what reading the files
+    raises: see SafetensorsFolder and TorchFolder.
+    """
+    folder = Path(folder)
+    for kind in _FORMATS:
+        if kind.is_in(folder):
+            return kind(folder)
+    missing = SafetensorsFolder.no_weights(folder)
+    if not folder.is_dir() or missing.hint != "check the path":
+        raise missing
+    raise NotFoundError(
+        f"{folder}: no weights: neither {SafetensorsFolder.single_name} nor "
+        f"{TorchFolder.single_name}, nor an index of shards of either",
+        hint="check the path",
+    )

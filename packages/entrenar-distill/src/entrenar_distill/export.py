@@ -1,0 +1,192 @@
+"""A model in another file format: written, compared with what it was, and measured on text."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrenar_common.errors import ConfigError
+from entrenar_common.progress import NullProgress, Progress
+from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.units import format_bytes, format_count, format_duration
+from entrenar_core import models
+from entrenar_core.convert.export import Exported
+from entrenar_core.convert.export import export as write
+from entrenar_core.convert.verify import FormatLoss
+from entrenar_core.data.load_tokenizer import load_tokenizer
+from entrenar_core.data.sources import DatasetSpec
+from entrenar_core.data.tokens import tokenize
+from entrenar_core.io.hub import resolve_model
+from entrenar_core.train.evaluate import score
+
+BATCH_TOKENS = 4096
+"""Tokens that are scored at a time."""
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """What a model makes of text, before it was exported and read back from the export.
+
+    `change` is after / before − 1.
+    """
+
+    documents: int
+    tokens: int
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        return self.after / self.before - 1
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, how large it is, and what was lost."""
+
+    input: str
+    output: str
+    format: str
+    quantization: str
+    parameters: int
+    bytes_before: int
+    bytes_after: int
+    bits_per_weight: float
+    losses: tuple[FormatLoss, ...]
+    notes: tuple[str, ...]
+    perplexity: Perplexity | None
+    seconds: float
+
+    def __view__(self) -> list[Any]:
+        items = [
+            ("file", f"{self.output} ({self.format}, {self.quantization})"),
+            ("size", f"{format_bytes(self.bytes_before)} before, {self._after()}"),
+            ("weights", f"{format_count(self.parameters)}, {self.bits_per_weight:.2f} bits each"),
+            ("time", format_duration(self.seconds)),
+        ]
+        if self.perplexity:
+            found = self.perplexity
+            items.insert(
+                3,
+                (
+                    "perplexity",
+                    f"{found.before:.4g} before, {found.after:.4g} after ({found.change:+.2%}), on "
+                    f"{format_count(found.tokens)} tokens",
+                ),
+            )
+        parts: list[Any] = [Fields("Exported", items), self._table()]
+        return parts + [Text(f"Note: {note}.") for note in self.notes]
+
+    def _after(self) -> str:
+        share = self.bytes_after / self.bytes_before if self.bytes_before else 0.0
+        return f"{format_bytes(self.bytes_after)} after ({share:.0%})"
+
+    def _table(self) -> Table:
+        rows = [
+            (
+                loss.form,
+                loss.tensors,
+                format_bytes(loss.nbytes),
+                f"{loss.bits_per_weight:.2f}",
+                f"{loss.worst:.2%}",
+                f"{loss.mean:.3%}",
+                "–" if loss.sqnr is None else f"{loss.sqnr:.1f} dB",
+            )
+            for loss in self.losses
+        ]
+        columns = ("Type", "Tensors", "Size", "Bits", "Worst", "Mean", "Signal/noise")
+        caption = (
+            "Read back from the file and compared with the source. Worst and mean difference as a "
+            "share of a tensor's largest weight."
+        )
+        return Table("What storing it so has lost", columns, rows, caption=caption)
+
+
+def export(
+    source: str,
+    output: str,
+    *,
+    form: str,
+    quantization: str | None = None,
+    pre: str | None = None,
+    eval_data: Sequence[str] = (),
+    seq_len: int = 512,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Write the model `source`, a folder, a GGUF file or a name on the hub, to `output`.
+
+    With `eval_data`, paths of text, the perplexity of the model on it is measured before and after.
+    Raises what `entrenar_core.convert.export.export` raises.
+    """
+    started = time.monotonic()
+    progress = progress or NullProgress()
+    path = resolve_model(source)
+    measure = _measure_on(eval_data, path, seq_len, progress) if eval_data else None
+    before = measure(path) if measure else None
+    done = write(
+        path, Path(output), form=form, quantization=quantization, pre=pre, progress=progress
+    )
+    after = measure(done.path) if measure else None
+    return _report(source, path, form, done, before, after, time.monotonic() - started)
+
+
+def _report(
+    source: str,
+    path: Path,
+    form: str,
+    done: Exported,
+    before: tuple[int, int, float] | None,
+    after: tuple[int, int, float] | None,
+    seconds: float,
+) -> ExportReport:
+    parameters = sum(loss.elements for loss in done.losses)
+    stored = sum(loss.nbytes for loss in done.losses)
+    return ExportReport(
+        input=source,
+        output=str(done.path),
+        format=form,
+        quantization=done.quantization,
+        parameters=parameters,
+        bytes_before=models.stored_bytes(path),
+        bytes_after=done.nbytes,
+        bits_per_weight=8 * stored / max(parameters, 1),
+        losses=done.losses,
+        notes=done.notes,
+        perplexity=Perplexity(*before, after[2]) if before and after else None,
+        seconds=seconds,
+    )
+
+
+def _measure_on(
+    eval_data: Sequence[str], path: Path, seq_len: int, progress: Progress
+) -> Callable[[Path], tuple[int, int, float]]:
+    """A function from a model to documents, tokens and its perplexity on them."""
+    tokenizer = load_tokenizer(path)
+    documents = tokenize(DatasetSpec(tuple(eval_data)), tokenizer, progress=progress)
+    eos = tokenizer.eos_id
+    if eos is None:
+        raise ConfigError(
+            f"{path}: the tokenizer names no end-of-text token, which documents are read between",
+            hint="name one as eos_token in tokenizer_config.json",
+        )
+
+    def measure(found: Path) -> tuple[int, int, float]:
+        model = models.load(found)
+        if not hasattr(model, "output_weight"):
+            raise ConfigError(
+                f"{found}: not a language model, so text has no perplexity under it",
+                hint="leave --eval-data out",
+            )
+        length = min(seq_len, model.config.max_position_embeddings)
+        scores = score(
+            {"model": model},
+            documents,
+            seq_len=length,
+            batch_size=max(1, BATCH_TOKENS // length),
+            eos_id=eos,
+            progress=progress,
+        )["model"]
+        return len(documents), int(scores.tokens.sum()), scores.perplexity
+
+    return measure
