@@ -130,7 +130,7 @@ class TorchFile(TensorFile):
         """
         info: TorchTensor = self.info(name)
         begin, end = self._span(info)
-        raw = self._file.bytes(begin, end)
+        raw = self._file.view(begin, end)
         if info.key not in self._checked:
             check_crc(self._data, self._places[info.key], self.path, f"data/{info.key}")
             self._checked.add(info.key)
