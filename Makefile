@@ -32,8 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow fuzz bench-step bench-kernels bench-formats coverage \
-	mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,10 +59,6 @@ tier1 tier2 tier3:
 test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files: some 15 min
 	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 -m 'not conformance' \
 		packages/entrenar-core/tests/autograd/test_op_properties.py \
-		packages/entrenar-core/tests/io/test_reader_fuzz.py
-
-fuzz: .venv/.dev ## 200,000 files of each format with a few fields wrong: some 30 min (EXAMPLES=...)
-	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
 		packages/entrenar-core/tests/io/test_reader_fuzz*.py
 
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)

@@ -32,7 +32,7 @@ MISTAKES = {
         (lambda: ops.stored_ste(f32(2, 3), form=format_named("q4_0")), A, "blocks of 32")
     ],
     "fake_quantize": [
-        (lambda: ops.fake_quantize(f32(2, 3), f32(3), form=Integer(4)), A, "(3,)", "2 scales"),
+        (lambda: ops.fake_quantize(f32(2, 3), f32(3), form=Integer(4)), "(2, 3)", "(3,)"),
         (lambda: ops.fake_quantize(f32(2, 3), f32(2), form=Integer(4), alpha=2.0), "alpha", "2.0"),
     ],
     "neg": [(lambda: ops.neg("text"), "'text'", "real numbers")],
