@@ -280,6 +280,11 @@ UNSUPPORTED: dict[str, tuple[bytes, str]] = {
         one(call("torch.serialization._get_layout", "torch.sparse_coo")), "a sparse layout"),
     "conjugated": (one(tensor(storage(), 0, (2, 3), (3, 1), False, ORDERED, {"conj": True})),
                    "a conjugated or negated view"),
+    "8-bit floats that require a gradient": (
+        saved(state({"a": call(
+            "torch._utils._rebuild_tensor_v3", storage("torch.storage.UntypedStorage", "0", 24),
+            0, (24,), (1,), True, ORDERED, name("torch.float8_e5m2"))})),
+        "F8_E5M2 that requires a gradient"),
     "storage of a storage": (
         stacked(state({"a": tensor(storage("torch.FloatStorage", "0", 6, "cpu", ("1", 0, 6)))})),
         "part of another one"),
