@@ -159,8 +159,10 @@ FORMAT: dict[str, tuple[bytes, str]] = {
     "list in itself": (one(LOOP), "a value that contains itself"),
     "dictionary in itself": (saved(pickled(b"}q\x01" + text("a") + b"h\x01s")), "contains itself"),
     "nested too deep": (one(NESTED), "nested more than 64"),
-    "million marks": (saved(pickled(b"(" * 1_000_001)), "values on the stack"),
-    "million values": (saved(pickled(b"N" * 1_000_001)), "values on the stack"),
+    "half a million lists": (saved(pickled(b"]" * 500_001)), "more than 500000 tuples, lists"),
+    "tuples in each other": (saved(pickled(b")" + b"\x85" * 500_001)), "than 500000 tuples"),
+    "half a million marks": (saved(pickled(b"(" * 500_001)), "more than 500000 marks"),
+    "operations without end": (saved(pickled(b"N" * 4_000_001)), "more than 4000000 operations"),
     "long integer": (one(b"\x8a\xff" + bytes(255)), "an integer of 255 bytes"),
     "10 MB integer": (one(b"\x8b" + struct.pack("<I", 10**7) + bytes(10**7)), "of 10000000 bytes"),
     "4 GB text": (one(b"X\xff\xff\xff\xff"), "4294967295 bytes are wanted"),
@@ -278,6 +280,11 @@ UNSUPPORTED: dict[str, tuple[bytes, str]] = {
         one(call("torch.serialization._get_layout", "torch.sparse_coo")), "a sparse layout"),
     "conjugated": (one(tensor(storage(), 0, (2, 3), (3, 1), False, ORDERED, {"conj": True})),
                    "a conjugated or negated view"),
+    "8-bit floats that require a gradient": (
+        saved(state({"a": call(
+            "torch._utils._rebuild_tensor_v3", storage("torch.storage.UntypedStorage", "0", 24),
+            0, (24,), (1,), True, ORDERED, name("torch.float8_e5m2"))})),
+        "F8_E5M2 that requires a gradient"),
     "storage of a storage": (
         stacked(state({"a": tensor(storage("torch.FloatStorage", "0", 6, "cpu", ("1", 0, 6)))})),
         "part of another one"),
