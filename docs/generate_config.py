@@ -37,16 +37,28 @@ def page() -> str:
             plain[name] = field
             continue
         required = " Required." if name in schema["required"] else ""
-        sections.append(f"## {name}\n\n{inner['description']}{required}\n\n{_table(inner)}")
+        sections += _described(schema, name, inner, required)
     top = {"properties": plain}
     sections.append(f"## At the top level\n\n{_table(top)}")
     return "\n\n".join(sections) + "\n"
 
 
+def _described(
+    schema: dict[str, Any], name: str, section: dict[str, Any], required: str = ""
+) -> list[str]:
+    """A section and, after it, the sections in it, which are called by their whole path."""
+    found = [f"## {name}\n\n{section['description']}{required}\n\n{_table(section)}"]
+    for key, field in section["properties"].items():
+        inner = _section(schema, field)
+        if inner is not None:
+            found += _described(schema, f"{name}.{key}", inner)
+    return found
+
+
 def _section(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | None:
-    """What a key refers to, when it is a section."""
-    reference = field.get("$ref", "")
-    return schema["$defs"][reference.rpartition("/")[2]] if reference else None
+    """What a key refers to, when it is a section, or a section that may be absent."""
+    references = [part["$ref"] for part in field.get("anyOf", [field]) if "$ref" in part]
+    return schema["$defs"][references[0].rpartition("/")[2]] if references else None
 
 
 def _table(section: dict[str, Any]) -> str:
@@ -69,6 +81,8 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def _one_type(part: dict[str, Any]) -> str:
+    if "$ref" in part:
+        return "section, below"
     if "const" in part:
         return f"only {_code(part['const'])}"
     if "enum" in part:

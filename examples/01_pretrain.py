@@ -79,6 +79,8 @@ def main(out: Output, path: str, data: tuple[str, ...]) -> None:
     trainer.resume()
     with stop_at_step_end() as stop:
         result: PhaseResult = trainer.fit(progress=out.progress(), stop=stop)
+    if trainer.quantized is not None:
+        trainer.quantized.finish()
     if not (folder / "config.json").exists():
         models.save(model, folder)
     out.emit(result, schema="entrenar.example.pretrain/1")

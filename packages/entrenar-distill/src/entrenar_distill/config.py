@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from entrenar_core.train.config import Later, Setting, StrictModel, TrainingConfig, load_config
 from entrenar_core.train.problems import SECTION
+from entrenar_core.train.quantization import recipe_name
 
 __all__ = [
     "DatasetConfig",
@@ -184,9 +185,30 @@ class OutputConfig(StrictModel):
     dir: FilePath = Field("distilled-model", description="folder of the student and the report")
     checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints to keep, beside the best one")
-    format: Annotated[Literal["safetensors"], Later()] = Field(
-        "safetensors", description="file format of the student's weights"
+    format: Literal["safetensors", "gguf"] = Field(
+        "safetensors",
+        description="file format of the student's weights; gguf: a model.gguf for llama.cpp beside "
+        "the safetensors",
     )
+    quantize: str | None = Field(
+        None,
+        description="recipe of the GGUF file, such as q4_k_m: the student is quantized after "
+        "training; float32 when absent",
+    )
+    pre: str | None = Field(
+        None,
+        min_length=1,
+        description="llama.cpp's name of the pre-tokenizer, for one that is not recognised (GGUF)",
+    )
+
+    @field_validator("quantize")
+    @classmethod
+    def _known_recipe(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if info.data.get("format", "gguf") != "gguf":
+            raise ValueError("goes with format: gguf")
+        return recipe_name(value)
 
 
 def _section_of_defaults(section: type[StrictModel]) -> Any:
@@ -208,6 +230,26 @@ class DistillConfig(StrictModel):
         False,
         description="also train the same student without the teacher, to measure what it brought",
     )
+
+    @field_validator("output")
+    @classmethod
+    def _one_recipe(cls, value: OutputConfig, info: ValidationInfo) -> OutputConfig:
+        training = info.data.get("training")
+        recipe = training and training.quantization and training.quantization.recipe
+        if recipe and value.quantize not in (None, recipe):
+            raise ValueError(
+                f"quantize {value.quantize} contradicts training.quantization.recipe {recipe}: the "
+                "student is trained for one file"
+            )
+        return value
+
+    @property
+    def recipe(self) -> str | None:
+        """The recipe of the GGUF file that is written, None where none is."""
+        trained = self.training.quantization
+        if trained is not None and trained.recipe is not None:
+            return trained.recipe
+        return (self.output.quantize or "f32") if self.output.format == "gguf" else None
 
 
 def resolve(

@@ -18,6 +18,7 @@ from entrenar_core.distill import shared_vocabulary
 from entrenar_core.io import files
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
+from entrenar_distill import quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 
 
@@ -26,7 +27,8 @@ class Inputs:
     """A run's models and data.
 
     `student_folder` is None for a student that is made here; `shared` is the number of token ids
-    that both models predict with one meaning; `documents` is the fingerprint of all documents.
+    that both models predict with one meaning; `documents` is the fingerprint of all documents;
+    `quantization` says in words what is trained on stored weights, None for nothing.
     """
 
     config: DistillConfig
@@ -39,6 +41,7 @@ class Inputs:
     batches: Batches
     shared: int
     documents: str
+    quantization: str | None = None
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -80,7 +83,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         pad_id=tokenizer.pad_id,
         packing=config.dataset.packing,
     )
-    total_steps(config.training, batches)  # raises when there is not even one
+    steps = total_steps(config.training, batches)  # raises when there is not even one
     return Inputs(
         config,
         teacher,
@@ -92,6 +95,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         batches,
         shared,
         documents.fingerprint,
+        quantized.check(student, config, steps, tokenizer),
     )
 
 

@@ -20,10 +20,12 @@ from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
+from entrenar_distill.quantized import GGUF
 from entrenar_distill.report import (
     CompressionBaseline,
     ModelScore,
     PhaseTiming,
+    QuantizedStudent,
     RunReport,
     Sample,
 )
@@ -41,6 +43,8 @@ def report(
     folder: RunFolder,
     progress: Progress,
     stop: StopRequest,
+    *,
+    quantization: QuantizedStudent | None = None,
 ) -> RunReport:
     """Score `trained` (teacher first, then student and control) and put the report together.
 
@@ -81,6 +85,7 @@ def report(
         samples=samples,
         files=_files(folder),
         skipped_steps=sum(result.skipped for result in timings.values()),
+        quantization=quantization,
         next_commands=_next_commands(folder, inputs, samples),
     )
 
@@ -183,6 +188,8 @@ def _files(folder: RunFolder) -> dict[str, str]:
         "checkpoints": "checkpoints",
         "configuration": folder.config.name,
     }
+    if (folder.path / GGUF).exists():
+        names["model for llama.cpp"] = GGUF
     return {title: str(folder.path / name) for title, name in names.items()}
 
 

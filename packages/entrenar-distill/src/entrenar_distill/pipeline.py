@@ -18,7 +18,7 @@ from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import measure
+from entrenar_distill import measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -46,11 +46,15 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    quantization: str | None = None
+    recipe: str | None = None
 
     def __view__(self) -> list[Any]:
         count = format_count
         steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
         done = [f"{phase} {step}" for phase, step in self.done.items()]
+        stored = [("stored weights", self.quantization)] if self.quantization else []
+        file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
         return [
             Fields(
                 "What would be done",
@@ -60,9 +64,10 @@ class Plan:
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
                     ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
+                    *stored,
                     ("phases", ", ".join(self.phases)),
                     ("done so far", ", ".join(done) or "nothing"),
-                    ("output", self.output),
+                    ("output", f"{self.output}{file}"),
                 ],
             ),
             Text("Everything was checked, and nothing was trained."),
@@ -101,6 +106,8 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=_phases(config),
         done=done,
         output=config.output.dir,
+        quantization=inputs.quantization,
+        recipe=config.recipe,
     )
 
 
@@ -197,13 +204,29 @@ class _Session:
         inputs, folder = self.inputs, self.folder
         trained: dict[str, Any] = {"teacher": inputs.teacher}
         timings: dict[str, PhaseResult] = {}
+        finished: dict[str, quantized.Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
-            timings[phase] = self._train(phase, trained[phase])
+            trainer, timings[phase] = self._train(phase, trained[phase])
+            if trainer.quantized is not None and trainer.evaluate is not None:
+                training = inputs.config.training
+                finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
         models.save(trained[STUDENT], folder.path)
         inputs.tokenizer.save(folder.path)
+        student = finished.get(STUDENT)
+        changed = quantized.write(folder.path, student, inputs.config, self.progress)
         trained[STUDENT] = models.load(folder.path)  # what was written is what is measured
-        found = measure.report(inputs, trained, timings, folder, self.progress, self.stop)
+        if changed is not None:
+            trained[f"student in {changed}"] = models.load(folder.path / quantized.GGUF)
+        found = measure.report(
+            inputs,
+            trained,
+            timings,
+            folder,
+            self.progress,
+            self.stop,
+            quantization=student and student.record,
+        )
         files.write_text(folder.path / "report.md", to_markdown(found))
         files.write_json(folder.report, to_json(found))
         return found
@@ -220,7 +243,7 @@ class _Session:
             shared=self.inputs.shared,
         )
 
-    def _train(self, phase: str, model: Any) -> PhaseResult:
+    def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs
         store = _store(self.folder, phase, config)
         with store.lock():
@@ -237,7 +260,7 @@ class _Session:
                 evaluate=lambda: held_out_loss(model, inputs, inputs.held_out),
             )
             self._restore(trainer)
-            return trainer.fit(progress=self.progress, stop=self.stop)
+            return trainer, trainer.fit(progress=self.progress, stop=self.stop)
 
     def _restore(self, trainer: Trainer) -> None:
         store, explicit = trainer.store, self.explicit

@@ -10,7 +10,7 @@ from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
 from entrenar_distill.curve import curve
-from entrenar_distill.report import ModelScore, RunReport, Sample, caveats
+from entrenar_distill.report import ModelScore, QuantizedStudent, RunReport, Sample, caveats
 
 __all__ = ["parts", "to_markdown"]
 
@@ -37,6 +37,8 @@ def parts(report: RunReport) -> list[Any]:
     shown: list[Any] = [Text(report.verdict, style)]
     shown += [Text(f"Note: {text}", "warning") for text in caveats(report)]
     shown.append(_scores(report))
+    if report.quantization:
+        shown.append(_quantization(report.quantization))
     if report.curve:
         shown.append(_Block("Training cross-entropy by step", curve(report.curve, _WIDTH)))
     shown.append(_phases(report))
@@ -86,6 +88,21 @@ def _score_row(score: ModelScore) -> list[Any]:
         f"{score.bits_per_byte:.4f}",
         None if score.agreement is None else f"{score.agreement * 100:.1f} %",
     ]
+
+
+def _quantization(found: QuantizedStudent) -> Fields:
+    """Student and control are scored above with the weights that are described here."""
+    least = found.sqnr_db[found.worst]
+    items: list[tuple[str, Any]] = [
+        ("weights", f"{found.name}, {found.bits_per_weight:.2f} bits each"),
+        ("matrices", f"{found.matrices} of {format_count(found.parameters)} numbers"),
+        ("so from step", found.from_step),
+        ("signal/noise", f"{least:.1f} dB at least, in {found.worst}"),
+    ]
+    if found.activations is not None:
+        inputs = f"{found.activations} bits; with them the loss is {found.loss_with_inputs:.4f}"
+        items.append(("inputs", inputs))
+    return Fields("Trained on stored weights", items)
 
 
 def _phases(report: RunReport) -> Table:

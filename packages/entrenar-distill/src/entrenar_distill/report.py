@@ -25,6 +25,7 @@ __all__ = [
     "Environment",
     "ModelScore",
     "PhaseTiming",
+    "QuantizedStudent",
     "RunReport",
     "Sample",
     "caveats",
@@ -90,6 +91,27 @@ class CompressionBaseline:
 
 
 @dataclass(frozen=True)
+class QuantizedStudent:
+    """The student's weights as they are stored, after training on these numbers.
+
+    `name` is the recipe or the format; `from_step` the step, counted from 0, from which on all
+    `matrices`, of `parameters` numbers, were so. `sqnr_db` has 10·log10(Σw² / Σ(w − stored)²) of
+    each, w being the weights in full precision, and `worst` names the least. `activations` are the
+    bits that inputs are rounded to, and `loss_with_inputs` the held-out loss with those.
+    """
+
+    name: str
+    from_step: int
+    matrices: int
+    parameters: int
+    bits_per_weight: float
+    sqnr_db: dict[str, float]
+    worst: str
+    activations: int | None = None
+    loss_with_inputs: float | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """Text that a model wrote after a prompt (the prompt is not in `text`)."""
 
@@ -103,7 +125,8 @@ class RunReport:
     """Everything that a run has to say; `curve` maps a phase to its (step, loss) points.
 
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
-    named control. `verdict` is written from the figures when it is left empty.
+    named control; where the student was quantized after training, also one named "student in …" of
+    the file. `verdict` is written from the figures when it is left empty.
     """
 
     teacher: str
@@ -121,6 +144,7 @@ class RunReport:
     samples: tuple[Sample, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     skipped_steps: int = 0
+    quantization: QuantizedStudent | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = FORMULA

@@ -1,8 +1,9 @@
 """A model on disk as a GGUF file: read, laid out, quantized and written tensor by tensor."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import Recipe, Shape
 from entrenar_core.data.load_tokenizer import load_tokenizer
+from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
 from entrenar_core.io.files import Written
 from entrenar_core.io.gguf import Planned, Value, text, u32, write_gguf
@@ -27,41 +29,35 @@ class GGUFPlan:
     """What the model at `path`, a Hugging Face folder or a GGUF file, becomes as a GGUF file.
 
     `tensors` are those of the file to be, `notes` say what llama.cpp will not do as the model does.
-    `pre` names llama.cpp's pre-tokenizer where it cannot be told from the tokenizer.
+    `pre` names llama.cpp's pre-tokenizer where it cannot be told from the tokenizer. `weights` has
+    other numbers for some parameters, by name and in their shapes, than the model at `path`: those
+    from which a recipe makes the numbers that the model has.
 
     Raises UnsupportedError for a model or a tokenizer that llama.cpp cannot run, and what opening
     the model raises.
     """
 
     def __init__(
-        self, path: Path, recipe: Recipe, *, name: str | None = None, pre: str | None = None
+        self,
+        path: Path,
+        recipe: Recipe,
+        *,
+        name: str | None = None,
+        pre: str | None = None,
+        weights: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self.path, self.recipe = path, recipe
+        self.path, self.recipe, self._weights = path, recipe, weights or {}
         self.family: Family = family_of(str(read_raw(path).get("model_type")))
         self.model = StoredModel(path, head=self.family.head)
         try:
             self._described: Described = self.family.describe(self.model.model)
-            self._ours = self._names()
+            self._ours = _names(self.family, self.model.model, str(path))
             self.tensors = self._planned()
             self.keys = self._keys(name or path.resolve().stem, pre)
         except BaseException:
             self.model.close()
             raise
         self.notes = self._described.notes
-
-    def _names(self) -> dict[str, str]:
-        """A tensor's name in the file → its name in the model."""
-        found: dict[str, str] = {}
-        for ours in self.model.model.named_parameters():
-            name = self.family.names.to_gguf(ours)
-            if name is not None:
-                found[name] = ours
-            elif not ours.startswith(self.family.unused):
-                raise UnsupportedError(
-                    f"{self.path}: llama.cpp's {self.family.architecture} has no place for {ours}",
-                    hint="this model cannot be written as GGUF; use safetensors",
-                )
-        return found
 
     def _planned(self) -> list[Planned]:
         config, shapes = self.model.model.config, {}
@@ -96,7 +92,8 @@ class GGUFPlan:
         """A tensor of the file to be as it is in the model, laid out as the file has it."""
         if name in self._described.extra:
             return self._described.extra[name]
-        stored = self.model.read(self._ours[name])
+        ours = self._ours[name]
+        stored = self._weights[ours] if ours in self._weights else self.model.read(ours)
         return self.family.to_gguf(name, stored, self.model.model.config)
 
     def release(self, name: str) -> None:
@@ -142,3 +139,29 @@ class GGUFPlan:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_gguf(model: Any, tokenizer: Tokenizer, *, pre: str | None = None) -> None:
+    """Find out whether `model` could be written with `tokenizer`, before there is anything on disk.
+
+    Raises UnsupportedError where llama.cpp could not run them.
+    """
+    family = family_of(model.config.model_type)
+    family.describe(model)
+    _names(family, model, "the model")
+    gguf_tokenizer(*tokenizer.to_json(), rows=model.config.vocab_size, pre=pre)
+
+
+def _names(family: Family, model: Any, where: str) -> dict[str, str]:
+    """A tensor's name in the file → its name in the model."""
+    found: dict[str, str] = {}
+    for ours in model.named_parameters():
+        name = family.names.to_gguf(ours)
+        if name is not None:
+            found[name] = ours
+        elif not ours.startswith(family.unused):
+            raise UnsupportedError(
+                f"{where}: llama.cpp's {family.architecture} has no place for {ours}",
+                hint="this model cannot be written as GGUF; use safetensors",
+            )
+    return found

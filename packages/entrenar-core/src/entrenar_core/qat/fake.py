@@ -32,6 +32,14 @@ class FakeQuantized:
             self.log_step = Parameter(np.log(step))
         self.form.quantize(self._oriented()[:1])  # a shape that cannot be stored is reported now
 
+    def observe(self) -> None:
+        """Start learned steps anew, from the weights as they are; nothing for other gradients."""
+        if self.log_step is None or self.zero is None:
+            return
+        assert isinstance(self.form, Integer)
+        step, self.zero[...] = self.config.range_observer.parameters(self._oriented(), self.form)
+        self.log_step.data[...] = np.log(step)
+
     @property
     def passes_straight(self) -> bool:
         """Whether the gradient of what is stored is that of the weight, exactly."""

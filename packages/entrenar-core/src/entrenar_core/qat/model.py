@@ -85,9 +85,14 @@ class QuantizedModel:
         One block is for one optimizer step: weights are quantized once, for all its micro-batches,
         and every backward() is called inside. At the end the gradients are added to those of the
         parameters; after an exception they are not. Forget old gradients before, step after it.
+        Learned steps start from what the observer says when their weights are first rounded.
         """
         count = self.config.schedule.matrices(step, len(self.matrices))
         chosen = list(enumerate(self.matrices.values()))[:count]
+        if step > 0:
+            before = self.config.schedule.matrices(step - 1, len(self.matrices))
+            for _, fake in chosen[before:]:
+                fake.observe()
         pulls = []
         try:
             for index, fake in chosen:
@@ -105,6 +110,12 @@ class QuantizedModel:
             observed.end()
         for stand_in, pull in pulls:
             pull(stand_in.taken())
+
+    def forget_inputs(self) -> None:
+        """Called inside `active`: ranges do not follow the inputs of this step so far, which is
+        lost."""
+        for observed in self.inputs.values():
+            observed.begin()
 
     @contextmanager
     def exported(self) -> Iterator[None]:

@@ -9,11 +9,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -24,6 +23,8 @@ from pydantic import (
 from entrenar_common.errors import ConfigError
 from entrenar_core.io.yaml_file import KeyPath, Located, parse_value, read_yaml
 from entrenar_core.train.problems import Later, Problem, as_error, problems_of, section_of
+from entrenar_core.train.quantization import QuantizationConfig
+from entrenar_core.train.strict import StrictModel
 
 __all__ = [
     "Later",
@@ -33,24 +34,6 @@ __all__ = [
     "json_schema",
     "load_config",
 ]
-
-
-class StrictModel(BaseModel):
-    """A section of a configuration: unknown keys, NaN, infinity and wrong types are errors.
-
-    Nothing is converted: `"3"`, `3.0` and `true` are not the whole number 3. `later_keys` names
-    keys that a coming version will understand: they are refused as such, not as misspelt.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),  # model_id is a name of ours, whatever pydantic's own are
-    )
-
-    later_keys: ClassVar[frozenset[str]] = frozenset()
 
 
 class TrainingConfig(StrictModel):
@@ -98,6 +81,10 @@ class TrainingConfig(StrictModel):
     )
     evaluate_every: int | None = Field(
         None, ge=1, description="optimizer steps between evaluations; only at the end when absent"
+    )
+    quantization: QuantizationConfig | None = Field(
+        None,
+        description="training on the numbers that weights will be stored as; not done when absent",
     )
 
     @property
@@ -219,12 +206,17 @@ def _put(data: Any, path: tuple[str, ...], value: Any) -> Any:
 
 
 def _fill_empty_sections(model: type[BaseModel], data: Any) -> Any:
-    """A section whose keys are all commented out is null in YAML, and meant as empty."""
+    """A section whose keys are all commented out is null in YAML, and meant as empty; one that may
+    be absent is, where it is null."""
     if not isinstance(data, dict | None):
         return data
     filled = dict(data or {})
     for key, value in filled.items():
         section = section_of(model, key)
-        if section is not None:
+        if section is not None and not (value is None and _may_be_absent(model, key)):
             filled[key] = _fill_empty_sections(section, value)
     return filled
+
+
+def _may_be_absent(model: type[BaseModel], key: str) -> bool:
+    return type(None) in get_args(model.model_fields[key].annotation)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.numerics import NonFiniteBudget
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_memory
+from entrenar_core.train.quantization import quantized
 
 _STATE = {
     "phase",
@@ -57,6 +59,11 @@ class Trainer:
     Every step is a pure function of the seed, the data and the step's number; the state is the
     weights, the moments and a few counters, all in each checkpoint. `evaluate` returns a held-out
     loss; the checkpoint with the lowest one is kept besides the last ones.
+
+    With `config.quantization`, `quantized` is the model's handle (None without): steps see weights
+    as its schedule says, `evaluate` is called with those that will be stored, and the model's own
+    stay in full precision until `quantized.finish()`. Steps with an evaluation, and the last one,
+    log the ratio of signal to noise of each matrix (`sqnr_db`).
     """
 
     def __init__(
@@ -77,8 +84,15 @@ class Trainer:
         self.checkpoint_every, self.evaluate = checkpoint_every, evaluate
         self.total_steps = total_steps(config, batches)
         keep_freed_memory()
+        self.quantized = None
+        learned = {}
+        if config.quantization is not None:
+            self.quantized = quantized(
+                model, config.quantization, seed=config.seed, steps=self.total_steps
+            )
+            learned = self.quantized.parameters()
         self.optimizer = AdamW(
-            model.named_parameters(),
+            {**model.named_parameters(), **learned},
             beta1=config.beta1,
             beta2=config.beta2,
             eps=config.epsilon,
@@ -122,6 +136,8 @@ class Trainer:
             )
         for name, parameter in parameters.items():
             parameter.data[...] = weights[name]
+        if self.quantized is not None:
+            self.quantized.restore(checkpoint.tensors("quantization"))
         self.optimizer.restore(checkpoint.tensors("optimizer"), state["optimizer_steps"])
         self.step = checkpoint.step
         self.budget = NonFiniteBudget(state["skipped_steps"], state["skipped_total"])
@@ -141,9 +157,7 @@ class Trainer:
         while self.step < self.total_steps:
             record = self._advance()
             progress.advance(1, **self._shown(record))
-            if self._due(self.config.evaluate_every) and self.evaluate is not None:
-                self._held_out = self.evaluate()
-                record["held_out_loss"] = self._held_out
+            record |= self._evaluated()
             self.metrics.append(record)
             self.budget.check(self.step, record.get("rows", ""), self._good_checkpoint())
             if self._due(self.checkpoint_every) or self.step == self.total_steps or stop:
@@ -156,6 +170,19 @@ class Trainer:
                 )
         progress.finish()
         return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total)
+
+    def _evaluated(self) -> dict[str, Any]:
+        """What the log says besides of a step that ends with an evaluation."""
+        found: dict[str, Any] = {}
+        due, handle = self._due(self.config.evaluate_every), self.quantized
+        if due and self.evaluate is not None:
+            with nullcontext() if handle is None else handle.exported():
+                self._held_out = self.evaluate()
+            found["held_out_loss"] = self._held_out
+        # not where checkpoints are: a log does not depend on when a run was interrupted
+        if handle is not None and (due or self.step == self.total_steps):
+            found["sqnr_db"] = {n: round(e.sqnr_db, 3) for n, e in handle.errors().items()}
+        return found
 
     def _shown(self, record: dict[str, Any]) -> dict[str, float | str]:
         """What a progress bar says about a step."""
@@ -210,11 +237,17 @@ class Trainer:
         """Add up the gradients of a step; returns its loss per valid token."""
         self.optimizer.zero_grad()
         total = 0.0
-        for batch in micro_batches:
-            loss = self.objective.loss(batch, tokens)
-            loss.backward()
-            total += loss.item()
+        with self._on_stored_weights():
+            for batch in micro_batches:
+                loss = self.objective.loss(batch, tokens)
+                loss.backward()
+                total += loss.item()
+            if self.quantized is not None and not math.isfinite(total):
+                self.quantized.forget_inputs()
         return total
+
+    def _on_stored_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.quantized is None else self.quantized.active(self.step)
 
     def _rows(self, micro_batches: list[Batch]) -> str:
         """The rows of a step and the documents that they are from, for people."""
@@ -226,12 +259,15 @@ class Trainer:
     def _save(self) -> None:
         self._check_weights()
         self.metrics.sync()
+        tensors = {
+            "model": {n: p.data for n, p in self.model.named_parameters().items()},
+            "optimizer": self.optimizer.state(),
+        }
+        if self.quantized is not None:
+            tensors["quantization"] = self.quantized.state()
         self._last_checkpoint = self.store.save(
             self.step,
-            tensors={
-                "model": {n: p.data for n, p in self.model.named_parameters().items()},
-                "optimizer": self.optimizer.state(),
-            },
+            tensors=tensors,
             state={
                 "phase": self.phase,
                 "optimizer_steps": self.optimizer.steps,

@@ -22,7 +22,7 @@ class MetricsLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line. NaN and infinity, which JSON has not, are written as null."""
-        files.append_line(self.path, json.dumps({k: _finite(v) for k, v in record.items()}))
+        files.append_line(self.path, json.dumps(_finite({**record})))
 
     def sync(self) -> None:
         """Put the lines on the disk, as a checkpoint is about to count on them."""
@@ -80,4 +80,6 @@ class MetricsLog:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

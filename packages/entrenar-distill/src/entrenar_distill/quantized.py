@@ -1,0 +1,108 @@
+"""A model that was trained on the numbers it is stored as: finished, written, and described."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from entrenar_common.progress import Progress
+from entrenar_core.convert.export import export
+from entrenar_core.convert.gguf import check_gguf
+from entrenar_core.convert.lattice import write_lattice
+from entrenar_core.convert.recipe import recipe_named
+from entrenar_core.data.tokenizer import Tokenizer
+from entrenar_core.qat import QuantizedModel
+from entrenar_core.train.config import TrainingConfig
+from entrenar_core.train.quantization import quantized
+from entrenar_distill.config import DistillConfig
+from entrenar_distill.report import QuantizedStudent
+
+GGUF = "model.gguf"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is left of a training on stored numbers once the model has them.
+
+    weights: the numbers in full precision that they were rounded from, by name.
+    """
+
+    record: QuantizedStudent
+    weights: dict[str, np.ndarray]
+
+
+def check(model: Any, config: DistillConfig, steps: int, tokenizer: Tokenizer) -> str | None:
+    """What training on stored weights does in a run of `steps`, in words; None where it is not
+    asked for.
+
+    Raises what `entrenar_core.train.quantization.quantized` raises, and UnsupportedError where a
+    GGUF file is asked for and llama.cpp cannot run the model.
+    """
+    if config.recipe is not None:
+        check_gguf(model, tokenizer, pre=config.output.pre)
+    training = config.training
+    found = training.quantization
+    if found is None:
+        return None
+    handle = quantized(model, found, seed=training.seed, steps=steps)
+    words = f"{len(handle.matrices)} matrices in {found.name}"
+    if found.activations is not None:
+        words += f", inputs of {len(handle.inputs)} projections in {found.activations} bits"
+    return f"{words}, all of it from step {found.schedule.last} on"
+
+
+def finish(
+    handle: QuantizedModel, training: TrainingConfig, held_out_loss: Callable[[], float]
+) -> Finished:
+    """Give the model the numbers that it is stored as, and say what they are.
+
+    `held_out_loss` measures the model: with inputs that are rounded too, where they are, since a
+    model that is read from a file computes with whole ones.
+    """
+    config = training.quantization
+    assert config is not None
+    loss = None
+    if handle.inputs:
+        with handle.exported():
+            loss = held_out_loss()
+    stored = handle.stored().values()
+    sqnr = {name: error.sqnr_db for name, error in handle.errors().items()}
+    worst = min(sqnr, key=sqnr.__getitem__)
+    size = sum(each.size for each in stored)
+    record = QuantizedStudent(
+        name=config.name,
+        from_step=config.schedule.last,
+        matrices=len(sqnr),
+        parameters=size,
+        bits_per_weight=8 * sum(each.nbytes for each in stored) / size,
+        sqnr_db=sqnr,
+        worst=worst,
+        activations=config.activations,
+        loss_with_inputs=loss,
+    )
+    weights = {n: m.matrix.parameter.data.copy() for n, m in handle.matrices.items()}
+    handle.finish()
+    return Finished(record, weights)
+
+
+def write(
+    folder: Path, finished: Finished | None, config: DistillConfig, progress: Progress
+) -> str | None:
+    """Write the model in `folder` as a GGUF file too, where the config asks for one.
+
+    Returns the recipe that has changed its weights by this, None where the file has the very
+    numbers of the folder or there is none.
+    """
+    if config.recipe is None:
+        return None
+    pre, trained = config.output.pre, config.training.quantization
+    if finished is not None and trained is not None and trained.recipe is not None:
+        recipe, weights = recipe_named(trained.recipe), finished.weights
+        write_lattice(folder, folder / GGUF, recipe, weights=weights, pre=pre, progress=progress)
+        return None
+    export(
+        folder, folder / GGUF, form="gguf", quantization=config.recipe, pre=pre, progress=progress
+    )
+    return None if config.recipe == "f32" else config.recipe
