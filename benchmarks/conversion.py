@@ -105,9 +105,11 @@ writer.close()
 SIDES = {"entrenar": ENTRENAR, "script": SCRIPT, "gguf": GGUF}
 
 TAIL = """
-import json, resource, time
-print(json.dumps({"seconds": time.perf_counter() - begun,
-    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+import json, time
+seconds = time.perf_counter() - begun
+status = open("/proc/self/status").read()
+peak = int(status.split("VmHWM:")[1].split()[0]) * 1024  # getrusage's begins with the parent's
+print(json.dumps({"seconds": seconds, "peak": peak}))
 """
 
 

@@ -77,6 +77,8 @@ def test_the_packages_have_one_version():
         ("entrenar_core.autograd", "Tensor Parameter op no_grad backward"),
         ("entrenar_core.autograd.ops", "linear attention rms_norm rope linear_cross_entropy"),
         ("entrenar_core.optim", "AdamW learning_rate"),
+        ("entrenar_core.quant", "FORMATS quantize dequantize Integer NF4 Grain quant_error"),
+        ("entrenar_core.qat", "QatConfig prepare calibrate sensitivities choose"),
         ("entrenar_core.distill", "Distillation shared_vocabulary"),
         ("entrenar_core.data.tokenizer", "Tokenizer train_bpe"),
         ("entrenar_core.train.loop", "Trainer PhaseResult"),

@@ -7,6 +7,7 @@ import pytest
 
 from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_core.autograd import Tensor, ops
+from entrenar_core.quant import Integer, format_named
 from op_cases import all_cases
 
 
@@ -26,6 +27,13 @@ MISTAKES = {
     "pow": [
         (lambda: f32(2, 3) ** f32(4), A, B),
         (lambda: ops.pow(Tensor([1, 2]), -1), "int64 (2,)", "-1"),
+    ],
+    "stored_ste": [
+        (lambda: ops.stored_ste(f32(2, 3), form=format_named("q4_0")), A, "blocks of 32")
+    ],
+    "fake_quantize": [
+        (lambda: ops.fake_quantize(f32(2, 3), f32(3), form=Integer(4)), "(2, 3)", "(3,)"),
+        (lambda: ops.fake_quantize(f32(2, 3), f32(2), form=Integer(4), alpha=2.0), "alpha", "2.0"),
     ],
     "neg": [(lambda: ops.neg("text"), "'text'", "real numbers")],
     "exp": [(lambda: ops.exp(None), "missing")],

@@ -179,6 +179,15 @@ def test_floats_are_those_that_were_stored(tmp_path):
         assert file.info("w").shape == (4, 6)
 
 
+@pytest.mark.parametrize("form", [F32, Q8_0, BY_NUMBER[12]], ids=lambda form: form.name)
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 256), (2, 0, 256)])
+def test_tensors_without_elements_are_read_back(tmp_path, form, shape):
+    write(tmp_path / "a", {}, {"w": form.quantize(np.zeros(shape, np.float32))})
+    with GGUFFile(tmp_path / "a") as file:
+        found = file.read("w").dequantize()
+    assert (found.shape, found.dtype) == (shape, np.float32)
+
+
 @pytest.mark.parametrize("alignment", [8, 64, 65_536])
 def test_tensors_are_aligned_as_the_metadata_says(tmp_path, alignment):
     tensors = {"a": blocks(F32, (3,)), "b": blocks(F32, (5,), 1)}

@@ -11,6 +11,7 @@ import pytest
 import safetensors
 from safetensors.numpy import load
 
+from canary import refuses_and_only_reads
 from entrenar_common.errors import EntrenarError, FormatError, NotFoundError, UnsupportedError
 from entrenar_core.io.safetensors import SafetensorsFile
 
@@ -273,6 +274,12 @@ def test_a_bad_file_costs_no_memory_and_no_time(ram_path):
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script, ram_path], check=True, env=environment)
+
+
+@pytest.mark.tier2
+def test_no_bad_file_makes_the_process_do_anything_but_read_it(ram_path):
+    bad = [data for data, _ in BAD.values() if len(data) < 10**7]
+    refuses_and_only_reads(SafetensorsFile, bad, [SMALL], ram_path)
 
 
 def test_what_is_not_a_file_is_not_found(ram_path):

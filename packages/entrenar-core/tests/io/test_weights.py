@@ -114,3 +114,23 @@ def test_a_model_in_pytorchs_shards_is_the_model_that_was_saved(tmp_path, tied):
     shards(tmp_path, tensors)
     ids = np.arange(6).reshape(1, 6)
     np.testing.assert_array_equal(load(tmp_path)(ids).numpy(), model(ids).numpy())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("new", [True, False], ids=["archive", "stacked"])
+def test_a_model_that_pytorch_saved_has_the_logits_of_transformers(tmp_path, new):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+        num_attention_heads=4, tie_word_embeddings=True,
+    )  # fmt: skip
+    theirs = transformers.LlamaForCausalLM(config).eval()
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(theirs.state_dict(), tmp_path / SINGLE, _use_new_zipfile_serialization=new)
+    ids = np.arange(6).reshape(1, 6)
+    with torch.no_grad():
+        wanted = theirs(torch.from_numpy(ids)).logits.numpy()
+    np.testing.assert_allclose(load(tmp_path)(ids).numpy(), wanted, rtol=1e-4, atol=1e-5)

@@ -85,11 +85,12 @@ def test_no_single_exchange_would_be_better(model, limit):
 def test_at_the_bytes_where_a_step_ends_the_choice_is_the_best(model):
     options = made(model)
     hulls = {name: hull(each) for name, each in options.items()}
-    steps = sorted(
-        [(b.cost - a.cost) / (b.nbytes - a.nbytes), b.nbytes - a.nbytes]
+    steps = [
+        ((b.cost - a.cost) / (b.nbytes - a.nbytes), b.nbytes - a.nbytes)
         for each in hulls.values()
         for a, b in pairwise(each)
-    )
+    ]
+    steps.sort(key=lambda step: step[0])  # steps of one matrix stay in their order
     limit = sum(each[0].nbytes for each in hulls.values())
     for size in [0, *(size for _, size in steps)]:
         limit += size

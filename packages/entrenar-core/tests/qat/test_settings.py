@@ -8,7 +8,7 @@ from entrenar_core.autograd import Tensor, ops
 from entrenar_core.nn import Linear, Module
 from entrenar_core.optim import AdamW
 from entrenar_core.qat import LowerBits, MoreMatrices, QatConfig, Schedule, prepare
-from entrenar_core.quant import Grain, Integer, Percentile
+from entrenar_core.quant import FORMATS, Grain, Integer, Percentile
 from entrenar_core.testing import difference
 
 WHOLE = Grain("tensor")
@@ -36,6 +36,30 @@ def weights_at(quantized, step):
 
 def inputs(*shape, seed=1):
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+# --- formats -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_trains_with_what_it_stores_to_the_bit(name):
+    model = Layers(width=256)
+    quantized = prepare(model, QatConfig(weights=name))
+    (stored,) = quantized.stored().values()
+    assert stored.form == FORMATS[name]
+    assert weights_at(quantized, 0)[0].tobytes() == stored.dequantize().tobytes()
+    wanted = FORMATS[name].quantize(model.layers[0].weight.data).dequantize()
+    assert np.array_equal(stored.dequantize(), wanted)
+
+
+@pytest.mark.parametrize("name", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "int4", "int8"])
+def test_finished_weights_stored_again_are_the_same(name):
+    model = Layers(width=256)
+    quantized = prepare(model, QatConfig(weights=name))
+    (before,) = quantized.stored().values()
+    quantized.finish()
+    (after,) = quantized.stored().values()
+    assert np.array_equal(after.dequantize(), before.dequantize())
 
 
 # --- learned steps -----------------------------------------------------------------------------

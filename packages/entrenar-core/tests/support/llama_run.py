@@ -6,9 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from entrenar_core.autograd import no_grad
+
+NEAR = 1e-3
+"""Two likeliest ids whose logits are no farther apart are as good as equal."""
+
 _WARN, _ERROR = 3, 4
 _F32 = 0
-_POOLING_NONE = 0
 
 
 class LlamaModel:
@@ -114,7 +118,7 @@ class LlamaModel:
 
 
 def _apply(lib: Any, context: Any, adapter: Any) -> None:
-    adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
+    adapters, scales = (type(adapter) * 1)(adapter), (ctypes.c_float * 1)(1.0)
     assert lib.llama_set_adapters_lora(context, adapters, 1, scales) == 0
 
 
@@ -130,3 +134,23 @@ def quantized_by_llama(source: Path, output: Path, file_type: int) -> Path:
     )
     assert status == 0
     return output
+
+
+def nats(logits, ids):
+    """−log p of every id (T,) but the first by logits (T, V), added up."""
+    shifted = logits[:-1] - logits[:-1].max(axis=1, keepdims=True)
+    chosen = np.take_along_axis(shifted, ids[1:, None], axis=1)[:, 0]
+    return float((np.log(np.exp(shifted).sum(axis=1)) - chosen).sum())
+
+
+def agrees(model, prompt, continued):
+    """Whether `continued` is ours, up to where our two likeliest are as good as equal."""
+    text = np.concatenate([prompt, continued])
+    with no_grad():
+        logits = model(text[None]).numpy()[0, len(prompt) - 1 : -1]  # (NEW, V)
+    best = logits.argmax(axis=1)
+    differs = np.flatnonzero(best != continued)
+    if not differs.size:
+        return True
+    row = np.sort(logits[differs[0]])
+    return row[-1] - row[-2] <= NEAR

@@ -90,16 +90,17 @@ def test_the_micro_batches_have_different_numbers_of_valid_tokens():
 def test_accumulation_changes_neither_loss_nor_gradient(objective, dtype, one_step):
     whole, wanted = one_step(objective, dtype, 1)
     _, exact = one_step(objective, "float64", 1) if dtype == "float32" else (None, wanted)
+    # how far the uncut gradient is from the exact one; by how much it is in a single tensor is
+    # chance, and differs between CPUs
+    rounding = max(difference(gradient, exact[name]) for name, gradient in wanted.items())
+    allowed = max(BOUNDS[dtype], 2 * rounding)
     for parts in (2, 4, 8):
         record, found = one_step(objective, dtype, parts)
         for key in ("loss", "grad_norm", "cross_entropy", "kl", "agreement", "tokens"):
             if key in whole:
                 assert record[key] == pytest.approx(whole[key], rel=BOUNDS[dtype]), key
-        for name, gradient in wanted.items():
-            # the uncut gradient is itself so far from the exact one
-            rounding = difference(gradient, exact[name])
-            allowed = max(BOUNDS[dtype], 2 * rounding)
-            assert difference(found[name], gradient) <= allowed, name
+        for name, gradient in found.items():
+            assert difference(gradient, exact[name]) <= allowed, name
 
 
 def test_the_loss_is_the_mean_over_all_valid_tokens_of_the_step(one_step):

@@ -77,7 +77,7 @@ class APRFile(TensorFile):
         return info.dtype.wrap(self._decoded(info), info.shape)
 
     def _decoded(self, info: APRTensor) -> np.ndarray:
-        text = self._file.bytes(info.begin, info.end)
+        text = self._file.view(info.begin, info.end)
         found = np.empty(info.nbytes, np.uint8)
         for start in range(0, len(text), _CHUNK):
             part = text[start : start + _CHUNK].data

@@ -42,7 +42,7 @@ class GGUFFile(TensorFile):
         Raises IntegrityError when the file was changed in place since it was opened.
         """
         info = self.info(name)
-        raw = self._file.bytes(self._data_start + info.begin, self._data_start + info.end)
+        raw = self._file.view(self._data_start + info.begin, self._data_start + info.end)
         return info.form.wrap(raw, info.shape)
 
     def release(self, name: str) -> None:

@@ -18,7 +18,7 @@ _Stamp = tuple[int, int, int, int]
 class MappedFile:
     """A regular file, opened once. Arrays of its bytes stay valid after `close`.
 
-    `head` reads with system calls; `map` maps the whole, which `bytes` and `release` then use.
+    `head` reads with system calls; `map` maps the whole, which `view` and `release` then use.
     `kind` is what the file is to be, for messages.
 
     Raises NotFoundError (no such file, no regular file), StorageError, and UnsupportedError on a
@@ -76,7 +76,7 @@ class MappedFile:
                     raise self.changed() from None
         return self._map
 
-    def bytes(self, begin: int, end: int) -> np.ndarray:
+    def view(self, begin: int, end: int) -> np.ndarray:
         """A read-only view of the mapped bytes, uint8; IntegrityError when the file has changed."""
         if self._map is None:
             raise ValueError(f"{self.path}: read after close")

@@ -52,7 +52,7 @@ class SafetensorsFile(TensorFile):
                 "bits per element, which no array holds",
                 hint="use the model's float version",
             )
-        raw = self._file.bytes(self._data_start + info.begin, self._data_start + info.end)
+        raw = self._file.view(self._data_start + info.begin, self._data_start + info.end)
         if raw.ctypes.data % info.dtype.numpy.itemsize:
             raw = raw.copy()
             raw.flags.writeable = False

@@ -1,6 +1,7 @@
 """One file of torch.save (.pth, .pt, .bin), read without PyTorch and without running anything."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class TorchTensor:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=object))
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -130,7 +131,7 @@ class TorchFile(TensorFile):
         """
         info: TorchTensor = self.info(name)
         begin, end = self._span(info)
-        raw = self._file.bytes(begin, end)
+        raw = self._file.view(begin, end)
         if info.key not in self._checked:
             check_crc(self._data, self._places[info.key], self.path, f"data/{info.key}")
             self._checked.add(info.key)

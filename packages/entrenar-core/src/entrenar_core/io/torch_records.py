@@ -176,6 +176,11 @@ def _tensor_v3(
     if type(storage) is not Storage or not storage.untyped or type(dtype) is not DType:
         raise FormatError("a tensor with a type of its own on a storage that has one", hint=DAMAGED)
     _check_gradient(dtype, requires, hooks)
+    if requires:
+        raise UnsupportedError(  # nor does PyTorch: it fails to give the tensor its storage
+            f"a tensor of {dtype} that requires a gradient",
+            hint="save it again as a parameter, or after .detach()",
+        )
     if metadata:
         (only,) = metadata
         _check_metadata(only)

@@ -14,7 +14,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.io.gguf import GGUFFiles, Value, f32, text, u32
 from entrenar_core.models.decoder_config import DecoderConfig
-from entrenar_core.models.gguf_family import Described, Family, register
+from entrenar_core.models.gguf_family import Described, Family, decimal, register, shortest
 from entrenar_core.models.gguf_layout import Heads, halved, is_conv1d, paired, rotated
 from entrenar_core.models.gguf_names import DECODER, GPT2, Names
 from entrenar_core.models.gpt2 import GPT2Config
@@ -110,7 +110,7 @@ class RotaryDecoder(Family):
             "model_type": here,
             "num_key_value_heads": file.metadata.integer(f"{here}.attention.head_count_kv", heads),
             "head_dim": width,
-            "rms_norm_eps": file.metadata.number(f"{here}.attention.layer_norm_rms_epsilon"),
+            "rms_norm_eps": decimal(file, f"{here}.attention.layer_norm_rms_epsilon"),
             "rope_parameters": _rope_parameters(file, here, width),
             "tie_word_embeddings": "output.weight" not in file.tensors,
             **self._bias_flags(file),
@@ -189,7 +189,7 @@ def _factors(rotary: Rotary) -> np.ndarray:
 
 
 def _rope_parameters(file: GGUFFiles, here: str, width: int) -> dict[str, Any]:
-    theta = file.metadata.number(f"{here}.rope.freq_base", 10000.0)
+    theta = decimal(file, f"{here}.rope.freq_base", 10000.0)
     kind = file.metadata.text(f"{here}.rope.scaling.type", "none")
     if ROPE_FACTORS in file.tensors:
         return _llama3_parameters(file, theta, width)
@@ -198,16 +198,17 @@ def _rope_parameters(file: GGUFFiles, here: str, width: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "rope_type": kind,
         "rope_theta": theta,
-        "factor": file.metadata.number(f"{here}.rope.scaling.factor"),
+        "factor": decimal(file, f"{here}.rope.scaling.factor"),
     }
     if kind == "yarn":
         trained = file.metadata.integer(f"{here}.context_length")
         found["original_max_position_embeddings"] = file.metadata.integer(
             f"{here}.rope.scaling.original_context_length", trained
         )
-        extra = file.metadata.number(f"{here}.rope.scaling.attn_factor", 1.0)
+        extra = decimal(file, f"{here}.rope.scaling.attn_factor", 1.0)
         if extra != 1.0:
-            found["attention_factor"] = extra * (1 + 0.1 * math.log(found["factor"]))
+            total = extra * (1 + 0.1 * math.log(found["factor"]))
+            found["attention_factor"] = shortest(total)
     return found
 
 
@@ -277,7 +278,7 @@ class GPT2Family(Family):
             "n_layer": file.metadata.integer(f"{here}.block_count"),
             "n_inner": file.metadata.integer(f"{here}.feed_forward_length"),
             "n_head": file.metadata.integer(f"{here}.attention.head_count"),
-            "layer_norm_epsilon": file.metadata.number(f"{here}.attention.layer_norm_epsilon"),
+            "layer_norm_epsilon": decimal(file, f"{here}.attention.layer_norm_epsilon"),
             "activation_function": "gelu_new",
             "tie_word_embeddings": "output.weight" not in file.tensors,
         }

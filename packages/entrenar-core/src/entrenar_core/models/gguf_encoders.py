@@ -10,7 +10,7 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_core.io.gguf import GGUFFiles, Value, f32, flag, u32
-from entrenar_core.models.gguf_family import Described, Family, register
+from entrenar_core.models.gguf_family import Described, Family, decimal, register
 from entrenar_core.models.gguf_names import BERT, DISTILBERT, Names
 from entrenar_core.models.pooling import Pooling
 from entrenar_core.models.sentence import SentenceSettings
@@ -80,7 +80,7 @@ class EncoderFamily(Family):
             "num_hidden_layers": file.metadata.integer(f"{here}.block_count"),
             "intermediate_size": file.metadata.integer(f"{here}.feed_forward_length"),
             "num_attention_heads": file.metadata.integer(f"{here}.attention.head_count"),
-            "layer_norm_eps": file.metadata.number(f"{here}.attention.layer_norm_epsilon"),
+            "layer_norm_eps": decimal(file, f"{here}.attention.layer_norm_epsilon"),
             "hidden_act": "gelu",
             "type_vocab_size": types,
         }

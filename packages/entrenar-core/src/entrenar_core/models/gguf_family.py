@@ -128,3 +128,17 @@ def family_of_file(file: GGUFFiles) -> Family:
         f"{file.path}: general.architecture {escape_controls(architecture)} is not supported",
         hint=f"supported: {', '.join(known)}",
     )
+
+
+def decimal(file: GGUFFiles, key: str, default: float | None = None) -> float:
+    """A number in a file's metadata as it was written before it was rounded to float32."""
+    return shortest(file.metadata.number(key, default))
+
+
+def shortest(number: float) -> float:
+    """The number with the fewest digits that rounds to `number` in float32.
+
+    >>> shortest(9.999999747378752e-06)
+    1e-05
+    """
+    return float(str(np.float32(number)))

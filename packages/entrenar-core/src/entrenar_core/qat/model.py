@@ -156,7 +156,12 @@ class QuantizedModel:
         return {name: fake.stored() for name, fake in self.matrices.items()}
 
     def finish(self) -> None:
-        """Give the parameters the numbers that their stored weights stand for, in place."""
+        """Give the parameters the numbers that their stored weights stand for, in place.
+
+        Stored again, they are the same in ggml's simple formats and in symmetric integers with a
+        scale from the largest number, but not to the bit in q4_k, q5_k, q6_k, nf4 or with learned
+        steps: to write those, use `stored`.
+        """
         for fake in self.matrices.values():
             fake.matrix.parameter.data[...] = fake.exported()
 

@@ -12,17 +12,30 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     >>> pack(np.array([1, 2, 3], np.uint8), 4).tolist()
     [33, 3, 0, 0]
     """
-    padded = np.zeros(-(-codes.size // 8) * 8, np.uint64)
-    padded[: codes.size] = codes
-    words = padded.reshape(-1, 8) << (np.arange(8, dtype=np.uint64) * np.uint64(bits))
-    whole = np.bitwise_or.reduce(words, axis=1).astype("<u8")  # eight codes in each
-    return np.ascontiguousarray(whole[:, None].view(np.uint8)[:, :bits]).reshape(-1)
+    # words that hold whole codes: bytes where that is possible, else eight codes in 64 bits
+    word, each = _word(bits)
+    padded = np.zeros((-(-codes.size // 8) * 8 // each, each), np.uint8)
+    padded.reshape(-1)[: codes.size] = codes
+    words = padded[:, 0].astype(word)
+    for place in range(1, each):
+        words |= padded[:, place].astype(word) << word.type(place * bits)
+    data = words[:, None].view(np.uint8)[:, : each * bits // 8]
+    return np.ascontiguousarray(data).reshape(-1)
 
 
 def unpack(data: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The first `count` codes of what `pack` made: uint8 (count,)."""
-    words = np.zeros((data.size // bits, 8), np.uint8)
-    words[:, :bits] = data.reshape(-1, bits)
-    shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
-    codes = words.view("<u8") >> shifts & np.uint64(2**bits - 1)
-    return codes.astype(np.uint8).reshape(-1)[:count]
+    word, each = _word(bits)
+    used = each * bits // 8
+    padded = np.zeros((data.size // used, word.itemsize), np.uint8)
+    padded[:, :used] = data.reshape(-1, used)
+    words = padded.reshape(-1).view(word)
+    codes = np.empty((words.size, each), np.uint8)
+    for place in range(each):
+        codes[:, place] = words >> word.type(place * bits) & word.type(2**bits - 1)
+    return codes.reshape(-1)[:count]
+
+
+def _word(bits: int) -> tuple[np.dtype, int]:
+    """The type of a word, and how many codes it holds."""
+    return (np.dtype("<u8"), 8) if 8 % bits else (np.dtype(np.uint8), 8 // bits)

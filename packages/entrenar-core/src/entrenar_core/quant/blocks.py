@@ -6,6 +6,7 @@ The kernels (`kernels.blocks`, `kernels.k_blocks`) say what the bytes of a block
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 import ml_dtypes
 import numpy as np
@@ -55,7 +56,8 @@ class BlockFormat(Format):
             )
         shape = np.shape(array)
         row_bytes = self.row_bytes(shape[-1] if shape else 1)
-        flat = as_finite_float32(np.asarray(array), self.name).reshape(-1, *shape[-1:])
+        rows = prod(shape[:-1])  # not -1, which numpy cannot tell where a row is empty
+        flat = as_finite_float32(np.asarray(array), self.name).reshape(rows, *shape[-1:] or (1,))
         data = self.encode(flat)
         self._check_scales(data, flat)
         return BlockArray(self, shape, data.reshape(*shape[:-1], row_bytes))
@@ -98,7 +100,8 @@ class BlockArray(Stored):
                 hint="convert the file with llama.cpp's llama-quantize --allow-requantize, or "
                 "fetch it in another type",
             )
-        return self.form.decode(self.data.reshape(-1, self.data.shape[-1])).reshape(self.shape)
+        rows = self.data.reshape(prod(self.shape[:-1]), self.data.shape[-1])
+        return self.form.decode(rows).reshape(self.shape)
 
 
 def _plain(dtype: type) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

@@ -87,7 +87,7 @@ class IntegerArray(Stored):
     """Integers: `data` has q − form.low of all blocks (see `bits.pack`), `scale` a float32 for each
     block, `zero` a uint8, None where symmetric. Blocks are in the order of `Grain.blocks`."""
 
-    form: Integer
+    form: Integer  # pyright: ignore[reportIncompatibleVariableOverride]
     shape: tuple[int, ...]
     data: np.ndarray
     scale: np.ndarray

@@ -102,7 +102,7 @@ class NF4Array(Stored):
     bitsandbytes computes with it.
     """
 
-    form: NF4
+    form: NF4  # pyright: ignore[reportIncompatibleVariableOverride]
     shape: tuple[int, ...]
     codes: np.ndarray
     scales: Scales

@@ -25,7 +25,11 @@ def stored_ste(x, *, form):
     its relatives leave out, at most half a step at the end of a block that has not its largest
     magnitude. So nothing is clipped in the gradient either. Formats work in float32, whatever x is.
     """
-    return form.quantize(x).dequantize().astype(x.dtype), (lambda g: g,)
+    try:
+        stored = form.quantize(x)
+    except ShapeError as error:
+        raise ShapeError(f"stored_ste: x {x.dtype} {x.shape}: {error}", hint=error.hint) from None
+    return stored.dequantize().astype(x.dtype), (lambda g: g,)
 
 
 @op
