@@ -1,18 +1,21 @@
-"""What training on stored weights brings: students of the demo in few bits, trained both ways.
+"""What training on stored weights brings: students in few bits, trained both ways.
 
-    python benchmarks/qat.py [--recipe q4_0] [--steps 240] [--runs 3] [--teacher DIR] [--json]
+    python benchmarks/qat.py [--student small] [--recipe q4_0] [--steps 1000] [--runs 3] [--json]
 
-Each run distils the student of examples/02_distill.yaml twice, from the same start, on the same
-batches of the standard library of this Python, for the same number of steps:
+Each run distils a student twice, from the same start, on the same batches of the standard library
+of this Python, for the same number of steps:
 
-- as usual; then the student is written as a GGUF file by the recipe (quantized afterwards);
-- with `training.quantization.recipe`, from the middle of the run on.
+- as usual; then the student is written as a GGUF file by the recipe (quantized afterwards, PTQ);
+- with `training.quantization.recipe`, from the middle of the run on (QAT).
 
 All are measured on the same held-out documents, the files as they are read back. It is checked that
 the file of the second student stands for the very numbers that a further step of its training
-would compute with. Without `--teacher`, and without the demo's, a small one is trained first. Exits
-with 1 where the check fails; with `--targets`, where training on stored weights was not better in
-every run.
+would compute with. Everything is as in examples/02_distill.yaml; `--student small` is smaller and
+has shorter sequences, so that a run of some minutes is long enough for four bits to cost something.
+Its teacher is trained first, unless `--teacher` names one; with `--student demo` it is the demo's.
+
+Exits with 1 where the check fails; with `--targets`, also where training on stored weights was not
+better in every run.
 """
 
 import argparse
@@ -50,11 +53,62 @@ CAPTION = (
 DOCUMENTS = 400
 """Files of the standard library that are read at most."""
 
+VOCABULARY = 512
+"""Of the small teacher, and so of its students."""
+
 SMALL_TEACHER: Mapping[str, Mapping[str, Any]] = {
-    "model": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 3},
-    "training": {"max_steps": 300, "learning_rate": 2e-3},
+    "model": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 3},
+    "training": {"max_steps": 800, "learning_rate": 3e-3},
+    "dataset": {"max_length": 64, "max_documents": DOCUMENTS},
 }
 """What is changed in examples/01_pretrain.yaml."""
+
+CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "demo": {},
+    "small": {
+        "student.config.hidden_size": 64,
+        "student.config.intermediate_size": 192,
+        "student.config.num_hidden_layers": 2,
+        "dataset.max_length": 64,
+        "training.learning_rate": 4e-3,
+    },
+}
+"""What is changed in examples/02_distill.yaml for a student."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all runs have in common. recipe: that of the files; student: a name in `CHANGES`."""
+
+    teacher: Path
+    student: str
+    recipe: str
+    steps: int
+
+    @property
+    def begin(self) -> int:
+        """The step from which on weights are rounded."""
+        return self.steps // 2
+
+    def configured(
+        self, folder: Path, seed: int, given: Mapping[str, str] | None = None
+    ) -> DistillConfig:
+        """The configuration of a run with its output in `folder`, and with keys `given`."""
+        keys = {
+            "dataset.name": f"[{library()}]",
+            "dataset.max_documents": DOCUMENTS,
+            "training.seed": seed,
+            "training.max_steps": self.steps,
+            **CHANGES[self.student],
+            **(given or {}),
+        }
+        return resolve(
+            EXAMPLES / "02_distill.yaml",
+            teacher=str(self.teacher),
+            output=str(folder),
+            control=False,
+            overrides=[(key, str(value)) for key, value in keys.items()],
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +117,7 @@ class Run:
     was trained on stored weights has, to the bit, the weights of a further step."""
 
     number: int
+    tokens: int
     whole: float
     afterwards: float
     trained: float
@@ -85,7 +140,6 @@ class QatReport:
     parameters: int
     steps: int
     begin: int
-    tokens: int
     runs: tuple[Run, ...]
 
     def better(self) -> bool:
@@ -96,6 +150,7 @@ class QatReport:
         rows = [
             (
                 run.number,
+                f"{run.tokens:,}",
                 f"{run.whole:.4f}",
                 f"{run.afterwards:.4f}",
                 f"{run.trained:.4f}",
@@ -106,7 +161,17 @@ class QatReport:
             )
             for run in self.runs
         ]
-        columns = ("Run", "Float", "PTQ", "QAT", "PTQ − float", "QAT − float", "Gain", "Same bits")
+        columns = (
+            "Run",
+            "Tokens",
+            "Float",
+            "PTQ",
+            "QAT",
+            "PTQ − float",
+            "QAT − float",
+            "Gain",
+            "Same bits",
+        )
         gains = [run.gain for run in self.runs]
         return [
             Fields(
@@ -117,7 +182,6 @@ class QatReport:
                     ("teacher", self.teacher),
                     ("student", f"{self.parameters:,} parameters"),
                     ("steps", f"{self.steps}, on stored weights from {self.begin} on"),
-                    ("held out", f"{self.tokens:,} tokens"),
                 ],
             ),
             Table("Held-out loss, nats per token", columns, rows, caption=CAPTION),
@@ -130,9 +194,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--recipe", default="q4_0", help="recipe of the GGUF files (q4_0)")
-    parser.add_argument("--steps", type=int, default=240, help="optimizer steps (240)")
+    parser.add_argument("--student", choices=CHANGES, default="small", help="its size (small)")
+    parser.add_argument("--steps", type=int, default=1000, help="optimizer steps (1000)")
     parser.add_argument("--runs", type=int, default=3, help="runs, each with its own start (3)")
-    parser.add_argument("--teacher", type=Path, help=f"folder of a teacher ({DEMO})")
+    parser.add_argument("--teacher", type=Path, help="folder of a teacher")
     parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
@@ -140,10 +205,11 @@ def main() -> None:
     out = Output(json=options.json, quiet=options.quiet)
     with tempfile.TemporaryDirectory() as folder:
         teacher = options.teacher or DEMO
-        if options.teacher is None and not (DEMO / "config.json").exists():
+        if options.teacher is None and options.student == "small":
             out.note("training a teacher")
             teacher = small_teacher(Path(folder))
-        report = measure(Path(folder), teacher, options.recipe, options.steps, options.runs, out)
+        task = Task(teacher, options.student, options.recipe, options.steps)
+        report = measure(Path(folder), task, options.runs, out)
     out.emit(report, "entrenar.benchmark.qat/1")
     failed = not all(run.same for run in report.runs) or (options.targets and not report.better())
     sys.exit(1 if failed else 0)
@@ -154,8 +220,7 @@ def small_teacher(folder: Path) -> Path:
     config = yaml.safe_load((EXAMPLES / "01_pretrain.yaml").read_text("utf-8"))
     for section, changes in SMALL_TEACHER.items():
         config[section] |= changes
-    config |= {"vocab_size": 2048, "output": str(folder / "teacher")}
-    config["dataset"]["max_documents"] = DOCUMENTS
+    config |= {"vocab_size": VOCABULARY, "output": str(folder / "teacher")}
     (folder / "pretrain.yaml").write_text(yaml.safe_dump(config))
     script = [sys.executable, str(EXAMPLES / "01_pretrain.py"), "--quiet"]
     given = ["--config", str(folder / "pretrain.yaml"), "--data", library()]
@@ -168,50 +233,30 @@ def library() -> str:
     return f"{sysconfig.get_path('stdlib')}/**/*.py"
 
 
-def measure(
-    folder: Path, teacher: Path, recipe: str, steps: int, runs: int, out: Output
-) -> QatReport:
+def measure(folder: Path, task: Task, runs: int, out: Output) -> QatReport:
     found: list[Run] = []
-    begin = steps // 2
+    stored = {
+        "training.quantization.recipe": task.recipe,
+        "training.quantization.schedule.begin": str(task.begin),
+    }
     for number in range(runs):
-        given = [
-            ("dataset.name", f"[{library()}]"),
-            ("dataset.max_documents", str(DOCUMENTS)),
-            ("training.seed", str(number)),
-            ("training.max_steps", str(steps)),
-        ]
-        stored = [
-            ("training.quantization.recipe", recipe),
-            ("training.quantization.schedule.begin", str(begin)),
-        ]
         out.note(f"run {number + 1} of {runs}: as usual")
-        usual = configured(folder / f"usual-{number}", teacher, given)
+        usual = task.configured(folder / f"usual-{number}", number)
         pipeline.run(usual)
         out.note(f"run {number + 1} of {runs}: on stored weights")
-        aware = configured(folder / f"stored-{number}", teacher, [*given, *stored])
+        aware = task.configured(folder / f"stored-{number}", number, stored)
         pipeline.run(aware)
         inputs = read_inputs(aware, progress=NullProgress())
         found.append(compare(number + 1, inputs, Path(usual.output.dir), Path(aware.output.dir)))
     return QatReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cpu=environment().cpu,
-        recipe=recipe,
+        recipe=task.recipe,
         teacher=f"{inputs.teacher.parameter_count():,} parameters",
         parameters=inputs.new_student().parameter_count(),
-        steps=steps,
-        begin=begin,
-        tokens=inputs.held_out.total_tokens,
+        steps=task.steps,
+        begin=task.begin,
         runs=tuple(found),
-    )
-
-
-def configured(folder: Path, teacher: Path, given: list[tuple[str, str]]) -> DistillConfig:
-    return resolve(
-        EXAMPLES / "02_distill.yaml",
-        teacher=str(teacher),
-        output=str(folder),
-        control=False,
-        overrides=given,
     )
 
 
@@ -226,6 +271,7 @@ def compare(number: int, inputs: Inputs, usual: Path, aware: Path) -> Run:
 
     return Run(
         number=number,
+        tokens=inputs.held_out.total_tokens,
         whole=loss(usual),
         afterwards=loss(usual / "model.gguf"),
         trained=loss(aware / "model.gguf"),
