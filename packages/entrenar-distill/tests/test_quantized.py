@@ -124,6 +124,22 @@ def test_the_report_names_the_formats_the_worst_matrix_and_the_file(finished):
     assert found.worst in text
 
 
+@pytest.mark.parity
+def test_transformers_and_the_gguf_package_read_the_same_numbers(finished):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    gguf = pytest.importorskip("gguf")
+    folder, _ = finished
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tensors = {t.name: t for t in gguf.GGUFReader(folder / "model.gguf").tensors}
+    for ours, named in {"up": "ffn_up", "down": "ffn_down", "gate": "ffn_gate"}.items():
+        found = tensors[f"blk.1.{named}.weight"]
+        assert found.tensor_type == gguf.GGMLQuantizationType.Q4_0
+        decoded = gguf.quants.dequantize(found.data, found.tensor_type)
+        wanted = theirs.state_dict()[f"model.layers.1.mlp.{ours}_proj.weight"].numpy()
+        np.testing.assert_array_equal(decoded, wanted)
+
+
 @pytest.mark.parametrize(
     "quantization",
     [{"recipe": "q4_0"}, LEARNED, {"weights": "q8_0", "noise": 0.5}],
