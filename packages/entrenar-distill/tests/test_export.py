@@ -113,3 +113,32 @@ def test_a_run_can_start_from_an_exported_file(world, write_config, tmp_path, fo
     one, other = pipeline.run(of_folder), pipeline.run(of_file)
     assert one.score("student").loss == other.score("student").loss
     assert one.score("teacher").loss == other.score("teacher").loss
+
+
+def test_a_largest_size_is_kept(command, world, tmp_path):
+    output = tmp_path / "teacher.gguf"
+    code, out, _ = command(
+        "--input", world / "teacher", "--format", "gguf", "--max-size", "40kB",
+        "--calibrate", world / "text" / "00*.txt", "--seq-len", "16", "--output", output,
+    )  # fmt: skip
+    assert (code or 0) == 0
+    assert output.stat().st_size <= 40_000
+    assert "mixed" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--format", "gguf", "--max-size", "1MB"], "--calibrate"),
+        (["--format", "gguf", "--calibrate", "x.txt"], "--max-size"),
+        (["--format", "apr", "--max-size", "1MB", "--calibrate", "x"], "--format gguf"),
+        (
+            ["--format", "gguf", "--max-size", "1MB", "--calibrate", "x", "--quantize", "q4_0"],
+            "--quantize",
+        ),
+    ],
+)
+def test_options_of_a_largest_size_go_together(command, world, tmp_path, options, word):
+    code, _, err = command("--input", world / "teacher", "--output", tmp_path / "a", *options)
+    assert code == 10
+    assert word in err

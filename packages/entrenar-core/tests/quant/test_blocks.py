@@ -256,3 +256,17 @@ def test_in_a_range_a_number_is_off_by_few_of_its_steps(name, steps, scales, off
     size = np.maximum(np.abs(low), np.abs(high))
     rounded = 2 * size * HALF + scales * (steps + 1) * TINY
     assert (error <= (high - low) * off / steps + rounded).all()
+
+
+@each_written
+@pytest.mark.parametrize("bits", [0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00001, 0x7F800001])
+def test_a_number_that_is_not_finite_is_found_wherever_it_is(form: BlockFormat, bits):
+    """Infinities and NaN of both signs, quiet and signalling, beside tiny and large numbers."""
+    rng = np.random.default_rng(0)
+    wrong = np.array([bits], np.uint32).view(np.float32)[0]
+    for place in (0, 1, 31, 32, 300, 511, 513, 1023):
+        for scale in (0, 1e-40, 1, 1e4):
+            x = (rng.standard_normal((2, 512)) * scale).astype(np.float32)
+            x.flat[place] = wrong
+            with pytest.raises(NumericsError, match=rf"element \({place // 512}, {place % 512}\)"):
+                form.quantize(x)

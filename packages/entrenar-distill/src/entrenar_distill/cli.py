@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrenar_common.cli import Output, common_options, tool
+from entrenar_common.cli import SIZE, Output, common_options, tool
 from entrenar_distill import __version__
 
 
@@ -98,6 +98,19 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
     "q4_0 and others, for APR q8_0, q4_0 and others. By default what the model is stored as.",
 )
 @click.option(
+    "--max-size",
+    "max_bytes",
+    type=SIZE,
+    metavar="SIZE",
+    help="Choose formats so that a GGUF file is no larger, such as 40MB; with --calibrate.",
+)
+@click.option(
+    "--calibrate",
+    multiple=True,
+    metavar="PATH",
+    help="Text that says which weights matter, for --max-size. Repeatable.",
+)
+@click.option(
     "--pre",
     metavar="NAME",
     help="llama.cpp's name of the pre-tokenizer, for one that is not recognised (GGUF).",
@@ -110,7 +123,9 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
 )
 @click.option("--seq-len", default=512, show_default=True, help="Tokens of a window of that text.")
 @common_options
-def export(out: Output, source, form, output, quantization, pre, eval_data, seq_len) -> None:
+def export(
+    out: Output, source, form, output, quantization, max_bytes, calibrate, pre, eval_data, seq_len
+) -> None:
     """Write a model in another file format, and compare the file with the model.
 
     \b
@@ -122,7 +137,7 @@ def export(out: Output, source, form, output, quantization, pre, eval_data, seq_
     from entrenar_distill.export import export
 
     report = export(
-        source, output, form=form, quantization=quantization, pre=pre, eval_data=eval_data,
-        seq_len=seq_len, progress=out.progress(),
+        source, output, form=form, quantization=quantization, pre=pre, max_bytes=max_bytes,
+        calibrate=calibrate, eval_data=eval_data, seq_len=seq_len, progress=out.progress(),
     )  # fmt: skip
     out.emit(report, schema="entrenar.distill.export/1")

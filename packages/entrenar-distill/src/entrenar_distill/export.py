@@ -1,7 +1,7 @@
 """A model in another file format: written, compared with what it was, and measured on text."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,18 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
 from entrenar_core import models
-from entrenar_core.convert.export import Exported
+from entrenar_core.convert.export import Exported, export_within
 from entrenar_core.convert.export import export as write
 from entrenar_core.convert.verify import FormatLoss
+from entrenar_core.data.batches import Batch, Batches
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.evaluate import score
+
+CALIBRATION_BATCHES = 64
+"""Rows of text at most whose gradients say which weights matter."""
 
 BATCH_TOKENS = 4096
 """Tokens that are scored at a time."""
@@ -110,25 +114,69 @@ def export(
     form: str,
     quantization: str | None = None,
     pre: str | None = None,
+    max_bytes: int | None = None,
+    calibrate: Sequence[str] = (),
     eval_data: Sequence[str] = (),
     seq_len: int = 512,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the model `source`, a folder, a GGUF file or a name on the hub, to `output`.
 
-    With `eval_data`, paths of text, the perplexity of the model on it is measured before and after.
-    Raises what `entrenar_core.convert.export.export` raises.
+    With `max_bytes`, the formats of a GGUF file are chosen so that it is no larger, by what the
+    loss on the text at the paths `calibrate` feels. With `eval_data`, paths of text too, the
+    perplexity of the model on it is measured before and after. Raises ConfigError for options that
+    do not go together, and what `entrenar_core.convert.export.export` raises.
     """
     started = time.monotonic()
     progress = progress or NullProgress()
     path = resolve_model(source)
+    _check_options(form, quantization, max_bytes, calibrate)
     measure = _measure_on(eval_data, path, seq_len, progress) if eval_data else None
     before = measure(path) if measure else None
-    done = write(
-        path, Path(output), form=form, quantization=quantization, pre=pre, progress=progress
-    )
+    if max_bytes is None:
+        done = write(
+            path, Path(output), form=form, quantization=quantization, pre=pre, progress=progress
+        )
+    else:
+        batches = _batches(calibrate, path, seq_len, progress)
+        done = export_within(
+            path, Path(output), max_bytes=max_bytes, batches=batches, pre=pre, progress=progress
+        )
     after = measure(done.path) if measure else None
     return _report(source, path, form, done, before, after, time.monotonic() - started)
+
+
+def _check_options(
+    form: str, quantization: str | None, max_bytes: int | None, calibrate: Sequence[str]
+) -> None:
+    if (max_bytes is None) != (not calibrate):
+        raise ConfigError(
+            "a largest size and text to calibrate on go together",
+            hint="give --max-size and --calibrate, or neither",
+        )
+    if max_bytes is not None and (form != "gguf" or quantization is not None):
+        raise ConfigError(
+            "with a largest size the formats are chosen, in a GGUF file",
+            hint="use --format gguf, and leave --quantize out",
+        )
+
+
+def _batches(
+    calibrate: Sequence[str], path: Path, seq_len: int, progress: Progress
+) -> Iterator[Batch]:
+    tokenizer = load_tokenizer(path)
+    documents = tokenize(DatasetSpec(tuple(calibrate)), tokenizer, progress=progress)
+    length = min(seq_len, models.read_config(path).max_position_embeddings)
+    found = Batches(
+        documents,
+        seq_len=length,
+        batch_size=1,
+        seed=0,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+    )
+    count = min(found.steps_per_epoch, CALIBRATION_BATCHES)
+    return (found.batch(i) for i in range(count))
 
 
 def _report(

@@ -10,7 +10,7 @@ import numpy as np
 from entrenar_common.errors import EntrenarError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.convert.pieces import quantized
-from entrenar_core.convert.recipe import Recipe, Shape
+from entrenar_core.convert.recipe import FormatChoice, Shape
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
@@ -28,10 +28,10 @@ QUANTIZATION_VERSION = 2
 class GGUFPlan:
     """What the model at `path`, a Hugging Face folder or a GGUF file, becomes as a GGUF file.
 
-    `tensors` are those of the file to be, `notes` say what llama.cpp will not do as the model does.
-    `pre` names llama.cpp's pre-tokenizer where it cannot be told from the tokenizer. `weights` has
-    other numbers for some parameters, by name and in their shapes, than the model at `path`: those
-    from which a recipe makes the numbers that the model has.
+    `tensors` are those of the file to be, `ours` has their names in the model, and `notes` say what
+    llama.cpp will not do as the model does. `pre` names llama.cpp's pre-tokenizer where it cannot
+    be told from the tokenizer. `weights` has other numbers for some parameters, by name and in
+    their shapes, than the model at `path`: those from which a recipe makes the model's numbers.
 
     Raises UnsupportedError for a model or a tokenizer that llama.cpp cannot run, and what opening
     the model raises.
@@ -40,7 +40,7 @@ class GGUFPlan:
     def __init__(
         self,
         path: Path,
-        recipe: Recipe,
+        recipe: FormatChoice,
         *,
         name: str | None = None,
         pre: str | None = None,
@@ -51,7 +51,7 @@ class GGUFPlan:
         self.model = StoredModel(path, head=self.family.head)
         try:
             self._described: Described = self.family.describe(self.model.model)
-            self._ours = _names(self.family, self.model.model, str(path))
+            self.ours = _names(self.family, self.model.model, str(path))
             self.tensors = self._planned()
             self.keys = self._keys(name or path.resolve().stem, pre)
         except BaseException:
@@ -61,7 +61,7 @@ class GGUFPlan:
 
     def _planned(self) -> list[Planned]:
         config, shapes = self.model.model.config, {}
-        for name, ours in self._ours.items():
+        for name, ours in self.ours.items():
             held = self.model.model.named_parameters()[ours]
             shapes[name] = self.family.gguf_shape(name, tuple(held.shape), config)
         shapes |= {name: array.shape for name, array in self._described.extra.items()}
@@ -92,14 +92,14 @@ class GGUFPlan:
         """A tensor of the file to be as it is in the model, laid out as the file has it."""
         if name in self._described.extra:
             return self._described.extra[name]
-        ours = self._ours[name]
+        ours = self.ours[name]
         stored = self._weights[ours] if ours in self._weights else self.model.read(ours)
         return self.family.to_gguf(name, stored, self.model.model.config)
 
     def release(self, name: str) -> None:
         """Lets the kernel drop what `floats` has read from memory."""
-        if name in self._ours:
-            self.model.release(self._ours[name])
+        if name in self.ours:
+            self.model.release(self.ours[name])
 
     def write(self, output: Path, *, progress: Progress | None = None) -> Written:
         """Write the file, whole or not at all; returns its size and hash.

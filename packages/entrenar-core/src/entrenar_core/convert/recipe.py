@@ -9,7 +9,7 @@ Rules: https://github.com/ggml-org/llama.cpp, `src/llama-quant.cpp`.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import nearest
@@ -49,6 +49,22 @@ class Shape:
         heads = config.num_attention_heads
         grouped = getattr(config, "num_key_value_heads", heads)
         return cls(architecture, config.num_hidden_layers, heads, grouped, tied)
+
+
+class FormatChoice(Protocol):
+    """What says which format each tensor gets: a recipe, or a choice made for one model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def file_type(self) -> int:
+        """The number in `general.file_type`."""
+        ...
+
+    def format_of(self, name: str, shape: tuple[int, ...], model: Shape) -> BlockFormat:
+        """The format of the tensor that a GGUF file calls `name`, of `shape` in numpy's order."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from entrenar_core.io.gguf_values import (
     texts,
     u32,
 )
-from entrenar_core.io.gguf_write import Planned, write_gguf
+from entrenar_core.io.gguf_write import Planned, file_size, write_gguf
 
 __all__ = [
     "GGUFFile",
@@ -28,6 +28,7 @@ __all__ = [
     "ValueType",
     "array",
     "f32",
+    "file_size",
     "flag",
     "i32",
     "is_gguf",

@@ -76,6 +76,17 @@ def write_gguf(
     return Written(file.size, file.sha256)
 
 
+def file_size(metadata: Mapping[str, Value], tensors: Sequence[Planned]) -> int:
+    """The bytes of the file that `write_gguf` makes of these, padding included."""
+    alignment = _alignment(metadata)
+    head = sum(
+        map(len, [_counts(tensors, metadata), *_pairs(metadata), *_infos(tensors, alignment)])
+    )
+    if not tensors:
+        return head
+    return padded(head, alignment) + sum(padded(t.nbytes, alignment) for t in tensors)
+
+
 def _write_tensor(file: AtomicWriter, memory: memoryview, alignment: int) -> None:
     file.write(memory)
     file.write(_padding(memory.nbytes, alignment))

@@ -23,7 +23,8 @@ class BlockFormat(Format):
     `number` is the type's number in GGUF files. `encode` takes float32 (rows, n) and returns uint8
     (rows, bytes), `decode` the reverse. A type without them is known by its size only: files that
     have it can be listed, and its tensors not read. `halves` says at which bytes of a block there
-    is a float16.
+    is a float16, and `peaks` that the first of them follows from the largest magnitude: so it shows
+    a number that is not finite.
     """
 
     name: str
@@ -33,6 +34,7 @@ class BlockFormat(Format):
     encode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     decode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     halves: tuple[int, ...] = ()
+    peaks: bool = False
 
     @property
     def bits_per_weight(self) -> float:
@@ -57,7 +59,11 @@ class BlockFormat(Format):
         shape = np.shape(array)
         row_bytes = self.row_bytes(shape[-1] if shape else 1)
         rows = prod(shape[:-1])  # not -1, which numpy cannot tell where a row is empty
-        flat = as_finite_float32(np.asarray(array), self.name).reshape(rows, *shape[-1:] or (1,))
+        # where the blocks' scales show it, another look at every number can be spared
+        checked = np.ascontiguousarray(array, np.float32)
+        if not self.peaks:
+            as_finite_float32(checked, self.name)
+        flat = checked.reshape(rows, *shape[-1:] or (1,))
         data = self.encode(flat)
         self._check_scales(data, flat)
         return BlockArray(self, shape, data.reshape(*shape[:-1], row_bytes))
@@ -67,6 +73,7 @@ class BlockFormat(Format):
         for at in self.halves:
             upper = data.reshape(-1)[at + 1 :: self.block_bytes] & 0x7C
             if upper.size and upper.max() == 0x7C:
+                as_finite_float32(source, self.name)
                 block = int(upper.argmax())
                 peak = float(np.abs(source.reshape(-1, self.block)[block]).max())
                 raise NumericsError(
@@ -119,12 +126,12 @@ def _plain(dtype: type) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
 _TYPES = (
     BlockFormat("f32", 0, 1, 4, **_plain(np.float32)),
-    BlockFormat("f16", 1, 1, 2, **_plain(np.float16), halves=(0,)),
-    BlockFormat("q4_0", 2, 32, 18, kernels.quantize_q4_0, kernels.dequantize_q4_0, (0,)),
+    BlockFormat("f16", 1, 1, 2, **_plain(np.float16), halves=(0,), peaks=True),
+    BlockFormat("q4_0", 2, 32, 18, kernels.quantize_q4_0, kernels.dequantize_q4_0, (0,), True),
     BlockFormat("q4_1", 3, 32, 20, kernels.quantize_q4_1, kernels.dequantize_q4_1, (0, 2)),
-    BlockFormat("q5_0", 6, 32, 22, kernels.quantize_q5_0, kernels.dequantize_q5_0, (0,)),
+    BlockFormat("q5_0", 6, 32, 22, kernels.quantize_q5_0, kernels.dequantize_q5_0, (0,), True),
     BlockFormat("q5_1", 7, 32, 24, kernels.quantize_q5_1, kernels.dequantize_q5_1, (0, 2)),
-    BlockFormat("q8_0", 8, 32, 34, kernels.quantize_q8_0, kernels.dequantize_q8_0, (0,)),
+    BlockFormat("q8_0", 8, 32, 34, kernels.quantize_q8_0, kernels.dequantize_q8_0, (0,), True),
     BlockFormat("q8_1", 9, 32, 36),
     BlockFormat("q2_k", 10, 256, 84, None, kernels.dequantize_q2_k, (80, 82)),
     BlockFormat("q3_k", 11, 256, 110, None, kernels.dequantize_q3_k, (108,)),
