@@ -1,18 +1,20 @@
 """What training on stored weights brings: students in few bits, trained both ways.
 
-    python benchmarks/qat.py [--student small] [--recipe q4_0] [--steps 1000] [--runs 3] [--json]
+    python benchmarks/qat.py [--student small] [--formats q4_0 int3] [--steps 1000] [--runs 3]
 
-Each run distils a student twice, from the same start, on the same batches of the standard library
-of this Python, for the same number of steps:
+Each run distils a student from the same start, on the same batches of the standard library of this
+Python, for the same number of steps:
 
-- as usual; then the student is written as a GGUF file by the recipe (quantized afterwards, PTQ);
-- with `training.quantization.recipe`, from the middle of the run on (QAT).
+- as usual; then its matrices are stored in a format, or as a recipe of GGUF files says (quantized
+  afterwards, PTQ);
+- for each format, with `training.quantization` in the last fifth of the run (QAT).
 
-All are measured on the same held-out documents, the files as they are read back. It is checked that
-the file of the second student stands for the very numbers that a further step of its training
-would compute with. Everything is as in examples/02_distill.yaml; `--student small` is smaller and
-has shorter sequences, so that a run of some minutes is long enough for four bits to cost something.
-Its teacher is trained first, unless `--teacher` names one; with `--student demo` it is the demo's.
+All are measured on the same held-out documents, as they are read back. It is checked that the
+second student has the very numbers that a further step of its training would compute with.
+Everything is as in examples/02_distill.yaml, but the learning rate ends at 0; `--student small` is
+smaller and has shorter sequences, so that a run of some minutes is long enough for few bits to cost
+something. Its teacher is trained first, unless `--teacher` names one; with `--student demo` it is
+the demo's.
 
 Exits with 1 where the check fails; with `--targets`, also where training on stored weights was not
 better in every run.
@@ -23,13 +25,12 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from entrenar_common.output import Output
@@ -37,6 +38,7 @@ from entrenar_common.progress import NullProgress
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_core import models
 from entrenar_core.convert.export import export
+from entrenar_core.convert.recipe import RECIPES
 from entrenar_core.environment import environment
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.quantization import quantized
@@ -64,8 +66,9 @@ SMALL_TEACHER: Mapping[str, Mapping[str, Any]] = {
 """What is changed in examples/01_pretrain.yaml."""
 
 CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "demo": {},
+    "demo": {"training.min_learning_rate_ratio": 0.0},
     "small": {
+        "training.min_learning_rate_ratio": 0.0,
         "student.config.hidden_size": 64,
         "student.config.intermediate_size": 192,
         "student.config.num_hidden_layers": 2,
@@ -78,29 +81,30 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """What all runs have in common. recipe: that of the files; student: a name in `CHANGES`."""
+    """What all runs have in common; `student` is a name in `CHANGES`."""
 
     teacher: Path
     student: str
-    recipe: str
     steps: int
 
     @property
     def begin(self) -> int:
         """The step from which on weights are rounded."""
-        return self.steps // 2
+        return self.steps * 4 // 5
 
-    def configured(
-        self, folder: Path, seed: int, given: Mapping[str, str] | None = None
-    ) -> DistillConfig:
-        """The configuration of a run with its output in `folder`, and with keys `given`."""
+    def configured(self, folder: Path, seed: int, form: str | None = None) -> DistillConfig:
+        """The configuration of a run with its output in `folder`, for `form` if there is one."""
+        section, stored = "training.quantization", {}
+        if form is not None:
+            key = "recipe" if form in RECIPES else "weights"
+            stored = {f"{section}.{key}": form, f"{section}.schedule.begin": self.begin}
         keys = {
             "dataset.name": f"[{library()}]",
             "dataset.max_documents": DOCUMENTS,
             "training.seed": seed,
             "training.max_steps": self.steps,
             **CHANGES[self.student],
-            **(given or {}),
+            **stored,
         }
         return resolve(
             EXAMPLES / "02_distill.yaml",
@@ -113,10 +117,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Run:
-    """The held-out losses of one run, in nats per token. same: whether the file of the student that
-    was trained on stored weights has, to the bit, the weights of a further step."""
+    """The held-out losses of one run in one format, in nats per token. same: whether the student
+    that was trained on stored weights has, to the bit, the weights of a further step."""
 
     number: int
+    form: str
     tokens: int
     whole: float
     afterwards: float
@@ -135,7 +140,6 @@ class QatReport:
 
     date: str
     cpu: str
-    recipe: str
     teacher: str
     parameters: int
     steps: int
@@ -149,6 +153,7 @@ class QatReport:
     def __view__(self) -> list[Any]:
         rows = [
             (
+                run.form,
                 run.number,
                 f"{run.tokens:,}",
                 f"{run.whole:.4f}",
@@ -162,6 +167,7 @@ class QatReport:
             for run in self.runs
         ]
         columns = (
+            "Format",
             "Run",
             "Tokens",
             "Float",
@@ -172,10 +178,9 @@ class QatReport:
             "Gain",
             "Same bits",
         )
-        gains = [run.gain for run in self.runs]
         return [
             Fields(
-                f"Students in {self.recipe}",
+                "Students in few bits",
                 [
                     ("date", self.date),
                     ("CPU", self.cpu),
@@ -185,15 +190,22 @@ class QatReport:
                 ],
             ),
             Table("Held-out loss, nats per token", columns, rows, caption=CAPTION),
-            Text(f"The gain is {np.mean(gains):+.4f} on average, {min(gains):+.4f} at least."),
+            *(self._summary(form) for form in dict.fromkeys(run.form for run in self.runs)),
         ]
+
+    def _summary(self, form: str) -> Text:
+        gains = [run.gain for run in self.runs if run.form == form]
+        mean = sum(gains) / len(gains)
+        return Text(f"{form}: the gain is {mean:+.4f} on average, {min(gains):+.4f} at least.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--recipe", default="q4_0", help="recipe of the GGUF files (q4_0)")
+    parser.add_argument(
+        "--formats", nargs="+", default=["q4_0", "int3"], help="recipes and formats (q4_0 int3)"
+    )
     parser.add_argument("--student", choices=CHANGES, default="small", help="its size (small)")
     parser.add_argument("--steps", type=int, default=1000, help="optimizer steps (1000)")
     parser.add_argument("--runs", type=int, default=3, help="runs, each with its own start (3)")
@@ -208,8 +220,8 @@ def main() -> None:
         if options.teacher is None and options.student == "small":
             out.note("training a teacher")
             teacher = small_teacher(Path(folder))
-        task = Task(teacher, options.student, options.recipe, options.steps)
-        report = measure(Path(folder), task, options.runs, out)
+        task = Task(teacher, options.student, options.steps)
+        report = measure(Path(folder), task, options.formats, options.runs, out)
     out.emit(report, "entrenar.benchmark.qat/1")
     failed = not all(run.same for run in report.runs) or (options.targets and not report.better())
     sys.exit(1 if failed else 0)
@@ -233,25 +245,22 @@ def library() -> str:
     return f"{sysconfig.get_path('stdlib')}/**/*.py"
 
 
-def measure(folder: Path, task: Task, runs: int, out: Output) -> QatReport:
+def measure(folder: Path, task: Task, forms: Sequence[str], runs: int, out: Output) -> QatReport:
     found: list[Run] = []
-    stored = {
-        "training.quantization.recipe": task.recipe,
-        "training.quantization.schedule.begin": str(task.begin),
-    }
     for number in range(runs):
         out.note(f"run {number + 1} of {runs}: as usual")
         usual = task.configured(folder / f"usual-{number}", number)
         pipeline.run(usual)
-        out.note(f"run {number + 1} of {runs}: on stored weights")
-        aware = task.configured(folder / f"stored-{number}", number, stored)
-        pipeline.run(aware)
-        inputs = read_inputs(aware, progress=NullProgress())
-        found.append(compare(number + 1, inputs, Path(usual.output.dir), Path(aware.output.dir)))
+        for form in forms:
+            out.note(f"run {number + 1} of {runs}: {form}")
+            aware = task.configured(folder / f"{form}-{number}", number, form)
+            pipeline.run(aware)
+            inputs = read_inputs(aware, progress=NullProgress())
+            found.append(compare(number + 1, form, inputs, Path(usual.output.dir)))
+            out.note(str(found[-1]))
     return QatReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cpu=environment().cpu,
-        recipe=task.recipe,
         teacher=f"{inputs.teacher.parameter_count():,} parameters",
         parameters=inputs.new_student().parameter_count(),
         steps=task.steps,
@@ -260,27 +269,46 @@ def measure(folder: Path, task: Task, runs: int, out: Output) -> QatReport:
     )
 
 
-def compare(number: int, inputs: Inputs, usual: Path, aware: Path) -> Run:
-    """The losses of the students in the folders `usual` and `aware`."""
-    config = inputs.config.training.quantization
-    assert config is not None
-    export(usual, usual / "model.gguf", form="gguf", quantization=config.recipe)
+def compare(number: int, form: str, inputs: Inputs, usual: Path) -> Run:
+    """The losses of the student of `inputs`, and of that in the folder `usual`."""
+    aware = Path(inputs.config.output.dir)
 
-    def loss(path: Path) -> float:
-        return pipeline.held_out_loss(models.load(path), inputs, inputs.held_out)
+    def loss(model: Any) -> float:
+        return pipeline.held_out_loss(model, inputs, inputs.held_out)
 
     return Run(
         number=number,
+        form=form,
         tokens=inputs.held_out.total_tokens,
-        whole=loss(usual),
-        afterwards=loss(usual / "model.gguf"),
-        trained=loss(aware / "model.gguf"),
+        whole=loss(models.load(usual)),
+        afterwards=loss(quantized_afterwards(inputs, usual)),
+        trained=loss(models.load(written(aware))),
         same=has_the_bits_of_a_step(inputs, aware),
     )
 
 
+def quantized_afterwards(inputs: Inputs, folder: Path) -> Any:
+    """The model in `folder`, read from the GGUF file of a recipe, or with weights as stored."""
+    training = inputs.config.training
+    config, steps = training.quantization, training.max_steps or 0
+    assert config is not None
+    if config.recipe is not None:
+        output = folder / f"{config.recipe}.gguf"
+        export(folder, output, form="gguf", quantization=config.recipe)
+        return models.load(output)
+    model = models.load(folder)
+    quantized(model, config, seed=training.seed, steps=steps).finish()
+    return model
+
+
+def written(folder: Path) -> Path:
+    """The GGUF file in `folder`, or the folder where it has none."""
+    file = folder / "model.gguf"
+    return file if file.exists() else folder
+
+
 def has_the_bits_of_a_step(inputs: Inputs, folder: Path) -> bool:
-    """Whether the file in `folder` stands for what the step after the last would compute with."""
+    """Whether what is in `folder` is what the step after the last would compute with."""
     training = inputs.config.training
     assert training.quantization is not None
     student, steps = inputs.new_student(), training.max_steps or 0
@@ -288,11 +316,11 @@ def has_the_bits_of_a_step(inputs: Inputs, folder: Path) -> bool:
     weights = CheckpointStore(newest.parent, run_id="").open(newest).tensors("model")
     for name, parameter in student.named_parameters().items():
         parameter.data[...] = weights[name]
-    written = models.load(folder / "model.gguf").named_parameters()
+    found = models.load(written(folder)).named_parameters()
     handle = quantized(student, training.quantization, seed=training.seed, steps=steps)
     with handle.active(steps):
         return all(
-            getattr(owner, attribute).data.tobytes() == written[name].data.tobytes()
+            getattr(owner, attribute).data.tobytes() == found[name].data.tobytes()
             for name, fake in handle.matrices.items()
             for owner, attribute in fake.matrix.places
         )
