@@ -36,6 +36,7 @@ import yaml
 from entrenar_common.output import Output
 from entrenar_common.progress import NullProgress
 from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.units import format_count
 from entrenar_core import models
 from entrenar_core.convert.export import export
 from entrenar_core.convert.recipe import RECIPES
@@ -49,8 +50,8 @@ from entrenar_distill.inputs import Inputs, read_inputs
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DEMO = Path("demo/teacher")
 CAPTION = (
-    "PTQ: trained as usual and quantized afterwards. QAT: trained on stored weights. Gain: PTQ "
-    "minus QAT."
+    "PTQ: trained as usual and quantized afterwards, compared with float. QAT: trained on stored "
+    "weights, compared with float. Gain: the difference."
 )
 DOCUMENTS = 400
 """Files of the standard library that are read at most."""
@@ -155,10 +156,8 @@ class QatReport:
             (
                 run.form,
                 run.number,
-                f"{run.tokens:,}",
+                format_count(run.tokens),
                 f"{run.whole:.4f}",
-                f"{run.afterwards:.4f}",
-                f"{run.trained:.4f}",
                 f"{run.afterwards - run.whole:+.4f}",
                 f"{run.trained - run.whole:+.4f}",
                 f"{run.gain:+.4f}",
@@ -166,18 +165,7 @@ class QatReport:
             )
             for run in self.runs
         ]
-        columns = (
-            "Format",
-            "Run",
-            "Tokens",
-            "Float",
-            "PTQ",
-            "QAT",
-            "PTQ − float",
-            "QAT − float",
-            "Gain",
-            "Same bits",
-        )
+        columns = ("Format", "Run", "Tokens", "Float", "PTQ", "QAT", "Gain", "Same bits")
         return [
             Fields(
                 "Students in few bits",
