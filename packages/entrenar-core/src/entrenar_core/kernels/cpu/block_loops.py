@@ -29,14 +29,13 @@ PARTS = 64
 
 def encoder(block: int, size: int) -> Callable[[Callable[[Lanes], Iterable[Lanes]]], Any]:
     """Make `build(x)`, which turns the `block` numbers of a block into the parts of its `size`
-    bytes, one behind the other, a routine over blocks. Its last argument is the width of a number of
-    the source, 4 bytes for float32 and 2 for bfloat16."""
+    bytes, one behind the other, a routine over blocks. Its last argument is how many bytes a number
+    of the source has: 4 for float32, 2 for bfloat16."""
 
     def decorate(build: Callable[[Lanes], Iterable[Lanes]]) -> Any:
-        def from_kind(builder: Any, source: Any, target: Any, blocks: Any, width: int) -> None:
+        def of_width(builder: Any, source: Any, target: Any, blocks: Any, width: int) -> None:
             with counting(builder, blocks) as i:
-                from_ = place(builder, source, i, width * block)
-                x = numbers_at(builder, from_, block, width)
+                x = numbers_at(builder, place(builder, source, i, width * block), block, width)
                 at = place(builder, target, i, size)
                 for part in build(x):
                     write(part, at)
@@ -46,9 +45,9 @@ def encoder(block: int, size: int) -> Callable[[Callable[[Lanes], Iterable[Lanes
             is_wide = builder.icmp_signed("==", width, I64(4))
             with builder.if_else(is_wide) as (wide, narrow):
                 with wide:
-                    from_kind(builder, source, target, blocks, 4)
+                    of_width(builder, source, target, blocks, 4)
                 with narrow:
-                    from_kind(builder, source, target, blocks, 2)
+                    of_width(builder, source, target, blocks, 2)
 
         return routine(INTEGER, INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
 
