@@ -2,6 +2,7 @@
 
 import struct
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -162,6 +163,16 @@ def test_compiled_and_plain_give_the_same_bits(form: BlockFormat, name):
     assert np.array_equal(found, wanted, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", BLOCK_INPUTS)
+@pytest.mark.parametrize("form", [f for f in ENCODED.values() if f.peaks], ids=lambda f: f.name)
+def test_bfloat16_has_the_bytes_of_its_float32(form: BlockFormat, name):
+    with np.errstate(over="ignore"):
+        x = BLOCK_INPUTS[name].astype(ml_dtypes.bfloat16)
+    x[~np.isfinite(x)] = 0
+    assert form.takes(x)
+    assert np.array_equal(form.encode(x), form.encode(x.astype(np.float32)))
+
+
 @each_written
 def test_what_is_not_in_memory_in_order_is_encoded_as_its_copy(form: BlockFormat):
     x = np.asfortranarray(BLOCK_INPUTS["normal"])
@@ -259,7 +270,7 @@ def test_in_a_range_a_number_is_off_by_few_of_its_steps(name, steps, scales, off
 
 
 @each_written
-@pytest.mark.parametrize("bits", [0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00001, 0x7F800001])
+@pytest.mark.parametrize("bits", [0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00001, 0x7F810001])
 def test_a_number_that_is_not_finite_is_found_wherever_it_is(form: BlockFormat, bits):
     """Infinities and NaN of both signs, quiet and signalling, beside tiny and large numbers."""
     rng = np.random.default_rng(0)
@@ -268,5 +279,8 @@ def test_a_number_that_is_not_finite_is_found_wherever_it_is(form: BlockFormat, 
         for scale in (0, 1e-40, 1, 1e4):
             x = (rng.standard_normal((2, 512)) * scale).astype(np.float32)
             x.flat[place] = wrong
-            with pytest.raises(NumericsError, match=rf"element \({place // 512}, {place % 512}\)"):
-                form.quantize(x)
+            cut = np.right_shift(x.view(np.uint32), 16).astype(np.uint16)
+            for numbers in (x, cut.view(ml_dtypes.bfloat16)):
+                message = rf"element \({place // 512}, {place % 512}\)"
+                with pytest.raises(NumericsError, match=message):
+                    form.quantize(numbers)

@@ -108,7 +108,8 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
     "--calibrate",
     multiple=True,
     metavar="PATH",
-    help="Text that says which weights matter, for --max-size. Repeatable.",
+    help="Text that says which weights matter, for --max-size: a file, or a pattern in quotes. "
+    "Repeatable.",
 )
 @click.option(
     "--pre",
@@ -119,7 +120,8 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
     "--eval-data",
     multiple=True,
     metavar="PATH",
-    help="Text to measure the perplexity on, before and after. Repeatable.",
+    help="Text to measure the perplexity on, before and after: a file, or a pattern in quotes. "
+    "Repeatable.",
 )
 @click.option("--seq-len", default=512, show_default=True, help="Tokens of a window of that text.")
 @common_options

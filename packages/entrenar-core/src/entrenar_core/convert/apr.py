@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from entrenar_core.data.load_tokenizer import (
     load_tokenizer,
 )
 from entrenar_core.io.apr import APRFile, write_apr
+from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import Written
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.quant import BlockArray, BlockFormat
@@ -28,7 +28,7 @@ TYPES = [name for name in ENCODED if name != "f64"]
 """What matrices can be stored as; those that are names of floats are arrays in the file."""
 
 
-class APRPlan:
+class APRPlan(Closing):
     """What the model at `path` becomes as an APR file.
 
     Matrices get the format `quantization` where their rows are whole blocks of it, and float16
@@ -80,17 +80,6 @@ class APRPlan:
     def close(self) -> None:
         """Closes the model's files."""
         self.model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Tensors(Mapping[str, np.ndarray | BlockArray]):

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from entrenar_core.convert.recipe import FormatChoice, Shape
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
+from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import Written
 from entrenar_core.io.gguf import Planned, Value, text, u32, write_gguf
 from entrenar_core.models.gguf_family import Described, Family, family_of
@@ -25,7 +25,7 @@ QUANTIZATION_VERSION = 2
 """Of ggml's block formats: it has been this since 2023."""
 
 
-class GGUFPlan:
+class GGUFPlan(Closing):
     """What the model at `path`, a Hugging Face folder or a GGUF file, becomes as a GGUF file.
 
     `tensors` are those of the file to be, `ours` has their names in the model, and `notes` say what
@@ -128,17 +128,6 @@ class GGUFPlan:
     def close(self) -> None:
         """Closes the model's files."""
         self.model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_gguf(model: Any, tokenizer: Tokenizer, *, pre: str | None = None) -> None:

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from entrenar_common.errors import FormatError, NotFoundError
 from entrenar_common.text import escape_controls
+from entrenar_core.io.closing import Closing
 from entrenar_core.io.gguf_file import GGUFFile
 from entrenar_core.io.gguf_header import GGUFTensor
 from entrenar_core.io.gguf_metadata import Metadata
@@ -17,7 +17,7 @@ PART, PARTS, ALL_TENSORS = "split.no", "split.count", "split.tensors.count"
 MAX_PARTS = 2**16 - 1
 
 
-class GGUFFiles:
+class GGUFFiles(Closing):
     """The model whose only or first file is `path`; all parts are checked at opening.
 
     Parts are called `name-00001-of-00003.gguf`, and each says which of how many it is. `metadata`
@@ -131,17 +131,6 @@ class GGUFFiles:
         """Closes all files; arrays that were read, and the metadata, stay valid."""
         for file in self.files:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _suffix(number: int, count: int) -> str:

@@ -1,17 +1,17 @@
 """What every file of tensors offers, whatever its format."""
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls, nearest
+from entrenar_core.io.closing import Closing
 from entrenar_core.io.mapped_file import MappedFile
 
 
-class TensorFile(ABC):
+class TensorFile(Closing):
     """Tensors by name, described when the file is opened and read when they are asked for.
 
     A subclass says what `kind` of file it reads, and in `_open` checks all of it and sets `tensors`
@@ -69,17 +69,6 @@ class TensorFile(ABC):
     def close(self) -> None:
         """Closes the file; arrays that were read stay valid and keep its memory mapped."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def missing_tensor(name: str, names: list[str], path: Path) -> NotFoundError:

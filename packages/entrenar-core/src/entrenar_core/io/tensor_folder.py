@@ -3,20 +3,20 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from entrenar_common.errors import FormatError, NotFoundError, RefusedError
 from entrenar_common.text import escape_controls
+from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import read_json
 from entrenar_core.io.tensor_file import TensorFile, missing_tensor
 
 _FETCH_AGAIN = "the folder is damaged or incomplete: fetch or write it again"
 
 
-class TensorFolder:
+class TensorFolder(Closing):
     """The weights of a Hugging Face model folder, all files checked at opening, read lazily.
 
     A subclass names the single file, which is read where it is, the index, whose shards are read
@@ -155,17 +155,6 @@ class TensorFolder:
         """Closes all files; arrays that were read stay valid."""
         for file in self.files:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], Any]:

@@ -29,7 +29,7 @@ BLOCK = 32
 
 @kernel
 def quantize_q4_0(x):
-    """x (N, D) float32, D a multiple of 32, as blocks (N, D/32·18) uint8.
+    """x (N, D) float32 or bfloat16, D a multiple of 32, as blocks (N, D/32·18) uint8.
 
     d = peak/−8, where the peak is the first number of the largest magnitude, with its sign: it gets
     the code 0, so that the side of zero that reaches further has one code more.
@@ -40,7 +40,7 @@ def quantize_q4_0(x):
 
 @kernel
 def quantize_q4_1(x):
-    """x (N, D) float32, D a multiple of 32, as blocks (N, D/32·20) uint8.
+    """x (N, D) float32 or bfloat16, D a multiple of 32, as blocks (N, D/32·20) uint8.
 
     m is the least number, d a fifteenth of the distance to the largest.
     """
@@ -50,7 +50,7 @@ def quantize_q4_1(x):
 
 @kernel
 def quantize_q5_0(x):
-    """x (N, D) float32, D a multiple of 32, as blocks (N, D/32·22) uint8.
+    """x (N, D) float32 or bfloat16, D a multiple of 32, as blocks (N, D/32·22) uint8.
 
     As q4_0, with d = peak/−16.
     """
@@ -60,7 +60,7 @@ def quantize_q5_0(x):
 
 @kernel
 def quantize_q5_1(x):
-    """x (N, D) float32, D a multiple of 32, as blocks (N, D/32·24) uint8.
+    """x (N, D) float32 or bfloat16, D a multiple of 32, as blocks (N, D/32·24) uint8.
 
     As q4_1, with 31 steps.
     """
@@ -70,7 +70,7 @@ def quantize_q5_1(x):
 
 @kernel
 def quantize_q8_0(x):
-    """x (N, D) float32, D a multiple of 32, as blocks (N, D/32·34) uint8.
+    """x (N, D) float32 or bfloat16, D a multiple of 32, as blocks (N, D/32·34) uint8.
 
     d = max |x|/127; codes are rounded to the nearest, halves away from zero.
     """

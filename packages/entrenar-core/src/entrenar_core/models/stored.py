@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
+from entrenar_core.io.closing import Closing
 from entrenar_core.models.architectures import model_class
 from entrenar_core.models.source import Source, Weights
 from entrenar_core.nn import shapes_only
@@ -16,7 +17,7 @@ SHOWN = 10
 """At most so many tensors are listed in an error."""
 
 
-class StoredModel:
+class StoredModel(Closing):
     """A model on disk, in a Hugging Face folder or a GGUF file, checked against its config.
 
     `model` has the shapes of its parameters and no memory for them; `read` gives the values of one.
@@ -62,12 +63,6 @@ class StoredModel:
     def close(self) -> None:
         """Closes the files; arrays that were read stay valid."""
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _untied(names: dict[str, str], tied: Mapping[str, str], weights: Weights) -> dict[str, str]:

@@ -24,7 +24,7 @@ class BlockFormat(Format):
     (rows, bytes), `decode` the reverse. A type without them is known by its size only: files that
     have it can be listed, and its tensors not read. `halves` says at which bytes of a block there
     is a float16, and `peaks` that the first of them follows from the largest magnitude: so it shows
-    a number that is not finite.
+    a number that is not finite, and `encode` takes bfloat16 too.
     """
 
     name: str
@@ -51,6 +51,10 @@ class BlockFormat(Format):
             )
         return elements // self.block * self.block_bytes
 
+    def takes(self, array: np.ndarray) -> bool:
+        """Whether `quantize` needs no copy of this array."""
+        return self.peaks and np.asarray(array).dtype in (np.float32, ml_dtypes.bfloat16)
+
     def quantize(self, array: np.ndarray) -> "BlockArray":
         if self.encode is None:
             raise UnsupportedError(
@@ -60,9 +64,10 @@ class BlockFormat(Format):
         row_bytes = self.row_bytes(shape[-1] if shape else 1)
         rows = prod(shape[:-1])  # not -1, which numpy cannot tell where a row is empty
         # where the blocks' scales show it, another look at every number can be spared
-        checked = np.ascontiguousarray(array, np.float32)
-        if not self.peaks:
-            as_finite_float32(checked, self.name)
+        if self.takes(array):
+            checked = np.ascontiguousarray(array)
+        else:
+            checked = as_finite_float32(array, self.name)
         flat = checked.reshape(rows, *shape[-1:] or (1,))
         data = self.encode(flat)
         self._check_scales(data, flat)

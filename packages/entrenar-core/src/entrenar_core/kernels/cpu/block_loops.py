@@ -1,7 +1,7 @@
 """Loops over blocks: a routine is made of what is done with one block.
 
-Sources and targets are given by address. An encoder reads float32 and writes bytes, a decoder the
-reverse; both are told how many blocks there are.
+Sources and targets are given by address. An encoder reads float32 or bfloat16 and writes bytes, a
+decoder reads bytes and writes float32; both are told how many blocks there are.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,20 +29,36 @@ PARTS = 64
 
 def encoder(block: int, size: int) -> Callable[[Callable[[Lanes], Iterable[Lanes]]], Any]:
     """Make `build(x)`, which turns the `block` numbers of a block into the parts of its `size`
-    bytes, one behind the other, a routine over blocks."""
+    bytes, one behind the other, a routine over blocks. Its last argument is how many bytes a number
+    of the source has: 4 for float32, 2 for bfloat16."""
 
     def decorate(build: Callable[[Lanes], Iterable[Lanes]]) -> Any:
-        def loop(builder: Any, source: Any, target: Any, blocks: Any) -> None:
+        def of_width(builder: Any, source: Any, target: Any, blocks: Any, width: int) -> None:
             with counting(builder, blocks) as i:
-                x = read(builder, place(builder, source, i, 4 * block), F32, block)
+                x = numbers_at(builder, place(builder, source, i, width * block), block, width)
                 at = place(builder, target, i, size)
                 for part in build(x):
                     write(part, at)
                     at = builder.add(at, I64(part.bytes))
 
-        return routine(INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
+        def loop(builder: Any, source: Any, target: Any, blocks: Any, width: Any) -> None:
+            is_wide = builder.icmp_signed("==", width, I64(4))
+            with builder.if_else(is_wide) as (wide, narrow):
+                with wide:
+                    of_width(builder, source, target, blocks, 4)
+                with narrow:
+                    of_width(builder, source, target, blocks, 2)
+
+        return routine(INTEGER, INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
 
     return decorate
+
+
+def numbers_at(builder: Any, at: Any, count: int, width: int) -> Lanes:
+    """So many numbers at an address, float32 or, with a width of 2 bytes, bfloat16."""
+    if width == 4:
+        return read(builder, at, F32, count)
+    return (read(builder, at, I16, count).wide() << 16).as_float()
 
 
 def decoder(block: int, size: int) -> Callable[[Callable[[Any, Any], Iterable[Lanes]]], Any]:
@@ -90,11 +106,11 @@ def share(part, blocks):
 
 
 def encoded(run: Any, x: np.ndarray, block: int, size: int) -> np.ndarray:
-    """The rows of `x` encoded by the compiled loop `run`."""
+    """The rows of `x`, float32 or bfloat16, encoded by the compiled loop `run`."""
     assert x.shape[1] % block == 0
     x = np.ascontiguousarray(x)
     out = np.empty((len(x), x.shape[1] // block * size), np.uint8)
-    run(x.ctypes.data, out.ctypes.data, x.size // block)
+    run(x.ctypes.data, out.ctypes.data, x.size // block, x.itemsize)
     return out
 
 

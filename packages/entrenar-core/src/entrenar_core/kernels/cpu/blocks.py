@@ -184,10 +184,10 @@ def decode_q8_0(builder, at):
 
 
 @exactly
-def _quantize_q4_0(source, target, blocks):
+def _quantize_q4_0(source, target, blocks, width):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        encode_q4_0(source + first * 128, target + first * 18, count)
+        encode_q4_0(source + first * BLOCK * width, target + first * 18, count, width)
 
 
 @exactly
@@ -198,10 +198,10 @@ def _dequantize_q4_0(source, target, blocks, past):
 
 
 @exactly
-def _quantize_q4_1(source, target, blocks):
+def _quantize_q4_1(source, target, blocks, width):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        encode_q4_1(source + first * 128, target + first * 20, count)
+        encode_q4_1(source + first * BLOCK * width, target + first * 20, count, width)
 
 
 @exactly
@@ -212,10 +212,10 @@ def _dequantize_q4_1(source, target, blocks, past):
 
 
 @exactly
-def _quantize_q5_0(source, target, blocks):
+def _quantize_q5_0(source, target, blocks, width):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        encode_q5_0(source + first * 128, target + first * 22, count)
+        encode_q5_0(source + first * BLOCK * width, target + first * 22, count, width)
 
 
 @exactly
@@ -226,10 +226,10 @@ def _dequantize_q5_0(source, target, blocks, past):
 
 
 @exactly
-def _quantize_q5_1(source, target, blocks):
+def _quantize_q5_1(source, target, blocks, width):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        encode_q5_1(source + first * 128, target + first * 24, count)
+        encode_q5_1(source + first * BLOCK * width, target + first * 24, count, width)
 
 
 @exactly
@@ -240,10 +240,10 @@ def _dequantize_q5_1(source, target, blocks, past):
 
 
 @exactly
-def _quantize_q8_0(source, target, blocks):
+def _quantize_q8_0(source, target, blocks, width):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        encode_q8_0(source + first * 128, target + first * 34, count)
+        encode_q8_0(source + first * BLOCK * width, target + first * 34, count, width)
 
 
 @exactly
@@ -253,7 +253,7 @@ def _dequantize_q8_0(source, target, blocks, past):
         decode_q8_0(source + first * 34, target + first * 128, count, past)
 
 
-@override("blocks.quantize_q4_0", "float32")
+@override("blocks.quantize_q4_0", "float32", "bfloat16")
 def quantize_q4_0(x):
     return encoded(_quantize_q4_0, x, BLOCK, 18)
 
@@ -263,7 +263,7 @@ def dequantize_q4_0(blocks):
     return decoded(_dequantize_q4_0, blocks, BLOCK, 18)
 
 
-@override("blocks.quantize_q4_1", "float32")
+@override("blocks.quantize_q4_1", "float32", "bfloat16")
 def quantize_q4_1(x):
     return encoded(_quantize_q4_1, x, BLOCK, 20)
 
@@ -273,7 +273,7 @@ def dequantize_q4_1(blocks):
     return decoded(_dequantize_q4_1, blocks, BLOCK, 20)
 
 
-@override("blocks.quantize_q5_0", "float32")
+@override("blocks.quantize_q5_0", "float32", "bfloat16")
 def quantize_q5_0(x):
     return encoded(_quantize_q5_0, x, BLOCK, 22)
 
@@ -283,7 +283,7 @@ def dequantize_q5_0(blocks):
     return decoded(_dequantize_q5_0, blocks, BLOCK, 22)
 
 
-@override("blocks.quantize_q5_1", "float32")
+@override("blocks.quantize_q5_1", "float32", "bfloat16")
 def quantize_q5_1(x):
     return encoded(_quantize_q5_1, x, BLOCK, 24)
 
@@ -293,7 +293,7 @@ def dequantize_q5_1(blocks):
     return decoded(_dequantize_q5_1, blocks, BLOCK, 24)
 
 
-@override("blocks.quantize_q8_0", "float32")
+@override("blocks.quantize_q8_0", "float32", "bfloat16")
 def quantize_q8_0(x):
     return encoded(_quantize_q8_0, x, BLOCK, 34)
 

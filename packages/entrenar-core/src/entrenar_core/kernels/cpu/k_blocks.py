@@ -247,7 +247,8 @@ def _gather(source, parts, room):
 def _with_room(run):
     """`run` with room for each thread."""
 
-    def roomy(source, target, blocks):
+    def roomy(source, target, blocks, width):
+        assert width == 4
         room = np.empty((numba.get_num_threads(), ROOM), np.float32)
         run(source, target, blocks, room.ctypes.data)
 

@@ -1,47 +1,18 @@
-"""Files of every format with a few fields wrong: refused with one of our errors, or read rightly.
-
-Random bytes end at the first check, so files are built field by field, one to three of them are
-changed, and the rest is written out again around them. ENTRENAR_EXAMPLES sets the number of files
-of each format: ENTRENAR_EXAMPLES=1000000 takes some tens of minutes.
-"""
+"""GGUF files with a few fields wrong: refused with one of our errors, or read rightly, and never
+read where llama.cpp refuses them; see `reader_fuzz`."""
 
 import math
-import os
 import random
 import struct
-from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 import ggml_reader
 import gguf_bytes as gg
 from entrenar_common.errors import EntrenarError, FormatError, UnsupportedError
 from entrenar_core.quant import BY_NUMBER
-
-BATCH = 100
-FILES = int(os.environ.get("ENTRENAR_EXAMPLES", "2000"))
-
-batches = settings(deadline=None, max_examples=math.ceil(FILES / BATCH), database=None)
-seeds = st.integers(0, 2**48)
-
-
-def run(seed: int, build: Callable[[random.Random], bytes], check: Callable[[bytes], bool]) -> None:
-    """A batch of files; some of them must be accepted, some refused, or the test tests nothing."""
-    rng = random.Random(seed)
-    accepted = 0
-    for _ in range(BATCH):
-        data = build(rng)
-        try:
-            accepted += check(data)
-        except Exception as error:
-            error.add_note(f"the file: {data.hex()}")
-            raise
-    assert 0 < accepted < BATCH
-
-
-# GGUF
+from reader_fuzz import batches, run, seeds
 
 
 def gguf_pair(rng: random.Random, number: int) -> list[gg.Field]:
