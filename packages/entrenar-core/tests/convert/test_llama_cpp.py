@@ -23,7 +23,7 @@ from varied_strings import STRINGS
 
 pytestmark = pytest.mark.conformance
 
-ROWS = 700
+ROWS = 900
 SMALL = {
     "vocab_size": ROWS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,

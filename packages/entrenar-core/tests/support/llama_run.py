@@ -47,7 +47,9 @@ class LlamaModel:
         self.width = llama_cpp.llama_model_n_embd(self._model)
         options = llama_cpp.llama_context_default_params()
         options.n_ctx = options.n_batch = options.n_ubatch = context
-        options.n_threads = options.n_threads_batch = 2
+        options.n_threads = options.n_threads_batch = (
+            1  # threads spin while they wait, which a busy machine punishes
+        )
         options.type_k = options.type_v = _F32
         options.flash_attn_type = 0
         options.embeddings = embeds
