@@ -6,12 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
+import llama_log
 from entrenar_core.autograd import no_grad
 
 NEAR = 1e-3
 """Two likeliest ids whose logits are no farther apart are as good as equal."""
 
-_WARN, _ERROR = 3, 4
 _F32 = 0
 
 
@@ -28,19 +28,11 @@ class LlamaModel:
         import llama_cpp
 
         self._lib = llama_cpp
-        lines: list[tuple[int, str]] = []
-
-        @llama_cpp.llama_log_callback
-        def note(level: int, line: bytes, _: Any) -> None:
-            lines.append((level, line.decode("utf-8", "replace")))
-
-        self._note = note  # the library may call it for as long as it is set
-        llama_cpp.llama_backend_init()
-        llama_cpp.llama_log_set(note, ctypes.c_void_p(0))
+        lines = llama_log.listen()
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = 0
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
-        self.warnings = [line.strip() for level, line in lines if level in (_WARN, _ERROR)]
+        self.warnings = llama_log.warnings(lines)
         assert self._model, self.warnings
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.size = llama_cpp.llama_vocab_n_tokens(self._vocab)
@@ -54,10 +46,10 @@ class LlamaModel:
         options.flash_attn_type = 0
         options.embeddings = embeds
         self._context = llama_cpp.llama_init_from_model(self._model, options)
-        assert self._context, [line for _, line in lines[-5:]]
+        assert self._context, lines[-5:]
         if adapter is not None:
             self._adapter = llama_cpp.llama_adapter_lora_init(self._model, str(adapter).encode())
-            assert self._adapter, [line for _, line in lines[-5:]]
+            assert self._adapter, lines[-5:]
             _apply(llama_cpp, self._context, self._adapter)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:

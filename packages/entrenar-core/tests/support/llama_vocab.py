@@ -1,14 +1,11 @@
 """llama.cpp's tokenizer of a GGUF, through llama-cpp-python, and what it says while loading."""
 
-import ctypes
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import llama_log
 from entrenar_core.io.gguf_values import Value, text
 from entrenar_core.io.gguf_write import write_gguf
-
-_WARN = 3  # GGML_LOG_LEVEL_WARN; an error is 4, and 5 continues the line before
 
 
 class LlamaVocab:
@@ -21,23 +18,11 @@ class LlamaVocab:
         import llama_cpp
 
         self._lib = llama_cpp
-        self.warnings: list[str] = []
-        lines: list[tuple[int, str]] = []
-
-        @llama_cpp.llama_log_callback
-        def note(level: int, line: bytes, _: Any) -> None:
-            lines.append((level, line.decode("utf-8", "replace")))
-
-        llama_cpp.llama_backend_init()
-        llama_cpp.llama_log_set(note, ctypes.c_void_p(0))
+        lines = llama_log.listen()
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only = True
-        try:
-            model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
-        finally:
-            quiet = _quiet(llama_cpp)
-            llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-        self.warnings = [line for level, line in lines if level in (_WARN, _WARN + 1)]
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        self.warnings = llama_log.warnings(lines)
         assert model, self.warnings
         self._model = model
         self._vocab = llama_cpp.llama_model_get_vocab(model)
@@ -55,21 +40,6 @@ class LlamaVocab:
         count = self._lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, around, specials)
         assert 0 <= count <= room
         return list(ids[:count])
-
-
-_KEPT: list[Any] = []
-
-
-def _quiet(llama_cpp: Any) -> Any:
-    """A callback that says nothing; kept, since the library calls it until the process ends."""
-    if not _KEPT:
-
-        @llama_cpp.llama_log_callback
-        def nothing(level: int, line: bytes, _: Any) -> None:
-            del level, line
-
-        _KEPT.append(nothing)
-    return _KEPT[0]
 
 
 def write_vocab(path: Path, keys: Mapping[str, Value]) -> Path:
