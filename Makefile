@@ -47,8 +47,8 @@ demo: .venv/.runtime ## Train a teacher, distil it, print the report; goes on wh
 test: tier3 ## Pass all tests but those beside PyTorch (the same as tier3)
 
 tier1: .venv/.dev ## Format, lint and the fast tests: under 20 s
-tier2: .venv/.dev ## tier1, the layers, and tests of seconds: some 2 min
-tier3: .venv/.dev ## tier2 and tests of tens of seconds: some 6 min
+tier2: .venv/.dev ## tier1, the layers, and tests of seconds: some 6 min
+tier3: .venv/.dev ## tier2 and tests of tens of seconds: some 15 min
 tier1 tier2 tier3:
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
