@@ -16,9 +16,8 @@ pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
 IGNORED = {
-    "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-mutants", ".venv-parity",
-    ".pytest_cache",
-    ".ruff_cache", ".hypothesis", ".import_linter_cache",
+    "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-conformance", ".venv-mutants",
+    ".venv-parity", ".pytest_cache", ".ruff_cache", ".hypothesis", ".import_linter_cache",
 }  # fmt: skip
 
 
