@@ -32,8 +32,8 @@ class LoraConfig:
     "all-linear". rank_pattern, alpha_pattern: other values for the modules whose name a regular
     expression matches, whole or behind a dot. dropout: of the input of A, while training.
     modules_to_save: modules that are trained whole. bias: which biases are trained ("none",
-    "lora_only", "all"). lora_bias: B has a bias. use_dora: directions and sizes of the weight's rows
-    are trained apart. layers_to_transform: only the blocks of these numbers.
+    "lora_only", "all"). lora_bias: B has a bias. use_dora: directions and lengths of the weight's
+    rows are trained apart. layers_to_transform: only the blocks of these numbers.
 
     init: "default" (A uniform, B zero), "gaussian" (A normal with deviation 1/r, B zero), "pissa"
     (the largest singular vectors), "olora" (an orthonormal B) or "loftq" (what the weight lost in
