@@ -7,8 +7,8 @@ from entrenar_core.estimate.engines import Engine
 from entrenar_core.estimate.operations import relative_cost
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
-from entrenar_core.estimate.targets import adapter_size
 from entrenar_core.estimate.terms import Memory
+from entrenar_core.estimate.trained import trained_parameters
 from entrenar_lora.grid import AXES, Grid, Point, Wanted, make_grid
 
 LONGEST = 2**20
@@ -80,13 +80,6 @@ def search(shape: ModelShape, engine: Engine, wanted: Wanted, *, limit: int) -> 
         largest_seq_len=_largest_seq_len(shape, engine, choice.setup, limit),
         remedies=() if fits else _remedies(shape, engine, wanted, limit),
     )
-
-
-def trained_parameters(shape: ModelShape, setup: Setup) -> int:
-    """How many numbers are trained."""
-    if setup.is_full:
-        return shape.parameters
-    return adapter_size(shape.linears, setup.targets, setup.rank)
 
 
 def _first_that_fits(

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from entrenar_core.estimate.own_memory import OPTIMIZERS as OWN_OPTIMIZERS
+from entrenar_core.estimate.own_memory import own_memory
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Memory
@@ -35,5 +37,14 @@ ENGINES: Mapping[str, Engine] = {
         quantized=("int8", "nf4"),
         optimizers=tuple(OPTIMIZERS),
         memory=torch_memory,
+    ),
+    "entrenar": Engine(
+        name="entrenar",
+        device="main memory",
+        full=("float32",),
+        plain=("float32", "bfloat16"),
+        quantized=(),
+        optimizers=tuple(OWN_OPTIMIZERS),
+        memory=own_memory,
     ),
 }

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
-from entrenar_core.estimate.targets import adapter_size
 from entrenar_core.estimate.terms import BACKWARD, LOSS, Memory, Term
 from entrenar_core.estimate.torch_activations import block_bytes
+from entrenar_core.estimate.trained import trained_sizes
 
 COMPUTED = "computed by published formulae for PyTorch + PEFT + bitsandbytes; not measured"
 CONTEXT = 2**30
@@ -113,14 +113,6 @@ def _trained(shape: ModelShape, setup: Setup) -> list[Term]:
     ]
 
 
-def trained_sizes(shape: ModelShape, setup: Setup) -> list[int]:
-    """How many numbers each trained tensor has."""
-    if setup.is_full:
-        return list(shape.sizes)
-    sides = (side for name in setup.targets for side in shape.linears[name])
-    return [setup.rank * side for side in sides]
-
-
 class _State:
     """What an optimizer remembers: bytes for a tensor of n numbers, and that in words."""
 
@@ -182,10 +174,3 @@ def _dequantized(shape: ModelShape, setup: Setup) -> list[Term]:
     largest = shape.largest_linear
     why = f"the largest matrix in bfloat16: {largest:,} × 2 B"
     return [Term("dequantization buffer", 2 * largest, why, BACKWARD)]
-
-
-def trained_parameters(shape: ModelShape, setup: Setup) -> int:
-    """How many numbers are trained."""
-    if setup.is_full:
-        return shape.parameters
-    return adapter_size(shape.linears, setup.targets, setup.rank)
