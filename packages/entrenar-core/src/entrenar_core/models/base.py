@@ -110,6 +110,7 @@ def load(
             else:
                 kept = HELD.get(dtype, wide) if len(parameter.shape) >= 2 else wide
                 parameter.data = _converted(found.path, name, found.read(name), kept)
+                found.release(name)  # a mapped page of a file counts as memory of the process
     if initialise_head_seed is not None:
         initialise(model, initialise_head_seed, model.initial_std, found.missing)
     model.initialised = found.missing
