@@ -43,7 +43,7 @@ WORKER = Path(__file__).parent / "memory_worker.py"
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what follows from shapes, what comes and goes of that, and the measured peak."""
+    """One training: what follows from shapes, what comes and goes of it, and the peak."""
 
     case: Case
     derived: int

@@ -112,24 +112,17 @@ class Plan:
         ]
         if self.fits:
             rows += [
-                ("largest batch", f"{self.largest_batch} sequences at once"),
+                ("largest batch", sequences(self.largest_batch, self.largest_batch, 1)),
                 ("longest sequence", f"{self.largest_seq_len:,} tokens"),
             ]
         return rows
 
     def _memory(self) -> Table:
-        rows = [
-            [
-                row.name,
-                format_binary(row.bytes) if row.at_peak else f"({format_binary(row.bytes)})",
-                row.why,
-            ]
-            for row in self.terms
-        ]
-        rows.append(["total", format_binary(self.total_bytes), "of what is there at the peak"])
+        rows = [[_term_name(row), format_binary(row.bytes), row.why] for row in self.terms]
+        rows.append(["total at the peak", format_binary(self.total_bytes), "of those without *"])
         caption = f"{self.computed[0].upper()}{self.computed[1:]}."
-        if any(not row.at_peak and row.bytes for row in self.terms):
-            caption += " In brackets: there at another time than the peak."
+        if any(not row.at_peak for row in self.terms):
+            caption += " * Not there at the peak, but at another time."
         return Table("Memory", ["term", "size", "how"], rows, caption)
 
     def _what_would(self) -> Any:
@@ -140,6 +133,10 @@ class Plan:
         rows = [[remedy.change, format_binary(remedy.bytes)] for remedy in self.remedies]
         rows.append(["as much memory as this takes", format_binary(self.total_bytes)])
         return Table("What would fit", ["change", "takes"], rows)
+
+
+def _term_name(row: TermRow) -> str:
+    return row.name if row.at_peak else f"{row.name} *"
 
 
 def plan(

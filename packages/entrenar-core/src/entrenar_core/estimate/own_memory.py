@@ -6,6 +6,7 @@ Sizes are bytes; arithmetic is in float32. The constants that do not follow from
 
 from collections.abc import Callable, Mapping
 
+from entrenar_common.units import format_binary
 from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.estimate import own_constants
 from entrenar_core.estimate.own_activations import (
@@ -95,20 +96,20 @@ def _activations(shape: ModelShape, setup: Setup) -> list[Term]:
     tokens, blocks = FLOAT * setup.tokens, shape.blocks
     one, outside = kept_by_block(shape, setup), kept_outside(shape, setup)
     inner = gradients_in_block(shape, setup)
-    per_token = f"{FLOAT * one:,} B a token and block"
     gradients = Term(
         "gradients in one block", tokens * inner, f"{FLOAT * inner:,} B a token", BACKWARD
     )
+    per_token = f"{FLOAT * one:,} B a token and block"
+    whole = tokens * (one * blocks.count - missing_from_first(shape, setup) + outside)
+    inputs = tokens * (blocks.hidden * blocks.count + outside)
     if not setup.checkpointing:
-        kept = one * blocks.count - missing_from_first(shape, setup) + outside
-        why = f"{per_token} × {setup.tokens:,} × {blocks.count}"
-        return [Term("activations", tokens * kept, why), gradients]
-    kept = blocks.hidden * blocks.count + outside
+        why = f"{per_token}; with checkpointing {format_binary(inputs + tokens * one)}"
+        return [Term("activations", whole, why), gradients]
     return [
         Term(
             "activations kept",
-            tokens * kept,
-            f"the input of each block; without checkpointing {per_token} × {blocks.count}",
+            inputs,
+            f"the input of each block; without checkpointing {format_binary(whole)}",
         ),
         Term("activations of one block", tokens * one, f"computed again: {per_token}", BACKWARD),
         gradients,
