@@ -47,6 +47,19 @@ class Module:
             parameter.requires_grad = False
 
 
+def modules(value: Any, path: str = "") -> Iterator[tuple[str, Module]]:
+    """Every module in `value`, itself included, with the attributes that lead there."""
+    if isinstance(value, Module):
+        yield path, value
+        children: Any = vars(value).items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    else:
+        return
+    for name, child in children:
+        yield from modules(child, f"{path}.{name}" if path else str(name))
+
+
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Parameter]]:
     if isinstance(value, Parameter):
         yield path, value
