@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +39,8 @@ def write_file(
     """Writes the tensors to one file, whole or not at all, and returns its size and hash.
 
     The arrays' memory is written as it is: no second copy, except of a tensor that is not
-    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype`,
-    `shape` and `nbytes` and becomes one by `np.asarray`: that is asked once, when it is written.
+    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype`
+    and `shape` and becomes one by `np.asarray`: that is asked once, when it is written.
     The bytes equal those of `safetensors.numpy.save_file`, but for the order of the metadata:
     sorted here, random there.
     """
@@ -62,8 +63,13 @@ def _order(tensors: Mapping[str, np.ndarray]) -> list[_Place]:
             dtype = by_numpy(array.dtype)
         except UnsupportedError as error:
             raise UnsupportedError(f"{label}: {error}", hint=error.hint) from None
-        places.append(_Place(name, dtype, array.shape, array.nbytes))
+        places.append(_Place(name, dtype, array.shape, _size(array)))
     return sorted(places, key=lambda p: (-order(p.dtype), p.name))
+
+
+def _size(array: np.ndarray) -> int:
+    """The bytes in the file, which are more than those of a matrix that is held in few bits."""
+    return prod(array.shape) * array.dtype.itemsize
 
 
 def _header(places: list[_Place], metadata: Mapping[str, str] | None) -> bytes:
@@ -131,7 +137,7 @@ def write_folder(
         weight_map.update(dict.fromkeys(names, path.name))
         paths.append(path)
     index = {
-        "metadata": {"total_size": sum(tensors[name].nbytes for name in tensors)},
+        "metadata": {"total_size": sum(_size(tensors[name]) for name in tensors)},
         "weight_map": dict(sorted(weight_map.items())),
     }
     paths.append(folder / INDEX_NAME)
@@ -151,7 +157,7 @@ def _shards(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> list[lis
     shards: list[list[str]] = [[]]
     room = max_shard_bytes
     for name in tensors:
-        size = tensors[name].nbytes
+        size = _size(tensors[name])
         if size > room and shards[-1]:
             shards.append([])
             room = max_shard_bytes
