@@ -82,6 +82,10 @@ class LoraConfig:
                 _refuse(f"the alpha of {key} is {alpha!r}", "alpha is a finite number, and not 0")
         if not 0 <= self.dropout < 1:
             _refuse(f"dropout of {self.dropout!r}", "give a probability of at least 0, below 1")
+        if self.use_dora and self.lora_bias:
+            _refuse(
+                "lora_bias with use_dora", "a bias of B has no length to scale: use one of them"
+            )
         if self.loftq_iterations < 1:
             _refuse(f"loftq_iterations is {self.loftq_iterations}", "give at least 1")
 

@@ -123,12 +123,43 @@ class StoredAdapter(Closing):
     def _check(self) -> None:
         problems = contradictions(self.config, self.modules, self.whole)
         if problems:
-            more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
             raise ConfigError(
                 f"{self.path}: {CONFIG} and the tensors contradict each other in "
                 f"{len(problems)} places",
-                details=[*problems[:_SHOWN], *more],
+                details=_shortened(problems),
                 hint="they have to be of the same training: fetch or write both again",
+            )
+
+    def check_fits(self, shapes: Mapping[str, tuple[int, ...]], tied: Mapping[str, str]) -> None:
+        """Check that the model whose parameters have these `shapes` is one that this is for. `tied`
+        has further names of parameters.
+
+        Raises ConfigError naming what does not match.
+        """
+        known = {**shapes, **{further: shapes[first] for further, first in tied.items()}}
+        problems = []
+        for name, module in self.modules.items():
+            out, inner = module.b_shape[0], module.a_shape[1]
+            found = known.get(f"{name}.weight")
+            if found is None:
+                problems.append(f"{escape_controls(name)}: not a module of the model")
+            elif tuple(found) not in ((out, inner), (inner, out)):
+                problems.append(
+                    f"{escape_controls(name)}: for a weight [{out}, {inner}], found {list(found)}"
+                )
+        for name, stored in self.whole.items():
+            shape = tuple(self.info(stored).shape)
+            if known.get(name) != shape:
+                problems.append(
+                    f"{escape_controls(name)}: {list(shape)}, and the model has {known.get(name)}"
+                )
+        if problems:
+            made_for = self.settings.base_model or "a model without a name"
+            raise ConfigError(
+                f"{self.path}: is an adapter of another model, {len(problems)} of its tensors do "
+                "not fit",
+                details=_shortened(problems),
+                hint=f"its config says that it is for {escape_controls(str(made_for)[:80])}",
             )
 
     def tensor_names(self) -> list[str]:
@@ -170,6 +201,11 @@ class StoredAdapter(Closing):
     def close(self) -> None:
         """Closes the file; arrays that were read stay valid."""
         self._tensors.close()
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    return [*problems[:_SHOWN], *more]
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:

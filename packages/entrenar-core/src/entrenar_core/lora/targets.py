@@ -1,8 +1,7 @@
 """Which modules of a model an adapter changes."""
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls, nearest
@@ -51,16 +50,16 @@ def _is_in_saved(config: LoraConfig, module: str) -> bool:
     return any(f".{name}." in f".{module}." for name in config.modules_to_save)
 
 
-def targets(config: LoraConfig, modules: Mapping[str, Any], output: str | None) -> list[str]:
+def targets(config: LoraConfig, modules: Mapping[str, bool], outputs: Collection[str]) -> list[str]:
     """The names of the `modules` (all that could be adapted, by name) that `config` means, in their
-    order; True in the map for projections. `output` is the name of the output's projection.
+    order; True in the map for projections. `outputs` are those that make the output.
 
     Raises ConfigError where it means none, and for a name that no module has.
     """
     found = [
         name
         for name, linear in modules.items()
-        if is_target(config, name, linear=bool(linear), output=name == output)
+        if is_target(config, name, linear=linear, output=name in outputs)
     ]
     if isinstance(config.target_modules, tuple):
         for name in config.target_modules:

@@ -6,7 +6,7 @@ W + ΔW are scaled to the lengths m: W' = m/‖W + ΔW‖ · (W + ΔW). For a ta
 Sources: arXiv:2106.09685 §4.1; arXiv:2402.09353 §4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,14 +59,9 @@ class Update:
 
     def row_norms(self, weight: np.ndarray) -> np.ndarray:
         """‖W + ΔW‖ over the inputs, for each output: (out,), float32, summed in float64."""
-        out = self.b.shape[0]
-        squares = np.zeros(out)
+        squares = np.zeros(self.b.shape[0])
         for part, piece in self._pieces(weight):
-            wide = piece.astype(np.float64)
-            if self.transposed:
-                squares += np.einsum("io,io->o", wide, wide)
-            else:
-                squares[part] = np.einsum("oi,oi->o", wide, wide)
+            add_row_squares(piece, part, squares, transposed=self.transposed)
         return np.sqrt(squares).astype(np.float32)
 
     def _pieces(self, weight: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -129,3 +124,44 @@ def _wide(rows: np.ndarray) -> np.ndarray:
     if is_narrow(rows):
         return kernels.widen(np.ascontiguousarray(rows))
     return np.array(rows, np.float64 if rows.dtype == np.float64 else np.float32, order="C")
+
+
+def row_squares(weight: np.ndarray, *, transposed: bool) -> np.ndarray:
+    """The squares of each output's weights, summed in float64: (out,)."""
+    found = np.zeros(weight.shape[1 if transposed else 0])
+    for part in row_pieces(weight):
+        add_row_squares(_wide(weight[part]), part, found, transposed=transposed)
+    return found
+
+
+def add_row_squares(
+    piece: np.ndarray, part: slice, squares: np.ndarray, *, transposed: bool
+) -> None:
+    """Add to `squares` (out,) what `piece`, the rows `part` of a weight, has of them."""
+    wide = piece.astype(np.float64)
+    if transposed:
+        squares += np.einsum("io,io->o", wide, wide)
+    else:
+        squares[part] = np.einsum("oi,oi->o", wide, wide)
+
+
+def summed(updates: Sequence[Update]) -> Update:
+    """One update that is the sum of several of one weight; its scale is 1.
+
+    Raises ConfigError where one of several is DoRA's, which is no sum.
+    """
+    if len(updates) == 1:
+        return updates[0]
+    if any(update.magnitude is not None for update in updates):
+        raise ConfigError(
+            "adapters of DoRA do not add up", hint="they scale the whole weight: use one alone"
+        )
+    kind = updates[0].a.dtype.type
+    biases = [update.bias for update in updates if update.bias is not None]
+    return replace(
+        updates[0],
+        a=np.concatenate([update.a for update in updates]),
+        b=np.concatenate([update.b * kind(update.scale) for update in updates], axis=1),
+        scale=1.0,
+        bias=np.sum(biases, axis=0) if biases else None,
+    )

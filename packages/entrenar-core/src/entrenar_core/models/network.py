@@ -10,7 +10,7 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
-from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.autograd import Tensor, ops
 from entrenar_core.models.cache import KVCache
 from entrenar_core.models.forward import Features, Forward, as_mask, check_ids
 from entrenar_core.nn import Linear, Module
@@ -149,7 +149,7 @@ class LanguageModel(Decoder):
 
     @property
     @abstractmethod
-    def output_weight(self) -> Parameter:
+    def output_weight(self) -> Tensor:
         """The projection (V, hidden_size) that makes logits of hidden states."""
 
     def extra_files(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from entrenar_core.nn.embedding import Embedding as Embedding
 from entrenar_core.nn.linear import Linear as Linear
 from entrenar_core.nn.linear import Projection as Projection
 from entrenar_core.nn.module import Module as Module
+from entrenar_core.nn.module import modules as modules
 from entrenar_core.nn.norm import LayerNorm as LayerNorm
 from entrenar_core.nn.norm import RMSNorm as RMSNorm
 from entrenar_core.nn.parameter import new_parameter as new_parameter

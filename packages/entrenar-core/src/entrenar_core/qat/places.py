@@ -1,11 +1,10 @@
 """Where in a model its matrices are, and what each of them is for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from entrenar_core.autograd import Parameter
-from entrenar_core.nn import Embedding, Module, Projection
+from entrenar_core.nn import Embedding, Module, Projection, modules
 
 
 @dataclass
@@ -27,19 +26,6 @@ class Matrix:
         """Make `value` what the modules have in the parameter's place."""
         for owner, attribute in self.places:
             setattr(owner, attribute, value)
-
-
-def modules(value: Any, path: str = "") -> Iterator[tuple[str, Module]]:
-    """Every module in `value`, itself included, with the attributes that lead there."""
-    if isinstance(value, Module):
-        yield path, value
-        children: Any = vars(value).items()
-    elif isinstance(value, list):
-        children = enumerate(value)
-    else:
-        return
-    for name, child in children:
-        yield from modules(child, f"{path}.{name}" if path else str(name))
 
 
 def matrices(model: Module) -> dict[str, Matrix]:
