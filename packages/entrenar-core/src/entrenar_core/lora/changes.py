@@ -9,7 +9,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.lora.base import HEADS, Base
 from entrenar_core.lora.stored import StoredAdapter
-from entrenar_core.lora.update import Update, row_pieces, summed
+from entrenar_core.lora.update import Update, row_pieces
 
 SHOWN = 10
 """At most so many tensors are listed in an error."""
@@ -44,15 +44,14 @@ class Change:
     is_bias: bool = False
     transposed: bool = False
 
-    def update(self) -> Update | None:
-        """The sum of the updates, in float32; None where there is none to the weight."""
-        if self.is_bias or not self.modules:
-            return None
+    def updates(self) -> list[tuple[Weighted, Update]]:
+        """The updates to the weight, each before it is multiplied by its adapter's factor."""
         found = []
-        for weighted, module in self.modules:
-            update = weighted.adapter.update(module).scaled(weighted.factor)
-            found.append(replace(update, transposed=update.embedding or self.transposed))
-        return summed(found)
+        for weighted, module in () if self.is_bias else self.modules:
+            update = weighted.adapter.update(module)
+            transposed = update.embedding or self.transposed
+            found.append((weighted, replace(update, transposed=transposed)))
+        return found
 
     def bias(self) -> np.ndarray:
         """The sum of what the updates add to a bias, float32."""

@@ -99,7 +99,7 @@ def _config(merged: Merged, raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy what is no weights: tokenizer, generation settings, parts of sentence models, licence."""
+    """Copy what is no weights: tokenizer, settings of generation, parts of sentence models."""
     for path in sorted(source.iterdir()):
         if path.name.startswith(".") or path.name == CONFIG:
             continue

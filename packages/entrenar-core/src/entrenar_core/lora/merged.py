@@ -13,8 +13,10 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io.dtypes import by_name, by_torch_name
 from entrenar_core.lora.base import Base
 from entrenar_core.lora.changes import Change, Changes
+from entrenar_core.lora.combine import Combination, linear
 from entrenar_core.lora.stored import as_float32
 from entrenar_core.lora.update import row_pieces, store
+from entrenar_core.models.source import GGUFWeights, stored_type
 
 COPIED = 8 * 2**20
 """Bytes of a piece of a tensor that stays as it is."""
@@ -28,18 +30,20 @@ FLOATS = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16),
 
 
 class Merged(Mapping[str, "MergedTensor"]):
-    """The tensors of `base` with `changes`, by name. Floats are written in `dtype`, or as they are
-    stored; of weights in few bits, in the type that the config names."""
+    """The tensors of `base` with `changes`, by name. `combine` makes one update of those that several
+    adapters make to a weight. Floats are written in `dtype`, or as they are stored; of weights in
+    few bits, in the type that the config names."""
 
     def __init__(
         self,
         base: Base,
         changes: Changes,
         *,
+        combine: Combination = linear,
         dtype: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.base, self.changes = base, changes
+        self.base, self.changes, self.combine = base, changes, combine
         self.progress = progress or NullProgress()
         self._dtype = None if dtype is None else FLOATS[dtype]
         if dtype is None and base.is_quantized:
@@ -47,6 +51,8 @@ class Merged(Mapping[str, "MergedTensor"]):
         self._names = [*base.weights.names(), *changes.added]
 
     def _named_dtype(self) -> np.dtype:
+        if isinstance(self.base.weights, GGUFWeights):
+            return FLOATS[stored_type(self.base.path)]
         raw = self.base.raw or {}
         named = raw.get("dtype") or raw.get("torch_dtype")
         found = by_torch_name(named).numpy if isinstance(named, str) else None
@@ -90,7 +96,7 @@ class Merged(Mapping[str, "MergedTensor"]):
         change = self.changes.by_tensor.get(name)
         if change is None:
             return self.base.weights.read(name)
-        return np.concatenate(list(_changed(self.base, change, np.dtype(np.float32)))).reshape(
+        return np.concatenate(list(_changed(self, change, np.dtype(np.float32)))).reshape(
             change.shape
         )
 
@@ -118,7 +124,7 @@ class MergedTensor:
         if self.change is None:
             yield from _as_it_is(base, self.name, self.dtype)
         else:
-            yield from _changed(base, self.change, self.dtype)
+            yield from _changed(self.merged, self.change, self.dtype)
         self.merged.progress.advance()
 
 
@@ -137,7 +143,8 @@ def _as_it_is(base: Base, name: str, dtype: np.dtype) -> Iterator[np.ndarray]:
     base.weights.release(name)
 
 
-def _changed(base: Base, change: Change, dtype: np.dtype) -> Iterator[np.ndarray]:
+def _changed(merged: Merged, change: Change, dtype: np.dtype) -> Iterator[np.ndarray]:
+    base = merged.base
     where = escape_controls(change.tensor)
     if change.whole is not None:
         adapter, parameter = change.whole
@@ -145,8 +152,9 @@ def _changed(base: Base, change: Change, dtype: np.dtype) -> Iterator[np.ndarray
     else:
         assert change.source is not None
         array = base.weights.read(change.source)
-    update = change.update()
-    if update is not None:
+    parts = change.updates()
+    if parts:
+        update = merged.combine(change.modules[0][1], parts)
         yield from update.merged_pieces(array, dtype, where=where)
     elif change.is_bias:
         added = as_float32(array).reshape(1, -1) + change.bias()
