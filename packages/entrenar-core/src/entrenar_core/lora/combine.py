@@ -15,7 +15,7 @@ The last two are no products of small factors: they are computed densely, one mo
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -156,7 +156,7 @@ _MAKERS: Mapping[str, Callable[[Sequence[Weighted], Options], Combination]] = {
 
 def _rows(update: Update, part: slice) -> np.ndarray:
     """Some rows of ΔW (out, in), float32."""
-    return (update.b[part] * np.float32(update.scale)) @ update.a
+    return replace(update, transposed=False).dense(part)
 
 
 def _check_density(method: str, density: float | None) -> None:

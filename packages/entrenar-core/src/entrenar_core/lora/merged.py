@@ -30,9 +30,9 @@ FLOATS = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16),
 
 
 class Merged(Mapping[str, "MergedTensor"]):
-    """The tensors of `base` with `changes`, by name. `combine` makes one update of those that several
-    adapters make to a weight. Floats are written in `dtype`, or as they are stored; of weights in
-    few bits, in the type that the config names."""
+    """The tensors of `base` with `changes`, by name. `combine` makes one update of those that
+    several adapters make to a weight. Floats are written in `dtype`, or as they are stored; of
+    weights in few bits, in the type that the config names."""
 
     def __init__(
         self,
