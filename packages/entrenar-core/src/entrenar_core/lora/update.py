@@ -13,6 +13,7 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, NumericsError
 from entrenar_core import kernels
+from entrenar_core.kernels import Held
 from entrenar_core.kernels.narrow import is_narrow
 
 PIECE = 2**20
@@ -55,68 +56,110 @@ class Update:
 
     def dense(self, rows: slice = slice(None), out: np.ndarray | None = None) -> np.ndarray:
         """ΔW of some rows of the weight as it is stored, float32."""
-        return _add_product(self, rows, np.float32(self.scale), out, add=False)
+        return _add_product(self, rows, out, add=False)
 
-    def row_norms(self, weight: np.ndarray) -> np.ndarray:
+    def row_norms(self, weight: np.ndarray | Held) -> np.ndarray:
         """‖W + ΔW‖ over the inputs, for each output: (out,), float32, summed in float64."""
         squares = np.zeros(self.b.shape[0])
         for part, piece in self._pieces(weight):
             add_row_squares(piece, part, squares, transposed=self.transposed)
         return np.sqrt(squares).astype(np.float32)
 
-    def _pieces(self, weight: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    def _pieces(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
         """W + ΔW, some rows at a time."""
-        for part in row_pieces(weight):
-            piece = _wide(weight[part])
-            yield part, _add_product(self, part, np.float32(self.scale), piece, add=True)
+        for part, piece in float_pieces(weight):
+            yield part, _add_product(self, part, piece, add=True)
 
     def merged(
-        self, weight: np.ndarray, out: np.ndarray | None = None, *, where: str = "the weight"
+        self, weight: np.ndarray | Held, out: np.ndarray | None = None, *, where: str = "the weight"
     ) -> np.ndarray:
         """W' in float32, or rounded to the type of `out`, which may be `weight` itself.
 
         Raises NumericsError, with `where`, when a result is not finite.
         """
         found = np.empty(weight.shape, np.float32) if out is None else out
+        for part, piece in self._results(weight):
+            store(piece, found[part], part, where)
+        return found
+
+    def merged_pieces(
+        self, weight: np.ndarray | Held, dtype: np.dtype, *, where: str = "the weight"
+    ) -> Iterator[np.ndarray]:
+        """W' in `dtype`, some rows at a time; see `merged`."""
+        for part, piece in self._results(weight):
+            found = piece if piece.dtype == dtype else np.empty(piece.shape, dtype)
+            store(piece, found, part, where)
+            yield found
+
+    def _results(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
+        """W' some rows at a time, as it was computed."""
         gains = None
         if self.magnitude is not None:
             gains = self.magnitude / self.row_norms(weight)
         for part, piece in self._pieces(weight):
             if gains is not None:
                 piece *= gains if self.transposed else gains[part, None]
-            check_finite(piece, part, where)
-            found[part] = piece
-        return found
+            yield part, piece
 
 
-def row_pieces(weight: np.ndarray) -> Iterator[slice]:
+def float_pieces(weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
+    """Copies of some rows each, of float64 where they are that and else of float32."""
+    if isinstance(weight, Held) and weight.transposed:
+        weight = np.asarray(weight)  # what is kept together are its columns
+    for part in row_pieces(weight):
+        if isinstance(weight, Held):
+            shape = (part.stop - part.start, weight.shape[1])
+            yield part, weight.kept.rows(part.start, part.stop, np.empty(shape, np.float32))
+        else:
+            yield part, _wide(weight[part])
+
+
+def row_pieces(weight: np.ndarray | Held) -> Iterator[slice]:
     """Slices of some rows each, all of them together."""
     step = max(1, PIECE // max(weight.shape[1], 1))
     for start in range(0, len(weight), step):
         yield slice(start, min(start + step, len(weight)))
 
 
-def check_finite(piece: np.ndarray, part: slice, where: str) -> None:
-    """Raise NumericsError where `piece`, the rows `part` of `where`, has NaN or infinity."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(piece.sum())  # one element that is not finite makes it so
-    if suspicious and not np.isfinite(piece).all():
-        row, column = np.unravel_index(int(np.argmin(np.isfinite(piece))), piece.shape)
+def store(piece: np.ndarray, out: np.ndarray, part: slice, where: str) -> None:
+    """Round `piece`, the rows `part` of `where`, to the type of `out`, which may be `piece` itself.
+
+    Raises NumericsError where `out` then has NaN or infinity.
+    """
+    if out is not piece:
+        if piece.dtype == np.float32:
+            kernels.rounded(piece, out=out)
+        else:
+            out[...] = piece
+    if not _all_finite(out):
+        finite = np.isfinite(out.astype(np.float32))
+        row, column = np.unravel_index(int(np.argmin(finite)), out.shape)
         raise NumericsError(
             f"{where}: element ({part.start + int(row)}, {int(column)}) would be "
-            f"{float(piece[row, column])}",
+            f"{float(piece[row, column]):.6g}, which is no finite {out.dtype}",
             hint="inspect the adapter: it has numbers that are not finite, or far too large ones",
         )
 
 
-def _add_product(
-    update: Update, rows: slice, scale: np.float32, out: np.ndarray | None, *, add: bool
-) -> np.ndarray:
+def _all_finite(array: np.ndarray) -> bool:
+    if is_narrow(array):
+        exponent = np.uint16(0x7F80 if array.dtype.name == "bfloat16" else 0x7C00)
+        return not array.size or (array.view(np.uint16) & exponent).max() != exponent
+    with np.errstate(over="ignore", invalid="ignore"):
+        # one element that is not finite makes the sum so
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+def _add_product(update: Update, rows: slice, out: np.ndarray | None, *, add: bool) -> np.ndarray:
+    # a weight of float64 is added to in float64
+    kind = update.a.dtype if out is None else out.dtype
+    scale = kind.type(update.scale)
     if update.transposed:
-        left = np.ascontiguousarray(update.a[:, rows]) * scale  # (r, n)
-        return kernels.matmul(left, update.b, trans_a=True, trans_b=True, out=out, add=add)
-    left = update.b[rows] * scale  # (n, r)
-    return kernels.matmul(left, update.a, out=out, add=add)
+        left = np.ascontiguousarray(update.a[:, rows], kind) * scale  # (r, n)
+        right = update.b.astype(kind, copy=False)
+        return kernels.matmul(left, right, trans_a=True, trans_b=True, out=out, add=add)
+    left = update.b[rows].astype(kind, copy=False) * scale  # (n, r)
+    return kernels.matmul(left, update.a.astype(kind, copy=False), out=out, add=add)
 
 
 def _wide(rows: np.ndarray) -> np.ndarray:
@@ -126,11 +169,11 @@ def _wide(rows: np.ndarray) -> np.ndarray:
     return np.array(rows, np.float64 if rows.dtype == np.float64 else np.float32, order="C")
 
 
-def row_squares(weight: np.ndarray, *, transposed: bool) -> np.ndarray:
+def row_squares(weight: np.ndarray | Held, *, transposed: bool) -> np.ndarray:
     """The squares of each output's weights, summed in float64: (out,)."""
     found = np.zeros(weight.shape[1 if transposed else 0])
-    for part in row_pieces(weight):
-        add_row_squares(_wide(weight[part]), part, found, transposed=transposed)
+    for part, piece in float_pieces(weight):
+        add_row_squares(piece, part, found, transposed=transposed)
     return found
 
 

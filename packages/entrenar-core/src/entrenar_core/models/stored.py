@@ -9,6 +9,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.closing import Closing
+from entrenar_core.kernels import Held
 from entrenar_core.models.architectures import model_class
 from entrenar_core.models.source import Source, Weights
 from entrenar_core.nn import shapes_only
@@ -22,17 +23,24 @@ class StoredModel(Closing):
 
     `model` has the shapes of its parameters and no memory for them; `read` gives the values of one.
     `missing` names the parameters of the head where the checkpoint has none, which is an error
-    unless `head_may_miss`.
+    unless `head_may_miss`. `source` is where its config and weights come from, where that is not
+    what lies at `path`.
 
     Raises ConfigError when the tensors and the config contradict each other, and what opening
     either raises.
     """
 
     def __init__(
-        self, path: Path, *, head: str | None, dtype: str = "float32", head_may_miss: bool = False
+        self,
+        path: Path,
+        *,
+        head: str | None,
+        dtype: str = "float32",
+        head_may_miss: bool = False,
+        source: Source | None = None,
     ) -> None:
         self.path = path
-        self._source = Source(path)
+        self._source = source or Source(path)
         try:
             kind = model_class(self._source.raw, head)
             with shapes_only():
@@ -55,6 +63,10 @@ class StoredModel(Closing):
     def read(self, name: str) -> np.ndarray:
         """The values of a parameter as they are stored; floats where they are stored in blocks."""
         return self._source.weights.read(self._stored[name])
+
+    def held(self, name: str) -> Held | None:
+        """A matrix as it is stored, where that is in few bits; None elsewhere."""
+        return self._source.weights.held(self._stored[name])
 
     def release(self, name: str) -> None:
         """Lets the kernel drop the pages of a parameter that was read."""
