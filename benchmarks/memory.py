@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--only TEXT] [--targets] [--json]
 
 Models of published shapes, some with fewer layers, are made in a temporary folder (2 GB). Each
-configuration of `memory_cases` is trained for three steps in a fresh process, whose peak is what
+configuration of `memory_cases` is trained for two steps in a fresh process, whose peak is what
 the kernel counts as resident, mapped pages included. The prediction is `estimate.own_memory`.
 
 The constants that do not follow from shapes are fitted here on every second configuration, and the

@@ -86,5 +86,11 @@ CASES = (
     lora(QWEN3, 8, 4, 512, QV, checkpointing=True),
     lora(TINY, 64, 1, 1024, base="bfloat16"),
     lora(TINY, 16, 2, 512, optimizer="adamw-8bit"),
+    lora(SMOL, 16, 2, 512, base="nf4"),
+    lora(LLAMA, 8, 4, 512, QV, base="nf4"),
+    lora(QWEN2, 64, 2, 512, base="nf4", checkpointing=True),
+    lora(QWEN3, 16, 2, 512, base="int8"),
+    lora(TINY, 16, 1, 1024, base="nf4"),
+    lora(TINY, 4, 4, 512, QKVO, base="int8", checkpointing=True),
 )
 """Those at even places are what constants are fitted on, the others what they are judged by."""

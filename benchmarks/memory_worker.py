@@ -1,4 +1,4 @@
-"""One training in a process of its own, for `memory.py`: three steps, and then its peak memory.
+"""One training in a process of its own, for `memory.py`: two steps, and then its peak memory.
 
 Reads one JSON object from standard input, a configuration, and writes one to standard output: the
 peak of resident memory in bytes, as the kernel counts it for this program, mapped pages included.
@@ -24,7 +24,8 @@ OPTIMIZERS = {
     "sgd": SGD,
     "sgd-momentum": lambda parameters: SGD(parameters, momentum=0.9),
 }
-STEPS = 3
+STEPS = 2
+"""The second has the moments in memory when its activations are."""
 
 
 def main() -> None:

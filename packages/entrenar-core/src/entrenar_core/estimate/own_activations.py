@@ -32,12 +32,18 @@ def kept_outside(shape: ModelShape, setup: Setup) -> int:
 
 def missing_from_first(shape: ModelShape, setup: Setup) -> int:
     """What the first block does not keep when the table below it is frozen: its first norm needs
-    no gradient, and so nothing is recorded of it."""
+    no gradient, and so nothing is recorded of it, nor of the norms of heads whose projection is
+    not adapted."""
     if setup.is_full or setup.checkpointing:
         return 0
-    return {"llama": shape.blocks.hidden + 1, "gpt2": shape.blocks.hidden + 2}.get(
-        _family(shape), 0
-    )
+    blocks, found = shape.blocks, {"llama": 1, "gpt2": 2}.get(_family(shape), 0)
+    found += blocks.hidden if found else 0
+    if blocks.head_norms:  # of queries or keys that are not adapted
+        adapted = {name.rpartition(".")[2] for name in setup.targets}
+        groups = blocks.heads * blocks.keys // blocks.queries
+        found += 0 if "q_proj" in adapted else blocks.queries + blocks.heads
+        found += 0 if "k_proj" in adapted else blocks.keys + groups
+    return found
 
 
 def gradients_in_block(shape: ModelShape, setup: Setup) -> int:
