@@ -129,14 +129,25 @@ def test_optimizers_remember_what_is_said(name):
     assert sum(array.nbytes for array in kept) == pytest.approx(said, rel=0.005)
 
 
-def test_a_base_in_16_bits_takes_two_bytes_for_each_number_of_a_matrix():
-    shape = find_shape("tinyllama-1.1b")
-    targets = matching(shape.linears, ["all-linear"])
-    wide = own_memory(shape, Setup("lora", "float32", targets, 8))["weights"]
-    held_in_16 = own_memory(shape, Setup("lora", "bfloat16", targets, 8))["weights"]
-    vectors = (2 * 22 + 1) * 2048
-    assert wide == 4 * shape.parameters
-    assert held_in_16 == 2 * (shape.parameters - vectors) + 4 * vectors
+BASES = {
+    "float32": {},
+    "bfloat16": {"dtype": "bfloat16"},
+    "nf4": {"quantize": "nf4"},
+    "int8": {"quantize": "int8"},
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_base_takes_what_is_said(base, kind, tmp_path):
+    raw = CONFIGS[kind] | ({"intermediate_size": 192} if kind == "llama" else {"n_inner": 192})
+    models.save(models.from_config(raw, seed=0), tmp_path)
+    model = models.load(tmp_path, **BASES[base])
+    kept = sum(parameter.data.nbytes for parameter in model.named_parameters().values())
+    shape = model_shape(raw, name="", origin="")
+    memory = own_memory(shape, Setup("lora", base, tuple(shape.linears), RANK))
+    names = ("weights", "weights in float32", "quantization constants")
+    assert sum(memory[name] for name in names) == kept
 
 
 def test_logits_exist_for_1024_tokens_at_a_time():

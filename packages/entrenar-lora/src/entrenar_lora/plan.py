@@ -1,5 +1,6 @@
 """`entrenar-lora plan`: the request checked, the search run, and its result as a record."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,8 @@ def plan(
 
     Raises UsageError for a request that makes no sense, and what finding the model raises.
     """
+    if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
+        raise UsageError(f"--alpha {alpha}", hint="give a positive number, usually 16 or the rank")
     chosen = ENGINES[engine]
     shape = find_shape(model)
     check_request(shape, wanted)
@@ -160,6 +163,12 @@ def check_request(shape: ModelShape, wanted: Wanted) -> None:
         raise UsageError(
             f"--seq-len {wanted.seq_len}: {shape.name} has learned {shape.positions} positions",
             hint=f"give at most {shape.positions}",
+        )
+    largest = max(min(sides) for sides in shape.linears.values())
+    if wanted.rank is not None and wanted.rank > largest:
+        raise UsageError(
+            f"--rank {wanted.rank}: no matrix of {shape.name} has a rank above {largest}",
+            hint="give a lower one, such as 16",
         )
     if wanted.method == "full" and (wanted.rank or wanted.targets):
         raise UsageError(

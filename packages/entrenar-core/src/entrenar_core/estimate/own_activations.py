@@ -66,7 +66,7 @@ def _frozen_unadapted_output(shape: ModelShape, setup: Setup) -> bool:
 
 def _adapts_inner(shape: ModelShape, setup: Setup) -> bool:
     """Whether the projection behind the activation has an adapter: then the two are not fused."""
-    inside = shape.of_block(0)
+    inside = shape.first_block
     return any(inside[n][1] == shape.blocks.inner for n in setup.targets if n in inside)
 
 
@@ -75,7 +75,7 @@ def _of_adapters(shape: ModelShape, setup: Setup) -> int:
     kept then and not computed again."""
     if setup.is_full:
         return 0
-    inside = shape.of_block(0)
+    inside = shape.first_block
     found = setup.rank * sum(name in inside for name in setup.targets)
     return found + (shape.blocks.inner if _adapts_inner(shape, setup) else 0)
 

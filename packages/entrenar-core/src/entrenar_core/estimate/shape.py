@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from entrenar_core.models.architectures import model_class
@@ -58,19 +59,20 @@ class ModelShape:
     sizes: tuple[int, ...]
     """The number of elements of every parameter, tied ones once."""
 
-    @property
+    @cached_property
     def in_linears(self) -> int:
         """The numbers in the matrices that few-bit formats are for: all but the head's."""
         return sum(rows * columns for rows, columns in self.linears.values())
 
-    @property
+    @cached_property
     def largest_linear(self) -> int:
         """The numbers in the largest of them."""
         return max((rows * columns for rows, columns in self.linears.values()), default=0)
 
-    def of_block(self, index: int) -> dict[str, tuple[int, int]]:
-        """The projections of one block."""
-        return {n: s for n, s in self.linears.items() if f".{index}." in f".{n}."}
+    @cached_property
+    def first_block(self) -> dict[str, tuple[int, int]]:
+        """The projections of the first block, which all others are like."""
+        return {n: s for n, s in self.linears.items() if ".0." in n}
 
 
 def model_shape(
