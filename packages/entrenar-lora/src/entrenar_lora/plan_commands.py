@@ -47,13 +47,14 @@ def _modules(_context: click.Context, _option: click.Option, value: str | None):
     return names
 
 
-_TARGETS = click.option(
-    "--target-modules",
-    metavar="NAMES",
-    callback=_modules,
-    help="Modules to adapt: names or ends of names (q_proj,v_proj), a regular expression, or "
-    "all-linear. Left to the plan by default.",
-)
+def _targets(default: str):
+    return click.option(
+        "--target-modules",
+        metavar="NAMES",
+        callback=_modules,
+        help="Modules to adapt: names or ends of names (q_proj,v_proj), a regular expression, or "
+        f"all-linear; {default}.",
+    )
 
 
 @click.command(cls=Command)
@@ -76,7 +77,7 @@ _TARGETS = click.option(
 @_SEQ_LEN
 @click.option("--rank", type=click.IntRange(1), help="Rank of the adapters; else the plan's.")
 @click.option("--alpha", type=float, help="Scale × rank of the adapters.  [default: 16]")
-@_TARGETS
+@_targets("else the plan's")
 @click.option("--optimizer", metavar="NAME", help="adamw, adamw-8bit, …; else the plan's.")
 @click.option(
     "--checkpointing",
@@ -125,7 +126,7 @@ def plan(
     "--batch-size", "--batch", type=click.IntRange(1), default=1, help="Sequences at once."
 )
 @_SEQ_LEN
-@_TARGETS
+@_targets("by default all-linear")
 @click.option("--optimizer", default="adamw", metavar="NAME", help="adamw, adamw-8bit, …")
 @click.option(
     "--checkpointing",
