@@ -49,15 +49,21 @@ def read_results(path: Path) -> dict[str, Quality]:
 
 
 def _run(record: Any, where: str) -> tuple[str, float]:
-    method = record.get("method") if isinstance(record, dict) else None
-    loss = record.get("held_out_loss") if isinstance(record, dict) else None
-    number = isinstance(loss, int | float) and not isinstance(loss, bool)
-    if not isinstance(method, str) or not number or not math.isfinite(loss):
+    known = record if isinstance(record, dict) else {}
+    method, loss = known.get("method"), _finite(known.get("held_out_loss"))
+    if not isinstance(method, str) or loss is None:
         raise FormatError(
             f"{where}: no run of a method with its held-out loss",
             hint='write a line like {"method": "lora-16", "seed": 1, "held_out_loss": 2.31}',
         )
-    return method, float(loss)
+    return method, loss
+
+
+def _finite(value: Any) -> float | None:
+    """A number as a float, None for everything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _quality(losses: Iterable[float]) -> Quality:
