@@ -8,7 +8,7 @@ import pytest
 
 from entrenar_core import kernels
 from entrenar_core.autograd import Tensor, ops
-from entrenar_core.kernels.cpu import matmul as cpu_matmul
+from entrenar_core.kernels import panels
 from entrenar_core.testing import difference
 
 NARROW = [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)]
@@ -33,7 +33,7 @@ def test_nan_and_infinity_stay_what_they_are(dtype):
 def test_a_product_with_narrow_weights_is_that_with_the_widened_ones(
     dtype, trans_b, panel, monkeypatch
 ):
-    monkeypatch.setattr(cpu_matmul, "PANEL", panel)
+    monkeypatch.setattr(panels, "PANEL", panel)
     a, b = normal(33, 40), normal(*((70, 40) if trans_b else (40, 70))).astype(dtype)
     found = kernels.matmul(a, b, trans_b=trans_b)
     assert difference(found, kernels.matmul(a, b.astype(np.float32), trans_b=trans_b)) <= 1e-6

@@ -5,7 +5,7 @@ import pytest
 
 from entrenar_core import kernels
 from entrenar_core.kernels.nf4 import ENTRIES, LIMITS
-from entrenar_core.quant import NF4, quantize
+from entrenar_core.quant import NF4, NF4Array, quantize
 from entrenar_core.quant.nf4 import Scales
 
 pytestmark = pytest.mark.parity
@@ -93,9 +93,10 @@ def test_decoded_numbers_are_theirs_to_the_bit(name, implementation, block, func
     x = ARRAYS[name]
     codes, state = functional.quantize_4bit(torch.from_numpy(x), blocksize=block, quant_type="nf4")
     theirs = functional.dequantize_4bit(codes, state).numpy()
-    ours = getattr(kernels.dequantize_nf4, implementation)(
-        codes.numpy().reshape(-1), state.absmax.numpy(), block=block, size=x.size
-    )
+    ours = getattr(kernels.nf4_part, implementation)(
+        codes.numpy().reshape(-1), state.absmax.numpy(), block=block, dtype="float32", start=0,
+        out=np.empty(x.size, np.float32),
+    )  # fmt: skip
     assert ours.tobytes() == theirs.tobytes()
 
 
@@ -157,10 +158,8 @@ def test_doubly_quantized_numbers_of_theirs_are_decoded_to_the_bit(name, functio
     )
     scales = Scales(
         state.absmax.numpy(), state.state2.absmax.numpy(), state.state2.code.numpy(),
-        state.offset.numpy(),
+        float(state.offset),
     )  # fmt: skip
     theirs = functional.dequantize_4bit(codes, state).numpy()
-    ours = kernels.dequantize_nf4(
-        codes.numpy().reshape(-1), scales.values(), block=NF4().block, size=x.size
-    )
+    ours = NF4Array(NF4(), x.shape, codes.numpy().reshape(-1), scales).dequantize()
     assert ours.tobytes() == theirs.tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrenar_common.cli import tool
-from entrenar_lora import __version__, plan_commands
+from entrenar_lora import __version__, merge_commands, plan_commands
 
 
 @tool("entrenar-lora", version=__version__)
@@ -12,3 +12,4 @@ def main() -> None:
 
 
 main.add_command(plan_commands.plan)
+main.add_command(merge_commands.merge)

@@ -82,8 +82,8 @@ def memory_report() -> MemoryReport:
     return MemoryReport(sorted(rows.values(), key=lambda row: -row.bytes))
 
 
-def _owner(array: np.ndarray) -> np.ndarray:
-    while isinstance(array.base, np.ndarray):
+def _owner(array: Any) -> Any:
+    while isinstance(array, np.ndarray) and isinstance(array.base, np.ndarray):
         array = array.base
     return array
 

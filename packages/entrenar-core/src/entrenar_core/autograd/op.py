@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_common.errors import ShapeError
+from entrenar_common.errors import ShapeError, UnsupportedError
 from entrenar_core.autograd.tape import Node, Vjp
 from entrenar_core.autograd.tensor import Tensor
+from entrenar_core.kernels.held import Held
 
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
@@ -45,6 +46,17 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _recording.reset(token)
+
+
+def takes_held(*inputs: str) -> Callable[[Any], Any]:
+    """Let these inputs of the operation that follows be matrices `Held` in few bits. All others are
+    given as float32 copies."""
+
+    def mark(function: Any) -> Any:
+        function.held = frozenset(inputs)
+        return function
+
+    return mark
 
 
 def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
@@ -69,6 +81,8 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         recording = _recording.get()
         needs = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
         arrays = _arrays(name, inputs)
+        if any(type(array) is Held for array in arrays):
+            arrays = _unheld(function, positional, arrays, needs)
         if wants_needs:
             options["needs"] = needs
         try:
@@ -98,6 +112,26 @@ def _arrays(name: str, inputs: tuple[Any, ...]) -> list[Any]:
                 )
             dtype = x.data.dtype
     return [x.data if isinstance(x, Tensor) else _constant(x, dtype) for x in inputs]
+
+
+def _unheld(
+    function: Any, positional: list[tuple[str, Any]], arrays: list[Any], needs: tuple[bool, ...]
+) -> list[Any]:
+    """`arrays` with held matrices only where they are taken."""
+    found, taken = list(arrays), getattr(function, "held", frozenset())
+    for place, array in enumerate(arrays):
+        if type(array) is not Held:
+            continue
+        parameter = positional[place][0] if place < len(positional) else f"input {place}"
+        if needs[place]:
+            raise UnsupportedError(
+                f"{function.__name__}: {parameter} {array.shape} is held in few bits, and has no "
+                "gradient",
+                hint="freeze it and train an adapter beside it, or load the model in float32",
+            )
+        if parameter not in taken:
+            found[place] = np.asarray(array)
+    return found
 
 
 def _constant(x: Any, dtype: Any) -> Any:

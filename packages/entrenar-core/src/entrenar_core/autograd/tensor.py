@@ -8,6 +8,7 @@ import numpy as np
 from entrenar_common.errors import ShapeError, UnsupportedError
 from entrenar_core.autograd import ops  # imports this module too: nothing of it is used here yet
 from entrenar_core.autograd.tape import Node, backward
+from entrenar_core.kernels.held import Held
 
 _FLOATS = ("float32", "float64")
 
@@ -17,7 +18,8 @@ class Tensor:
 
     `data` is the array; numbers and lists become float32. `grad` is None until `backward()` of
     something computed from this tensor; gradients of several calls add up until `grad` is set to
-    None. `grad_buffer`, if set, is the memory that `grad` will use.
+    None. `grad_buffer`, if set, is the memory that `grad` will use. A frozen weight's `data` may be
+    a matrix held in few bits (`kernels.Held`), which NumPy takes as the array that it stands for.
 
     Operators, indexing and methods are the operations of `ops` with NumPy's names. Comparisons,
     `==` too, give plain arrays of booleans; as a key a tensor is itself alone. `x += y` is
@@ -35,11 +37,16 @@ class Tensor:
     __array_ufunc__ = None  # numpy_array * tensor is ours, and np.exp(tensor) an error
 
     def __init__(self, data: Any, *, requires_grad: bool = False):
-        self.data = data if isinstance(data, np.ndarray) else _as_array(data)
+        self.data = data if isinstance(data, np.ndarray | Held) else _as_array(data)
         if requires_grad and self.data.dtype.name not in _FLOATS:
             raise ShapeError(
                 f"a tensor of {self.data.dtype} cannot require a gradient",
                 hint="use float32 or float64",
+            )
+        if requires_grad and isinstance(self.data, Held):
+            raise UnsupportedError(
+                f"a matrix {self.data.shape} that is held in few bits cannot require a gradient",
+                hint="numpy.asarray gives its float32 numbers",
             )
         self.requires_grad = requires_grad
         self.grad: Any = None
@@ -71,6 +78,8 @@ class Tensor:
 
     def __repr__(self) -> str:
         kind = type(self).__name__
+        if isinstance(self.data, Held):
+            return f"{kind}({self.data!r})"
         facts = [np.array2string(self.data, threshold=20, separator=", ", prefix=f"{kind}(")]
         facts += [f"shape={self.shape}"] if self.size == 0 or self.size > 20 else []
         facts += [str(self.dtype)]
@@ -81,12 +90,12 @@ class Tensor:
     # --- its values ------------------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray:
-        """The array itself, not a copy."""
-        return self.data
+        """The array itself, not a copy; of a held matrix its float32 numbers."""
+        return np.asarray(self.data) if isinstance(self.data, Held) else self.data
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self.data.tolist()
+        return self.numpy().tolist()
 
     def item(self) -> float:
         """The only element, as a Python number. Raises ShapeError where there are more or none."""
@@ -95,7 +104,7 @@ class Tensor:
                 f"a tensor of shape {self.shape} is not a single number",
                 hint="reduce it first (.sum(), .mean(), .max()), or take an element: x[0]",
             )
-        return self.data.item()
+        return self.numpy().item()
 
     def __float__(self) -> float:
         return float(self.item())

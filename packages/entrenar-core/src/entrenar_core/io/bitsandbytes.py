@@ -19,6 +19,7 @@ from entrenar_core.io.dtypes import by_numpy
 from entrenar_core.io.safetensors_folder import SafetensorsFolder
 from entrenar_core.io.safetensors_header import MAX_RANK, MAX_TENSOR_BYTES, TensorInfo
 from entrenar_core.io.strict_json import parse_json
+from entrenar_core.kernels import Held
 from entrenar_core.kernels.nf4 import ENTRIES
 from entrenar_core.quant.nf4 import BLOCKS, DTYPES, NF4, NF4Array, Scales
 
@@ -74,6 +75,11 @@ class FourBitFolder(SafetensorsFolder):
     def read(self, name: str) -> np.ndarray:
         """The weight as an array: float32 where it is in NF4, as it is stored elsewhere."""
         return self.stored(name).dequantize() if name in self._states else super().read(name)
+
+    def held(self, name: str) -> Held | None:
+        """The matrix with the bytes that the file has, where it is in NF4; None elsewhere."""
+        found = self._states.get(name)
+        return Held(self.stored(name)) if found and len(found["shape"]) == 2 else None
 
     def is_stored(self, name: str) -> bool:
         """Whether the weight is in NF4."""

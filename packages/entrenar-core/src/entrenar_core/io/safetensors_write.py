@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +40,10 @@ def write_file(
     """Writes the tensors to one file, whole or not at all, and returns its size and hash.
 
     The arrays' memory is written as it is: no second copy, except of a tensor that is not
-    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype`,
-    `shape` and `nbytes` and becomes one by `np.asarray`, or has its `pieces` (see `io.streamed`):
-    that is asked once, when it is written, and what is made is hashed and written in another thread
-    while the next is made.
+    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype` and
+    `shape` and becomes one by `np.asarray`, or has its `pieces` (see `io.streamed`): that is asked
+    once, when it is written, and what is made is hashed and written in another thread while the
+    next is made.
     The bytes equal those of `safetensors.numpy.save_file`, but for the order of the metadata:
     sorted here, random there.
     """
@@ -66,8 +67,13 @@ def _order(tensors: Mapping[str, Any]) -> list[_Place]:
             dtype = by_numpy(array.dtype)
         except UnsupportedError as error:
             raise UnsupportedError(f"{label}: {error}", hint=error.hint) from None
-        places.append(_Place(name, dtype, array.shape, array.nbytes))
+        places.append(_Place(name, dtype, array.shape, _size(array)))
     return sorted(places, key=lambda p: (-order(p.dtype), p.name))
+
+
+def _size(array: np.ndarray) -> int:
+    """The bytes in the file, which are more than those of a matrix that is held in few bits."""
+    return prod(array.shape) * array.dtype.itemsize
 
 
 def _header(places: list[_Place], metadata: Mapping[str, str] | None) -> bytes:
@@ -94,10 +100,10 @@ def _header(places: list[_Place], metadata: Mapping[str, str] | None) -> bytes:
 def _memories(tensor: Any, place: _Place) -> Iterator[memoryview]:
     if not isinstance(tensor, Streamed):
         array = np.asarray(tensor)
-        _check(place, array.dtype, array.shape, array.nbytes)
+        _check(place, array.dtype, array.shape)
         yield _memory(array)
         return
-    _check(place, tensor.dtype, tensor.shape, tensor.nbytes)
+    _check(place, tensor.dtype, tensor.shape)
     left = place.size
     for piece in tensor.pieces():
         left -= piece.nbytes
@@ -105,8 +111,8 @@ def _memories(tensor: Any, place: _Place) -> Iterator[memoryview]:
     assert left == 0
 
 
-def _check(place: _Place, dtype: np.dtype, shape: tuple[int, ...], nbytes: int) -> None:
-    if (shape, nbytes) != (place.shape, place.size) or by_numpy(dtype) != place.dtype:
+def _check(place: _Place, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if shape != place.shape or by_numpy(dtype) != place.dtype:
         raise ShapeError(
             f"tensor '{escape_controls(place.name)}' is {dtype}{list(shape)} now, and "
             f"was {place.dtype}{list(place.shape)} before",
@@ -152,7 +158,7 @@ def write_folder(
         weight_map.update(dict.fromkeys(names, path.name))
         paths.append(path)
     index = {
-        "metadata": {"total_size": sum(tensors[name].nbytes for name in tensors)},
+        "metadata": {"total_size": sum(_size(tensors[name]) for name in tensors)},
         "weight_map": dict(sorted(weight_map.items())),
     }
     paths.append(folder / INDEX_NAME)
@@ -172,7 +178,7 @@ def _shards(tensors: Mapping[str, Any], max_shard_bytes: int) -> list[list[str]]
     shards: list[list[str]] = [[]]
     room = max_shard_bytes
     for name in tensors:
-        size = tensors[name].nbytes
+        size = _size(tensors[name])
         if size > room and shards[-1]:
             shards.append([])
             room = max_shard_bytes

@@ -12,6 +12,7 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import read_json
 from entrenar_core.io.tensor_file import TensorFile, missing_tensor
+from entrenar_core.kernels import Held
 
 _FETCH_AGAIN = "the folder is damaged or incomplete: fetch or write it again"
 
@@ -140,6 +141,11 @@ class TensorFolder(Closing):
     def read(self, name: str) -> np.ndarray:
         """The tensor as a read-only array; see `TensorFile.read`."""
         return self._file(name).read(name)
+
+    def held(self, name: str) -> Held | None:
+        """The matrix as it is stored, where it is in few bits; None elsewhere, as in all files."""
+        self._file(name)
+        return None
 
     def release(self, name: str) -> None:
         """Lets the kernel drop the tensor's pages from memory; see `TensorFile.release`."""

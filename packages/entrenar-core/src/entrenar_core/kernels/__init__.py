@@ -36,6 +36,7 @@ from entrenar_core.kernels.embedding import embedding as embedding
 from entrenar_core.kernels.embedding import embedding_grad as embedding_grad
 from entrenar_core.kernels.factored import adafactor as adafactor
 from entrenar_core.kernels.factored import adafactor_vector as adafactor_vector
+from entrenar_core.kernels.held import Held as Held
 from entrenar_core.kernels.k_blocks import dequantize_q2_k as dequantize_q2_k
 from entrenar_core.kernels.k_blocks import dequantize_q3_k as dequantize_q3_k
 from entrenar_core.kernels.k_blocks import dequantize_q4_k as dequantize_q4_k
@@ -55,7 +56,6 @@ from entrenar_core.kernels.momentum import sgd as sgd
 from entrenar_core.kernels.narrow import is_narrow as is_narrow
 from entrenar_core.kernels.narrow import rounded as rounded
 from entrenar_core.kernels.narrow import widen as widen
-from entrenar_core.kernels.nf4 import dequantize_nf4 as dequantize_nf4
 from entrenar_core.kernels.nf4 import quantize_nf4 as quantize_nf4
 from entrenar_core.kernels.norm import layer_norm as layer_norm
 from entrenar_core.kernels.norm import layer_norm_grad as layer_norm_grad
@@ -63,6 +63,9 @@ from entrenar_core.kernels.norm import rms_norm as rms_norm
 from entrenar_core.kernels.norm import rms_norm_grad as rms_norm_grad
 from entrenar_core.kernels.orthogonal import muon as muon
 from entrenar_core.kernels.orthogonal import newton_schulz as newton_schulz
+from entrenar_core.kernels.parts import affine_part as affine_part
+from entrenar_core.kernels.parts import nested_nf4_part as nested_nf4_part
+from entrenar_core.kernels.parts import nf4_part as nf4_part
 from entrenar_core.kernels.registry import KERNELS as KERNELS
 from entrenar_core.kernels.softmax import log_softmax as log_softmax
 from entrenar_core.kernels.softmax import log_softmax_grad as log_softmax_grad

@@ -87,38 +87,38 @@ def quantize_q8_0(x):
 
 
 @kernel
-def dequantize_q4_0(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/32·18) uint8."""
+def dequantize_q4_0(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/32·18) uint8, in `out` if it is given."""
     d, codes = _split(blocks, 2, 16)
-    return _numbers(blocks, (_both(codes) - np.float32(8)) * _wide(d))
+    return _numbers(blocks, (_both(codes) - np.float32(8)) * _wide(d), out)
 
 
 @kernel
-def dequantize_q4_1(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/32·20) uint8."""
+def dequantize_q4_1(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/32·20) uint8, in `out` if it is given."""
     d, m, codes = _split(blocks, 2, 2, 16)
-    return _numbers(blocks, _both(codes) * _wide(d) + _wide(m))
+    return _numbers(blocks, _both(codes) * _wide(d) + _wide(m), out)
 
 
 @kernel
-def dequantize_q5_0(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/32·22) uint8."""
+def dequantize_q5_0(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/32·22) uint8, in `out` if it is given."""
     d, fifth, codes = _split(blocks, 2, 4, 16)
-    return _numbers(blocks, (_both(codes) + _sixteens(fifth) - np.float32(16)) * _wide(d))
+    return _numbers(blocks, (_both(codes) + _sixteens(fifth) - np.float32(16)) * _wide(d), out)
 
 
 @kernel
-def dequantize_q5_1(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/32·24) uint8."""
+def dequantize_q5_1(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/32·24) uint8, in `out` if it is given."""
     d, m, fifth, codes = _split(blocks, 2, 2, 4, 16)
-    return _numbers(blocks, (_both(codes) + _sixteens(fifth)) * _wide(d) + _wide(m))
+    return _numbers(blocks, (_both(codes) + _sixteens(fifth)) * _wide(d) + _wide(m), out)
 
 
 @kernel
-def dequantize_q8_0(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/32·34) uint8."""
+def dequantize_q8_0(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/32·34) uint8, in `out` if it is given."""
     d, codes = _split(blocks, 2, 32)
-    return _numbers(blocks, codes.view("int8").astype("float32") * _wide(d))
+    return _numbers(blocks, codes.view("int8").astype("float32") * _wide(d), out)
 
 
 def _around_zero(x, steps):
@@ -204,7 +204,11 @@ def _split(blocks, *sizes):
     return [rows[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
-def _numbers(blocks, numbers):
-    """Numbers (B, 32) in as many rows as the blocks are in."""
+def _numbers(blocks, numbers, out):
+    """Numbers (B, 32) in as many rows as the blocks are in, in `out` unless it is None."""
     columns = numbers.size // len(blocks) if len(blocks) else 0
-    return numbers.reshape(len(blocks), columns)
+    found = numbers.reshape(len(blocks), columns)
+    if out is None:
+        return found
+    out[...] = found
+    return out

@@ -67,50 +67,50 @@ def quantize_q6_k(x):
 
 
 @kernel
-def dequantize_q2_k(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/256·84) uint8."""
+def dequantize_q2_k(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/256·84) uint8, in `out` if it is given."""
     both, codes, d, e = _split(blocks, 16, 64, 2, 2)
     steps = _wide(d) * (both & np.uint8(15)).astype("float32")
     offsets = _wide(e) * (both >> np.uint8(4)).astype("float32")
-    return _numbers(blocks, _parts(_spread(codes, 2), steps) - offsets[:, :, None])
+    return _numbers(blocks, _parts(_spread(codes, 2), steps) - offsets[:, :, None], out)
 
 
 @kernel
-def dequantize_q3_k(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/256·110) uint8."""
+def dequantize_q3_k(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/256·110) uint8, in `out` if it is given."""
     xp = array_module(blocks)
     third, codes, packed, d = _split(blocks, 32, 64, 12, 2)
     lower = xp.concatenate([packed[:, :8] & np.uint8(15), packed[:, :8] >> np.uint8(4)], axis=1)
     scales = lower | (_spread(packed[:, 8:], 2, 4) << np.uint8(4))
     steps = _wide(d) * (scales.astype("float32") - F(32))
     codes = _spread(codes, 2) | (_spread(third, 1) << np.uint8(2))
-    return _numbers(blocks, _parts(codes, steps, less=4))
+    return _numbers(blocks, _parts(codes, steps, less=4), out)
 
 
 @kernel
-def dequantize_q4_k(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/256·144) uint8."""
+def dequantize_q4_k(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/256·144) uint8, in `out` if it is given."""
     d, e, packed, codes = _split(blocks, 2, 2, 12, 128)
     steps, offsets = _steps(d, e, packed)
-    return _numbers(blocks, _parts(_spread(codes, 4), steps) - offsets[:, :, None])
+    return _numbers(blocks, _parts(_spread(codes, 4), steps) - offsets[:, :, None], out)
 
 
 @kernel
-def dequantize_q5_k(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/256·176) uint8."""
+def dequantize_q5_k(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/256·176) uint8, in `out` if it is given."""
     d, e, packed, upper, codes = _split(blocks, 2, 2, 12, 32, 128)
     steps, offsets = _steps(d, e, packed)
     codes = _spread(codes, 4) | (_spread(upper, 1) << np.uint8(4))
-    return _numbers(blocks, _parts(codes, steps) - offsets[:, :, None])
+    return _numbers(blocks, _parts(codes, steps) - offsets[:, :, None], out)
 
 
 @kernel
-def dequantize_q6_k(blocks):
-    """The numbers (N, D) float32 of blocks (N, D/256·210) uint8."""
+def dequantize_q6_k(blocks, *, out=None):
+    """The numbers (N, D) float32 of blocks (N, D/256·210) uint8, in `out` if it is given."""
     lower, upper, scales, d = _split(blocks, 128, 64, 16, 2)
     steps = _wide(d) * scales.view("int8").astype("float32")
     codes = _spread(lower, 4, 64) | (_spread(upper, 2) << np.uint8(4))
-    return _numbers(blocks, _parts(codes, steps, less=32))
+    return _numbers(blocks, _parts(codes, steps, less=32), out)
 
 
 def _with_offsets(x, top, *, first, candidates):

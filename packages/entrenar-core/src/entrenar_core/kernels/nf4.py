@@ -53,12 +53,3 @@ def quantize_nf4(x, *, block):
     codes = xp.full(x.size + x.size % 2, ZERO, "uint8")
     codes[: x.size] = xp.searchsorted(xp.asarray(LIMITS), scaled, side="left")
     return codes[::2] << 4 | codes[1::2], scales
-
-
-@kernel
-def dequantize_nf4(codes, scales, *, block, size):
-    """The numbers (size,) float32 that `codes` (⌈size/2⌉,) and `scales` (⌈size/block⌉,) stand
-    for."""
-    xp = array_module(codes)
-    each = xp.stack([codes >> 4, codes & 15], axis=1).reshape(-1)[:size]
-    return xp.asarray(ENTRIES)[each] * xp.repeat(scales, block)[:size]

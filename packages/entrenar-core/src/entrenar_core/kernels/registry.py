@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from entrenar_core.kernels.held import Held
+
 COMPILES = "ENTRENAR_KERNEL_COMPILER"
 """Set in the environment of a process that is there to compile kernels for others."""
 
@@ -81,8 +83,8 @@ def override(name: str, *dtypes: str, backend: str = "cpu") -> Callable[[Any], A
 
 
 def backend_of(array: Any) -> str:
-    """`cpu` for numpy arrays, `cuda` for cupy arrays: the array's own type decides."""
-    return "cpu" if isinstance(array, np.ndarray) else "cuda"
+    """`cpu` for numpy arrays and what is held, `cuda` for cupy arrays: the type itself decides."""
+    return "cpu" if isinstance(array, np.ndarray | Held) else "cuda"
 
 
 def array_module(array: Any) -> ModuleType:

@@ -22,7 +22,7 @@ def adapters_of(model: Any) -> Mapping[str, Any]:
 
 def active(model: Any) -> tuple[str, ...]:
     """The names of the adapters that take part."""
-    return getattr(model, "active_adapters", ())
+    return model.active_adapters
 
 
 def activate(model: Any, *names: str) -> None:
@@ -98,7 +98,7 @@ def unfuse(model: Any) -> None:
     What was changed where it is comes back within a unit in the last place of the larger of before
     and after; everything else is what it was.
     """
-    fused: Mapping[str, _Fused] = getattr(model, "fused", {})
+    fused: Mapping[str, _Fused] = model.fused
     places = adaptable(model)
     for name, before in fused.items():
         module = places[name]
@@ -210,7 +210,7 @@ def _say_whether_tied(model: Any) -> None:
 
 
 def _refuse_fused(model: Any, what: str) -> None:
-    if getattr(model, "fused", {}):
+    if model.fused:
         raise ConfigError(
             f"the model is fused: cannot {what}", hint="take the adapters out: lora.unfuse(model)"
         )

@@ -5,24 +5,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
 from entrenar_core.models.architectures import model_class
+from entrenar_core.models.holding import HELD, Keeping
 from entrenar_core.models.quantized import without_quantization
 from entrenar_core.models.source import read_raw
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.nn import shapes_only
 from entrenar_core.nn.init import initialise
+from entrenar_core.quant import Format, format_named
 
 TRAINABLE = ("float32", "float64")
 """What `dtype` may be: float32 is for work, float64 for checking."""
-
-HELD = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
-"""What `dtype` may be besides where a model is loaded to be used and not trained."""
 
 
 def read_config(folder: Path) -> Any:
@@ -78,12 +76,18 @@ def load(
     head: str | None = None,
     initialise_head_seed: int | None = None,
     dtype: str = "float32",
+    quantize: str | Format | None = None,
 ) -> Any:
     """The model in a Hugging Face folder or a GGUF file, its weights converted to `dtype` (float32
     or float64).
 
     With "bfloat16" or "float16" its matrices are kept in these 16 bits and the model is frozen.
     They are widened, a part at a time, where they are used: all arithmetic is in float32.
+
+    With `quantize`, a format or its name such as "nf4", "int8", "q4_0" or "q8_0", the matrices of
+    projections, without that of the output and of a head, are kept in this format and used in the
+    same way, and the model is frozen too: the base of adapters. Everything else is as `dtype` says.
+    What a folder of bitsandbytes has in NF4, or a GGUF file in the very format, stays as it is.
 
     A language model takes ids (batch, time) and returns logits (batch, time, vocabulary) as a
     Tensor:
@@ -98,22 +102,24 @@ def load(
     without that seed it is an error.
 
     Raises ConfigError, before anything large is allocated, when the tensors and config.json
-    contradict each other.
+    contradict each other; UnsupportedError for an unknown dtype or format; ShapeError for a matrix
+    that is no whole number of the format's blocks.
     """
     wide = "float32" if dtype in HELD else _checked(dtype)
+    form = None if quantize is None else _computed_in_float32(format_named(quantize), wide)
     drawn = head is not None and initialise_head_seed is not None
     with StoredModel(Path(path), head=head, dtype=wide, head_may_miss=drawn) as found:
         model = found.model
+        keeping = Keeping(found, dtype=wide, matrices=HELD.get(dtype, wide), form=form)
         for name, parameter in model.named_parameters().items():
             if name in found.missing:
                 parameter.data = np.empty(parameter.shape, wide)
             else:
-                kept = HELD.get(dtype, wide) if len(parameter.shape) >= 2 else wide
-                parameter.data = _converted(found.path, name, found.read(name), kept)
+                parameter.data = keeping.read(name)
     if initialise_head_seed is not None:
         initialise(model, initialise_head_seed, model.initial_std, found.missing)
     model.initialised = found.missing
-    if dtype in HELD:
+    if dtype in HELD or form is not None:
         model.freeze()
     return model
 
@@ -147,9 +153,18 @@ def with_layers(model: Any, layers: Iterable[int]) -> Any:
 
 
 def save(model: Any, folder: Path, *, max_shard_bytes: int = 5 * 10**9) -> None:
-    """Write config.json, float32 safetensors and what else transformers keeps beside them."""
+    """Write config.json, float32 safetensors and what else transformers keeps beside them.
+
+    Of matrices in few bits the numbers are written that they stand for. Raises ConfigError for a
+    model that computes with adapters, which a checkpoint has no place for.
+    """
+    if model.active_adapters and not model.fused:
+        raise ConfigError(
+            f"the model computes with adapters: {', '.join(model.active_adapters)}",
+            hint="put them into its weights (lora.fuse), or save them alone (adapter.save)",
+        )
     files.make_folder(folder)
-    tensors = {name: parameter.data for name, parameter in model.named_parameters().items()}
+    tensors = {name: parameter.data for name, parameter in model.base_parameters().items()}
     write_folder(folder, tensors, max_shard_bytes=max_shard_bytes, metadata={"format": "pt"})
     config = {**model.config.to_hf(), "architectures": [model.hf_class]}
     files.write_json(folder / "config.json", config)
@@ -158,18 +173,18 @@ def save(model: Any, folder: Path, *, max_shard_bytes: int = 5 * 10**9) -> None:
         files.write_json(folder / name, content)
 
 
+def _computed_in_float32(form: Format, dtype: str) -> Format:
+    if dtype != "float32":
+        raise UnsupportedError(
+            f"weights in {form.name} are float32 to those that compute, not {dtype}",
+            hint="use quantize with dtype float32, bfloat16 or float16",
+        )
+    return form
+
+
 def _checked(dtype: str) -> str:
     if dtype not in TRAINABLE:
         raise UnsupportedError(
             f"models cannot be trained in {dtype}", hint=f"use one of {', '.join(TRAINABLE)}"
         )
     return dtype
-
-
-def _converted(folder: Path, name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
-    if array.dtype.kind not in "fV" or array.dtype.itemsize < 2:
-        raise UnsupportedError(
-            f"{folder}: {name} is stored as {array.dtype}, which cannot be computed with",
-            hint="give a checkpoint in float32, float16, bfloat16 or float64",
-        )
-    return np.ascontiguousarray(array.astype(dtype))

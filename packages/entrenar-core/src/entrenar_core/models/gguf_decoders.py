@@ -13,12 +13,14 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.io.gguf import GGUFFiles, Value, f32, text, u32
+from entrenar_core.kernels import Held
 from entrenar_core.models.decoder_config import DecoderConfig
 from entrenar_core.models.gguf_family import Described, Family, decimal, register, shortest
 from entrenar_core.models.gguf_layout import Heads, halved, is_conv1d, paired, rotated
 from entrenar_core.models.gguf_names import DECODER, GPT2, Names
 from entrenar_core.models.gpt2 import GPT2Config
 from entrenar_core.nn import Rotary
+from entrenar_core.quant import BlockArray
 
 ROPE_FACTORS = "rope_freqs.weight"
 TRAINED_LENGTHS = [2**k for k in range(10, 22)]
@@ -289,6 +291,10 @@ class GPT2Family(Family):
 
     def from_gguf(self, name: str, array: np.ndarray, heads: Heads) -> np.ndarray:
         return self.to_gguf(name, array, heads)
+
+    def held_from_gguf(self, name: str, blocks: BlockArray, heads: Heads) -> Held:
+        del heads
+        return Held(blocks, transposed=is_conv1d(name))
 
     def gguf_shape(self, name: str, shape: tuple[int, ...], config: Any) -> tuple[int, ...]:
         del config

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -11,8 +11,10 @@ import numpy as np
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.gguf import GGUFFiles, Value
+from entrenar_core.kernels import Held
 from entrenar_core.models.gguf_layout import Heads
 from entrenar_core.models.gguf_names import Names
+from entrenar_core.quant import BlockArray
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Family(ABC):
         """The tensor that a GGUF file calls `name`, as Hugging Face's files have it."""
         del name, heads
         return array
+
+    def held_from_gguf(self, name: str, blocks: BlockArray, heads: Heads) -> Held:
+        """The matrix that a GGUF file calls `name`, as Hugging Face's files have it, in its blocks:
+        of what `from_gguf` does, a change of the order of rows."""
+        return Held(replace(blocks, data=self.from_gguf(name, blocks.data, heads)))
 
     def hf_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape that `from_gguf` gives a tensor of `shape`."""

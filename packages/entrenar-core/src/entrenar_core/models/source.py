@@ -15,9 +15,11 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.apr import APRFile, is_apr
 from entrenar_core.io.gguf import GGUFFiles, is_gguf
+from entrenar_core.kernels import Held
 from entrenar_core.models.gguf_family import Family, family_of_file
 from entrenar_core.models.gguf_layout import Heads
 from entrenar_core.models.quantized import OPENERS, without_quantization
+from entrenar_core.quant import BlockFormat
 
 SPECIAL = {
     "bos": "tokenizer.ggml.bos_token_id",
@@ -54,6 +56,10 @@ class Weights(Protocol):
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as it is stored; floats where it is stored in blocks."""
+        ...
+
+    def held(self, name: str) -> Held | None:
+        """A matrix as it is stored, where that is in few bits; None elsewhere."""
         ...
 
     def release(self, name: str) -> None:
@@ -159,6 +165,12 @@ class APRWeights(APRFile):
             )
         self.raw: Mapping[str, Any] = raw
 
+    def held(self, name: str) -> Held | None:
+        """The matrix in the blocks that the file has; None where it is not in blocks."""
+        info = self.info(name)
+        in_blocks = isinstance(info.dtype, BlockFormat) and len(info.shape) == 2
+        return Held(self.read_blocks(name)) if in_blocks else None
+
     def settle(self, model: Any) -> None:
         """The config says everything."""
 
@@ -235,6 +247,14 @@ class GGUFWeights:
         stored = self._stored[name]
         floats = self.file.read(stored).dequantize()
         return self.family.from_gguf(stored, floats, self._heads)
+
+    def held(self, name: str) -> Held | None:
+        """The matrix in the blocks that the file has; None for a tensor with another number of axes
+        than two."""
+        stored = self._stored.get(name)
+        if stored is None or len(self.file.info(stored).shape) != 2:
+            return None
+        return self.family.held_from_gguf(stored, self.file.read(stored), self._heads)
 
     def release(self, name: str) -> None:
         """Lets the kernel drop the tensor's pages from memory."""

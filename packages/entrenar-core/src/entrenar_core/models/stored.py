@@ -9,6 +9,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.closing import Closing
+from entrenar_core.kernels import Held
 from entrenar_core.models.architectures import model_class
 from entrenar_core.models.source import Source, Weights
 from entrenar_core.nn import shapes_only
@@ -62,6 +63,10 @@ class StoredModel(Closing):
     def read(self, name: str) -> np.ndarray:
         """The values of a parameter as they are stored; floats where they are stored in blocks."""
         return self._source.weights.read(self._stored[name])
+
+    def held(self, name: str) -> Held | None:
+        """A matrix as it is stored, where that is in few bits; None elsewhere."""
+        return self._source.weights.held(self._stored[name])
 
     def release(self, name: str) -> None:
         """Lets the kernel drop the pages of a parameter that was read."""

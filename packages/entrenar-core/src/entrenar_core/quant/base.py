@@ -11,18 +11,16 @@ import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
 from entrenar_common.text import nearest
+from entrenar_core.kernels.held import Rows
 
 
-class Stored(ABC):
-    """An array in the format `form`; `shape` is that of the floats."""
+class Stored(Rows):
+    """An array in the format `form`; `shape` is that of the floats.
+
+    A matrix gives its rows a part at a time too: `kernels.Held` makes it a model's weight.
+    """
 
     form: "Format"
-    shape: tuple[int, ...]
-
-    @property
-    @abstractmethod
-    def nbytes(self) -> int:
-        """The bytes of all that is kept, scales included."""
 
     @abstractmethod
     def dequantize(self) -> np.ndarray:
@@ -50,6 +48,10 @@ class Format(ABC):
 
         Raises NumericsError for NaN or infinity, ShapeError for a shape that cannot be stored.
         """
+
+    def keeps(self, other: "Format") -> bool:
+        """Whether an array that is stored as `other` need not be stored anew to be in this."""
+        return other == self
 
 
 FORMATS: dict[str, Format] = {}

@@ -21,10 +21,11 @@ class BlockFormat(Format):
     """A type of ggml: `block` elements of a row are stored in `block_bytes` bytes.
 
     `number` is the type's number in GGUF files. `encode` takes float32 (rows, n) and returns uint8
-    (rows, bytes), `decode` the reverse. A type without them is known by its size only: files that
-    have it can be listed, and its tensors not read. `halves` says at which bytes of a block there
-    is a float16, and `peaks` that the first of them follows from the largest magnitude: so it shows
-    a number that is not finite, and `encode` takes bfloat16 too.
+    (rows, bytes), `decode` the reverse, into the array `out` if it is given. A type without them is
+    known by its size only: files that have it can be listed, and its tensors not read. `halves`
+    says at which bytes of a block there is a float16, and `peaks` that the first of them follows
+    from the largest magnitude: so it shows a number that is not finite, and `encode` takes bfloat16
+    too.
     """
 
     name: str
@@ -32,7 +33,7 @@ class BlockFormat(Format):
     block: int
     block_bytes: int
     encode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
-    decode: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    decode: Callable[..., np.ndarray] | None = field(default=None, repr=False)
     halves: tuple[int, ...] = ()
     peaks: bool = False
 
@@ -106,27 +107,38 @@ class BlockArray(Stored):
         return self.data.nbytes
 
     def dequantize(self) -> np.ndarray:
+        rows = self.data.reshape(prod(self.shape[:-1]), self.data.shape[-1])
+        return self._decode(rows).reshape(self.shape)
+
+    def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
+        return self._decode(self.data[low:high], out=out)
+
+    @property
+    def _decode(self) -> Callable[..., np.ndarray]:
         if self.form.decode is None:
             raise UnsupportedError(
                 f"nothing here reads {self.form.name}",
                 hint="convert the file with llama.cpp's llama-quantize --allow-requantize, or "
                 "fetch it in another type",
             )
-        rows = self.data.reshape(prod(self.shape[:-1]), self.data.shape[-1])
-        return self.form.decode(rows).reshape(self.shape)
+        return self.form.decode
 
 
-def _plain(dtype: type) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def _plain(dtype: type) -> dict[str, Callable[..., np.ndarray]]:
     """Encoder and decoder of floats that are stored as they are."""
 
     def encode(x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(x.astype(dtype)).view(np.uint8)
 
-    return {
-        "encode": encode,
-        "decode": lambda b: np.ascontiguousarray(b).view(dtype).astype(np.float32),
-    }
+    def decode(blocks: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+        floats = np.ascontiguousarray(blocks).view(dtype)
+        if out is None:
+            return floats.astype(np.float32)
+        np.copyto(out, floats, casting="same_kind")
+        return out
+
+    return {"encode": encode, "decode": decode}
 
 
 _TYPES = (

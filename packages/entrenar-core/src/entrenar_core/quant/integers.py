@@ -106,6 +106,27 @@ class IntegerArray(Stored):
         values = kernels.affine_values(self._codes(), self.scale, zero, low=self.form.low)
         return np.ascontiguousarray(self.form.grain.restore(values, self.shape))
 
+    def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
+        assert len(out) == high - low
+        columns = self.shape[1]
+        if self.form.grain.axis % 2 == 0:
+            self._part(low * columns, out.reshape(-1))
+            return out
+        # blocks run down the columns, and each of these is an end in itself
+        column = np.empty(high - low, np.float32)
+        for index in range(columns):
+            out[:, index] = self._part(index * self.shape[0] + low, column)
+        return out
+
+    def _part(self, start: int, out: np.ndarray) -> np.ndarray:
+        """The elements from `start` on, in the order of the blocks, as many as `out` has."""
+        scales = len(self.scale)
+        zero = np.broadcast_to(np.uint8(0), scales) if self.zero is None else self.zero
+        return kernels.affine_part(
+            self.data, self.scale, zero, bits=self.form.bits, low=self.form.low,
+            length=self.size // max(scales, 1), start=start, out=out,
+        )  # fmt: skip
+
     def _codes(self) -> np.ndarray:
         return unpack(self.data, self.form.bits, self.size).reshape(
             len(self.scale), self.size // max(len(self.scale), 1)

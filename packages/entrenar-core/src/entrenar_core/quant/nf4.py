@@ -58,6 +58,10 @@ class NF4(Format):
         dtype = array.dtype.name if array.dtype.name in DTYPES else "float32"
         return NF4Array(self, array.shape, codes, kept, dtype)
 
+    def keeps(self, other: Format) -> bool:
+        """Another length of blocks, or scales in other bits, are no reason to round again."""
+        return isinstance(other, NF4)
+
 
 @dataclass(frozen=True, eq=False)
 class Scales:
@@ -113,12 +117,23 @@ class NF4Array(Stored):
         return self.codes.nbytes + self.scales.nbytes
 
     def dequantize(self) -> np.ndarray:
-        flat = kernels.dequantize_nf4(
-            self.codes, self.scales.values(), block=self.form.block, size=self.size
-        )
-        if self.dtype != "float32":
-            flat = flat.astype(DTYPES[self.dtype]).astype(np.float32)
-        return flat.reshape(self.shape)
+        return self._part(0, np.empty(self.size, np.float32)).reshape(self.shape)
+
+    def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
+        assert len(out) == high - low
+        self._part(low * self.shape[1], out.reshape(-1))
+        return out
+
+    def _part(self, start: int, out: np.ndarray) -> np.ndarray:
+        """The elements from `start` on, as many as `out` has."""
+        place = {"block": self.form.block, "dtype": self.dtype, "start": start, "out": out}
+        scales = self.scales
+        if scales.absmax is None or scales.map is None:
+            return kernels.nf4_part(self.codes, scales.codes, **place)
+        return kernels.nested_nf4_part(
+            self.codes, scales.codes, scales.absmax, scales.map, nested=scales.block,
+            offset=scales.offset, **place,
+        )  # fmt: skip
 
 
 register(NF4())

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from entrenar_core.kernels import affine_codes, quantize_nf4
+from entrenar_core.kernels import affine_codes, quantize_blockwise, quantize_nf4
+from entrenar_core.kernels.blockwise import BLOCK, dynamic_map
 from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw
 
 SIZES = ((1, 64), (63, 64), (64, 64), (257, 64), (1000, 32), (WIDE, 64), (WIDE, 4096))
@@ -19,13 +20,44 @@ def _quantize_nf4(size: int, block: int) -> Case:
     return Case(f"{size} by {block}", lambda d: {"x": _wide(d, size), "block": block})
 
 
-def _dequantize_nf4(size: int, block: int) -> Case:
+PARTS = (
+    (1, 64, 0, 1), (63, 64, 5, 58), (128, 64, 64, 64), (257, 64, 1, 256), (1000, 32, 97, 801),
+    (WIDE, 64, 12_345, 40_000), (WIDE, 4096, 4095, 4098),
+)  # fmt: skip
+"""Elements of an array, its blocks, and where a part of how many begins."""
+
+
+def _nf4_part(size: int, block: int, start: int, count: int, dtype: str = "float32") -> Case:
     def make(_d: Draw) -> Arguments:
         x = _wide(Draw(f"nf4 {size}", "float32"), size)
         codes, scales = quantize_nf4.reference(x, block=block)
-        return {"codes": codes, "scales": scales, "block": block, "size": size}
+        return {
+            "codes": codes, "scales": scales, "block": block, "dtype": dtype, "start": start,
+            "out": np.empty(count, np.float32),
+        }  # fmt: skip
 
-    return Case(f"{size} by {block}", make)
+    return Case(f"{count} from {start} of {size} by {block} in {dtype}", make)
+
+
+def _nested_nf4_part(case: Case) -> Case:
+    def make(_d: Draw) -> Arguments:
+        given = case.arguments()
+        codes, scales = given.pop("codes"), given.pop("scales")
+        offset = float(scales.mean())
+        small, absmax = quantize_blockwise.reference(scales - np.float32(offset), signed=True)
+        return {
+            "codes": codes, "scales": small, "absmax": absmax, "entries": dynamic_map(True),
+            "nested": BLOCK, "offset": offset, **given,
+        }  # fmt: skip
+
+    return Case(case.name, make)
+
+
+_NF4_PARTS = [
+    *(_nf4_part(*part) for part in PARTS),
+    _nf4_part(1000, 32, 97, 801, "float16"),
+    _nf4_part(1000, 64, 0, 1000, "bfloat16"),
+]
 
 
 def _affine(rows: int, columns: int, *, bits: int = 4, symmetric: bool = True) -> Case:
@@ -54,6 +86,20 @@ def _affine_values(case: Case) -> Case:
     return Case(case.name, make)
 
 
+def _affine_part(bits: int, rows: int, length: int, start: int, count: int) -> Case:
+    def make(_d: Draw) -> Arguments:
+        d = Draw(f"affine {bits} {rows} {length}", "float32")
+        stored = d.ids(256, -(-rows * length // 8) * bits).astype(np.uint8)
+        scale, zero = np.exp(d.normal(rows)), d.ids(9, rows).astype(np.uint8)
+        return {
+            "data": stored, "scale": scale, "zero": zero,
+            "bits": bits, "low": -3, "length": length, "start": start,
+            "out": np.empty(count, np.float32),
+        }  # fmt: skip
+
+    return Case(f"{count} from {start} of ({rows}, {length}) in {bits} bits", make)
+
+
 def _with_gradient(case: Case, **options: float) -> Case:
     def make(d: Draw) -> Arguments:
         given = case.make(d)
@@ -80,5 +126,12 @@ CASES: dict[str, list[Case]] = {
     "affine.fake_affine_grad": [_with_gradient(case) for case in _AFFINE],
     "affine.soft_affine_grad": [_with_gradient(case, alpha=0.2) for case in _AFFINE],
     "nf4.quantize_nf4": [_quantize_nf4(*sizes) for sizes in SIZES],
-    "nf4.dequantize_nf4": [_dequantize_nf4(*sizes) for sizes in SIZES],
+    "parts.affine_part": [
+        _affine_part(8, 1, 1, 0, 1),
+        _affine_part(8, 7, 129, 130, 500),
+        _affine_part(8, 3, WIDE, 1000, 2 * WIDE),
+        *(_affine_part(bits, 33, 43, 41, 1001) for bits in range(2, 8)),
+    ],
+    "parts.nested_nf4_part": [_nested_nf4_part(case) for case in _NF4_PARTS],
+    "parts.nf4_part": _NF4_PARTS,
 }

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from entrenar_core import kernels
-from entrenar_core.autograd.op import op
+from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
 from entrenar_core.autograd.tape import into, joint
 
@@ -114,6 +114,7 @@ def _flat_rows(x):
 
 
 @op
+@takes_held("weight")
 def swiglu_linear(gate, up, weight, bias=None, residual=None):
     """(silu(gate)·up) Wᵀ (+ bias) (+ residual).
 
@@ -132,6 +133,7 @@ def swiglu_linear(gate, up, weight, bias=None, residual=None):
 
 
 @op
+@takes_held("weight")
 def gelu_linear(x, weight, bias=None, residual=None, *, approximate=False):
     """gelu(x) Wᵀ (+ bias) (+ residual).
 
@@ -149,6 +151,7 @@ def gelu_linear(x, weight, bias=None, residual=None, *, approximate=False):
 
 
 @op
+@takes_held("weight")
 def relu_linear(x, weight, bias=None, residual=None):
     """max(x, 0) Wᵀ (+ bias) (+ residual).
 

@@ -4,12 +4,13 @@ import numpy as np
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
-from entrenar_core.autograd.op import op
+from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
 from entrenar_core.autograd.tape import into
 
 
 @op
+@takes_held("weight")
 def conv1d(x, weight, bias=None, residual=None):
     """x W (+ bias) (+ residual): `linear` with the weight (I, O), as GPT-2's checkpoints have it.
 
@@ -42,6 +43,7 @@ def conv1d(x, weight, bias=None, residual=None):
 
 
 @op
+@takes_held("weight")
 def gelu_conv1d(x, weight, bias=None, residual=None, *, approximate=False):
     """gelu(x) W (+ bias) (+ residual): `gelu_linear` with the weight (F, D).
 

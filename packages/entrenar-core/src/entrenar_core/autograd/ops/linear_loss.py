@@ -13,7 +13,7 @@ import numpy as np
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
-from entrenar_core.autograd.op import op
+from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.tape import into
 
 CHUNK = 1024
@@ -30,6 +30,7 @@ class DistillationParts:
 
 
 @op
+@takes_held("weight")
 def linear_cross_entropy(
     hidden, weight, targets, bias=None, *, normalizer, label_smoothing=0.0, z_loss=0.0, needs
 ):
@@ -56,6 +57,7 @@ def linear_cross_entropy(
 
 
 @op
+@takes_held("weight", "teacher_weight")
 def linear_distillation(
     hidden, weight, teacher_hidden, teacher_weight, targets,
     *, temperature, alpha, shared, normalizer, parts, needs,

@@ -6,7 +6,7 @@ import numpy as np
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
-from entrenar_core.autograd.op import op
+from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.operands import operands
 from entrenar_core.autograd.tape import into
 
@@ -16,6 +16,7 @@ matrices can be left to NumPy, which goes through it in one call."""
 
 
 @op
+@takes_held("weight")
 def linear(x, weight, bias=None, residual=None):
     """x Wᵀ (+ bias) (+ residual).
 
@@ -57,6 +58,7 @@ def starting_sum(shape, bias, residual):
 
 
 @op
+@takes_held("weight")
 def embedding(weight, ids, *, padding_idx=None):
     """Rows of weight (V, D) at the integers ids (...,) → (..., D).
 

@@ -114,12 +114,16 @@ def encoded(run: Any, x: np.ndarray, block: int, size: int) -> np.ndarray:
     return out
 
 
-def decoded(run: Any, blocks: np.ndarray, block: int, size: int) -> np.ndarray:
-    """The rows of `blocks` decoded by the compiled loop `run`."""
+def decoded(
+    run: Any, blocks: np.ndarray, block: int, size: int, out: np.ndarray | None
+) -> np.ndarray:
+    """The rows of `blocks` decoded by the compiled loop `run`, into `out` unless it is None."""
     assert blocks.shape[1] % size == 0
     blocks = np.ascontiguousarray(blocks)
     shape = (len(blocks), blocks.shape[1] // size * block)
-    past = streams(shape)
-    out = aligned(shape) if past else np.empty(shape, np.float32)
+    assert out is None or (out.shape == shape and out.flags.c_contiguous)
+    past = out is None and streams(shape)
+    if out is None:
+        out = aligned(shape) if past else np.empty(shape, np.float32)
     run(blocks.ctypes.data, out.ctypes.data, out.size // block, int(past))
     return out

@@ -259,8 +259,8 @@ def quantize_q4_0(x):
 
 
 @override("blocks.dequantize_q4_0", "uint8")
-def dequantize_q4_0(blocks):
-    return decoded(_dequantize_q4_0, blocks, BLOCK, 18)
+def dequantize_q4_0(blocks, *, out=None):
+    return decoded(_dequantize_q4_0, blocks, BLOCK, 18, out)
 
 
 @override("blocks.quantize_q4_1", "float32", "bfloat16")
@@ -269,8 +269,8 @@ def quantize_q4_1(x):
 
 
 @override("blocks.dequantize_q4_1", "uint8")
-def dequantize_q4_1(blocks):
-    return decoded(_dequantize_q4_1, blocks, BLOCK, 20)
+def dequantize_q4_1(blocks, *, out=None):
+    return decoded(_dequantize_q4_1, blocks, BLOCK, 20, out)
 
 
 @override("blocks.quantize_q5_0", "float32", "bfloat16")
@@ -279,8 +279,8 @@ def quantize_q5_0(x):
 
 
 @override("blocks.dequantize_q5_0", "uint8")
-def dequantize_q5_0(blocks):
-    return decoded(_dequantize_q5_0, blocks, BLOCK, 22)
+def dequantize_q5_0(blocks, *, out=None):
+    return decoded(_dequantize_q5_0, blocks, BLOCK, 22, out)
 
 
 @override("blocks.quantize_q5_1", "float32", "bfloat16")
@@ -289,8 +289,8 @@ def quantize_q5_1(x):
 
 
 @override("blocks.dequantize_q5_1", "uint8")
-def dequantize_q5_1(blocks):
-    return decoded(_dequantize_q5_1, blocks, BLOCK, 24)
+def dequantize_q5_1(blocks, *, out=None):
+    return decoded(_dequantize_q5_1, blocks, BLOCK, 24, out)
 
 
 @override("blocks.quantize_q8_0", "float32", "bfloat16")
@@ -299,5 +299,5 @@ def quantize_q8_0(x):
 
 
 @override("blocks.dequantize_q8_0", "uint8")
-def dequantize_q8_0(blocks):
-    return decoded(_dequantize_q8_0, blocks, BLOCK, 34)
+def dequantize_q8_0(blocks, *, out=None):
+    return decoded(_dequantize_q8_0, blocks, BLOCK, 34, out)

@@ -331,13 +331,13 @@ def _dequantize_q6_k(source, target, blocks, past):
 
 
 @override("k_blocks.dequantize_q2_k", "uint8")
-def dequantize_q2_k(blocks):
-    return decoded(_dequantize_q2_k, blocks, BLOCK, 84)
+def dequantize_q2_k(blocks, *, out=None):
+    return decoded(_dequantize_q2_k, blocks, BLOCK, 84, out)
 
 
 @override("k_blocks.dequantize_q3_k", "uint8")
-def dequantize_q3_k(blocks):
-    return decoded(_dequantize_q3_k, blocks, BLOCK, 110)
+def dequantize_q3_k(blocks, *, out=None):
+    return decoded(_dequantize_q3_k, blocks, BLOCK, 110, out)
 
 
 @override("k_blocks.quantize_q4_k", "float32")
@@ -346,8 +346,8 @@ def quantize_q4_k(x):
 
 
 @override("k_blocks.dequantize_q4_k", "uint8")
-def dequantize_q4_k(blocks):
-    return decoded(_dequantize_q4_k, blocks, BLOCK, 144)
+def dequantize_q4_k(blocks, *, out=None):
+    return decoded(_dequantize_q4_k, blocks, BLOCK, 144, out)
 
 
 @override("k_blocks.quantize_q5_k", "float32")
@@ -356,8 +356,8 @@ def quantize_q5_k(x):
 
 
 @override("k_blocks.dequantize_q5_k", "uint8")
-def dequantize_q5_k(blocks):
-    return decoded(_dequantize_q5_k, blocks, BLOCK, 176)
+def dequantize_q5_k(blocks, *, out=None):
+    return decoded(_dequantize_q5_k, blocks, BLOCK, 176, out)
 
 
 @override("k_blocks.quantize_q6_k", "float32")
@@ -366,5 +366,5 @@ def quantize_q6_k(x):
 
 
 @override("k_blocks.dequantize_q6_k", "uint8")
-def dequantize_q6_k(blocks):
-    return decoded(_dequantize_q6_k, blocks, BLOCK, 210)
+def dequantize_q6_k(blocks, *, out=None):
+    return decoded(_dequantize_q6_k, blocks, BLOCK, 210, out)

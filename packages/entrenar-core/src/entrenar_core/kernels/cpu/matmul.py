@@ -5,7 +5,7 @@ import numpy as np
 
 from entrenar_core.kernels.cpu import blas
 from entrenar_core.kernels.cpu.compile import F, jit
-from entrenar_core.kernels.narrow import is_narrow, widen
+from entrenar_core.kernels.panels import by_panels, comes_in_panels
 from entrenar_core.kernels.registry import KERNELS, override
 
 SMALL = 1_000_000
@@ -50,11 +50,6 @@ def _step(size, pieces):
     return (-(-size // pieces) + ROUND - 1) // ROUND * ROUND
 
 
-PANEL = 1 << 20
-"""Elements of a panel of narrow weights that are widened at a time: 4 MiB of float32, which stays
-in the cache until it is used."""
-
-
 @jit
 def _sgemm_split(trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc, step_m, step_n):
     """One call of BLAS for each piece of step_m rows and step_n columns of the result."""
@@ -91,10 +86,10 @@ def _matmul(a, b, *, trans_a=False, trans_b=False, out=None, add=False):
     n = b.shape[0] if trans_b else b.shape[1]
     if (b.shape[1] if trans_b else b.shape[0]) != k:  # BLAS would read beyond the end
         raise ValueError(f"the products are over {k} numbers of a and {b.shape[trans_b]} of b")
+    if comes_in_panels(b):
+        return by_panels(_matmul, a, b, trans_a=trans_a, trans_b=trans_b, out=out, add=add)
     if out is None:
         out = np.empty((m, n), np.float32)
-    if is_narrow(b) and 0 not in (m, n, k):
-        return _by_panels(a, b, trans_a, trans_b, out, add)
     if 0 in (m, n, k) or b.dtype != np.float32:
         return KERNELS["matmul.matmul"].reference(
             a, b, trans_a=trans_a, trans_b=trans_b, out=out, add=add
@@ -107,19 +102,6 @@ def _matmul(a, b, *, trans_a=False, trans_b=False, out=None, add=False):
         a.ctypes.data, _leading(a), b.ctypes.data, _leading(b),
         F(1 if add else 0), out.ctypes.data, _leading(out), step_m, step_n,
     )  # fmt: skip
-    return out
-
-
-def _by_panels(a, b, trans_a, trans_b, out, add):
-    """The product with a narrow b, a panel of columns of the result after another."""
-    k, n = b.shape[::-1] if trans_b else b.shape
-    step = max(ROUND, PANEL // k // ROUND * ROUND)
-    scratch = np.empty(min(step, n) * k, np.float32)
-    for low in range(0, n, step):
-        high = min(n, low + step)
-        part = b[low:high] if trans_b else b[:, low:high]
-        panel = widen(part, out=scratch[: part.size].reshape(part.shape))
-        _matmul(a, panel, trans_a=trans_a, trans_b=trans_b, out=out[:, low:high], add=add)
     return out
 
 

@@ -10,9 +10,6 @@ from entrenar_core.kernels.registry import override
 PIECE = 4096
 """About so many elements are one piece of the work, a whole number of blocks."""
 
-_PAIRS = np.stack([np.repeat(nf4.ENTRIES, 16), np.tile(nf4.ENTRIES, 16)], axis=1)
-"""The two numbers of each byte: (256, 2)."""
-
 
 @serial
 def _encode(x, codes, each, limits, smallest):
@@ -41,19 +38,6 @@ def _quantize(x, codes, scales, limits, smallest, block, piece):
             scales[b] = _encode(values, target, each, limits, smallest)
 
 
-@jit
-def _dequantize(codes, scales, pairs, out, block, piece):
-    for part in numba.prange((scales.size + piece - 1) // piece):
-        for b in range(part * piece, min(scales.size, part * piece + piece)):
-            start, end, scale = b * block, min(out.size, b * block + block), scales[b]
-            source, target = codes[start // 2 : (end + 1) // 2], out[start:end]
-            for i in range(target.size // 2):
-                target[2 * i] = pairs[source[i], 0] * scale
-                target[2 * i + 1] = pairs[source[i], 1] * scale
-            if target.size % 2:
-                target[target.size - 1] = pairs[source[source.size - 1], 0] * scale
-
-
 @override("nf4.quantize_nf4", "float32")
 def quantize_nf4(x, *, block):
     codes = np.empty((x.size + 1) // 2, np.uint8)
@@ -67,11 +51,3 @@ def quantize_nf4(x, *, block):
     if whole < x.size:  # compiled code may replace the division there by a product
         codes[whole // 2 :], scales[-1:] = nf4.quantize_nf4.reference(x[whole:], block=block)
     return codes, scales
-
-
-@override("nf4.dequantize_nf4", "uint8")
-def dequantize_nf4(codes, scales, *, block, size):
-    out = np.empty(size, np.float32)
-    codes = np.ascontiguousarray(codes)
-    _dequantize(codes, scales, _PAIRS, out, block, max(1, PIECE // block))
-    return out
