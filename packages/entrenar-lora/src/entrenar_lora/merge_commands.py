@@ -81,7 +81,7 @@ def _numbers(_context: click.Context, _option: click.Option, value: str | None):
 @click.option(
     "--output",
     metavar="PATH",
-    help="What is written: a folder, or a file (.safetensors, .bin, .gguf; for adapters .json too).",
+    help="What is written: a folder, or a file (.safetensors, .bin, .gguf; of adapters .json too).",
 )
 @click.option("--dry-run", is_flag=True, help="Show every tensor that changes, and write nothing.")
 @common_options

@@ -153,8 +153,8 @@ def merge_into_base(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
-    """Merge `adapters` into the model at `base`, and write it to `output`; with `dry_run`, only say
-    what would be done. Raises what `entrenar_core` raises: see `lora.changes` and `convert.merge`."""
+    """Merge `adapters` into the model at `base`, and write it to `output`; with `dry_run`, only
+    say what would be done. Raises what `lora.changes` and `convert.merge` of core raise."""
     started = time.monotonic()
     if wanted.rank is not None and wanted.method in DENSITY:
         raise ConfigError(

@@ -97,7 +97,7 @@ def write_adapter(
     if path.is_dir() != (named is None) and path.exists():
         what = "a file, and a folder" if named is None else "a folder, and a file"
         raise ConfigError(f"{path}: is {what} is to be written", hint="give another output")
-    if form is not None and named not in (None, form) or (form == JSON and named is None):
+    if (form is not None and named not in (None, form)) or (form == JSON and named is None):
         suffix = next(suffix for suffix, each in FORMS.items() if each == (form or JSON))
         raise ConfigError(
             f"{path}: is no name for {form}",
