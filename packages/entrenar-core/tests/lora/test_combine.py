@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapter_files import DOWN, K, PREFIX, Q, dense, factors, write_peft
+from adapter_files import DOWN, PREFIX, K, Q, dense, factors, write_peft
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.lora.changes import Weighted
 from entrenar_core.lora.combine import Options, combination, elected_mean, magnitude_bound
