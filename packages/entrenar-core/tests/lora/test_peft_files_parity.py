@@ -1,4 +1,4 @@
-"""Adapters on a disk beside PEFT: what it writes is read and merged, and it reads what is written."""
+"""Adapters on a disk beside PEFT: its files are read and merged, and it reads those of ours."""
 
 import warnings
 
