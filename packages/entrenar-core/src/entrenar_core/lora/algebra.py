@@ -17,6 +17,9 @@ from entrenar_core.lora.update import Update
 NOISE = 1e-6
 """Singular values below this share of the largest are rounding of factors in float32."""
 
+SMALL = 2**18
+"""Products of m·n·k up to this have one thread."""
+
 ENERGY = 0.9
 """The share of the energy Σσ² that `energy_rank` asks for unless told otherwise."""
 
@@ -47,9 +50,23 @@ def singular_values(update: Update) -> np.ndarray:
 
 def gram_root(factor: np.ndarray) -> np.ndarray:
     """R (r, r) with RᵀR = XᵀX, of a factor X (n, r)."""
-    wide = factor.astype(np.float64)
-    values, vectors = np.linalg.eigh(wide.T @ wide)
+    values, vectors = np.linalg.eigh(gram(factor))
     return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+
+def gram(factor: np.ndarray) -> np.ndarray:
+    """XᵀX (r, r), in float64, of X (n, r).
+
+    A few rows at a time: OpenBLAS computes products so small in one thread, and its threads wait
+    for each other much longer than they compute.
+    """
+    rows, width = factor.shape
+    found = np.zeros((width, width))
+    step = max(1, SMALL // max(width * width, 1))
+    for start in range(0, rows, step):
+        piece = factor[start : start + step].astype(np.float64)
+        found += piece.T @ piece
+    return found
 
 
 def effective_rank(values: np.ndarray) -> float:

@@ -237,6 +237,9 @@ def _whole(adapter: StoredAdapter, name: str) -> WholeFacts:
 
 def _not_finite(array: np.ndarray) -> int:
     wide = as_float32(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(wide.sum()):  # one element that is not finite makes the sum so
+            return 0
     return wide.size - int(np.count_nonzero(np.isfinite(wide)))
 
 

@@ -65,9 +65,12 @@ class Update:
         return np.sqrt(squares).astype(np.float32)
 
     def _pieces(self, weight: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """W + ΔW, some rows at a time."""
+        """W + ΔW, some rows at a time; of a weight in 16 bits, each in the memory of the last."""
+        scratch = None
         for part in row_pieces(weight):
-            piece = _wide(weight[part])
+            piece = _wide(weight[part], scratch)
+            if is_narrow(weight):
+                scratch = piece if scratch is None else scratch
             yield part, _add_product(self, part, piece, add=True)
 
     def merged(
@@ -87,7 +90,8 @@ class Update:
     ) -> Iterator[np.ndarray]:
         """W' in `dtype`, some rows at a time; see `merged`."""
         for part, piece in self._results(weight):
-            found = piece if piece.dtype == dtype else np.empty(piece.shape, dtype)
+            its_own = piece.dtype == dtype and not is_narrow(weight)  # else it is used again
+            found = piece if its_own else np.empty(piece.shape, dtype)
             store(piece, found, part, where)
             yield found
 
@@ -150,10 +154,12 @@ def _add_product(update: Update, rows: slice, out: np.ndarray | None, *, add: bo
     return kernels.matmul(left, update.a.astype(kind, copy=False), out=out, add=add)
 
 
-def _wide(rows: np.ndarray) -> np.ndarray:
-    """A copy of rows of any float type, of float64 where they are that and else of float32."""
+def _wide(rows: np.ndarray, scratch: np.ndarray | None = None) -> np.ndarray:
+    """A copy of rows of any float type, of float64 where they are that and else of float32; in
+    `scratch`, which has at least as many rows, if they are in 16 bits."""
     if is_narrow(rows):
-        return kernels.widen(np.ascontiguousarray(rows))
+        out = None if scratch is None else scratch[: len(rows)]
+        return kernels.widen(np.ascontiguousarray(rows), out=out)
     return np.array(rows, np.float64 if rows.dtype == np.float64 else np.float32, order="C")
 
 
