@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from entrenar_core import kernels
 from entrenar_core.lora.update import Update
 
 NOISE = 1e-6
 """Singular values below this share of the largest are rounding of factors in float32."""
 
-SMALL = 2**18
-"""Products of m·n·k up to this have one thread."""
+ROWS = 256
+"""Rows of a factor that are widened to float64 at a time."""
 
 ENERGY = 0.9
 """The share of the energy Σσ² that `energy_rank` asks for unless told otherwise."""
@@ -38,8 +39,9 @@ class Spectrum:
 
 def spectrum(update: Update) -> Spectrum:
     """The singular values of ΔW, and what its singular vectors are made from."""
-    root_b, root_a = gram_root(update.b), gram_root(update.a.T)
-    u, values, vt = np.linalg.svd(abs(update.scale) * (root_b @ root_a.T))
+    with kernels.one_blas_thread():
+        root_b, root_a = gram_root(update.b), gram_root(update.a.T)
+        u, values, vt = np.linalg.svd(abs(update.scale) * (root_b @ root_a.T))
     return Spectrum(u, values, vt.T, root_b, root_a)
 
 
@@ -57,14 +59,11 @@ def gram_root(factor: np.ndarray) -> np.ndarray:
 def gram(factor: np.ndarray) -> np.ndarray:
     """XᵀX (r, r), in float64, of X (n, r).
 
-    A few rows at a time: OpenBLAS computes products so small in one thread, and its threads wait
-    for each other much longer than they compute.
+    A few rows at a time, which stay in the cache.
     """
-    rows, width = factor.shape
-    found = np.zeros((width, width))
-    step = max(1, SMALL // max(width * width, 1))
-    for start in range(0, rows, step):
-        piece = factor[start : start + step].astype(np.float64)
+    found = np.zeros((factor.shape[1],) * 2)
+    for start in range(0, len(factor), ROWS):
+        piece = factor[start : start + ROWS].astype(np.float64)
         found += piece.T @ piece
     return found
 

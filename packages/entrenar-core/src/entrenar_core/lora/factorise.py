@@ -25,7 +25,8 @@ def low_rank(matrix: np.ndarray, rank: int, *, seed: int = 0) -> tuple[Update, f
     The random vectors are a function of the seed and the shape.
     """
     rank = min(rank, *matrix.shape)
-    found = _exact(matrix, rank) if min(matrix.shape) <= EXACT else _random(matrix, rank, seed)
+    with kernels.one_blas_thread():
+        found = _exact(matrix, rank) if min(matrix.shape) <= EXACT else _random(matrix, rank, seed)
     return found, _error(matrix, found)
 
 
