@@ -15,7 +15,7 @@ from entrenar_core.lora.joined import Fitted, as_content, resize
 from entrenar_core.lora.merge import check_output
 from entrenar_core.lora.stored import StoredAdapter
 from entrenar_core.lora.write import AdapterContent, check_adapter_output, write_adapter
-from entrenar_lora.merging import fitted_table
+from entrenar_lora.merging import fitted_table, lost
 
 GGUF = "gguf"
 
@@ -60,7 +60,7 @@ class ResizeReport:
             ("output", self.output),
             ("rank", low if low == high else f"{low} to {high} by module"),
             ("parameters", f"{self.parameters_before:,} before, {self.parameters_after:,} after"),
-            ("lost", f"at most {self.worst_error:.3%} of a module's update"),
+            ("lost", lost(self.worst_error)),
         ]
         return [Fields("Resized", items), *fitted_table(self.fitted)]
 

@@ -26,6 +26,9 @@ from entrenar_core.lora.write import check_adapter_output, write_adapter
 SHOWN = 10
 """Modules that are shown of those that were cut."""
 
+ROUNDING = 1e-6
+"""Relative errors up to this are those of factors in float32."""
+
 
 class Wanted(NamedTuple):
     """How adapters are combined: their weights, one for each; the scale of all; the rest as
@@ -120,22 +123,26 @@ class JoinReport:
     fitted: tuple[Fitted, ...]
 
     def __view__(self) -> list[Any]:
-        lost = f"at most {self.worst_error:.3%} of a module's update"
         items = [
             *((f"adapter × {use.factor:g}", use.path) for use in self.adapters),
             ("method", self.method),
             ("modules", self.modules),
             ("rank", self.rank),
-            ("lost by cutting", lost if self.worst_error else "nothing"),
+            ("lost by cutting", lost(self.worst_error)),
             ("output" if self.written else "not written", self.output or "a dry run"),
         ]
         return [Fields("Adapters combined", items), *fitted_table(self.fitted)]
 
 
+def lost(worst: float) -> str:
+    """The largest error of a module, in words."""
+    return f"at most {worst:.3%} of a module's update" if worst > ROUNDING else "nothing"
+
+
 def fitted_table(fitted: Sequence[Fitted]) -> list[Table]:
     """The modules that lost most, if any lost something."""
     worst = sorted(fitted, key=lambda found: -found.error)[:SHOWN]
-    rows = [(f.module, f.rank, f"{f.error:.3%}") for f in worst if f.error > 0]
+    rows = [(f.module, f.rank, f"{f.error:.3%}") for f in worst if f.error > ROUNDING]
     caption = f"The {len(rows)} that lost most of {len(fitted)}; all of them with --json."
     if len(rows) == len(fitted):
         caption = "‖ΔW' − ΔW‖ / ‖ΔW‖ of each module."
