@@ -150,7 +150,7 @@ def _dare(adapters: Sequence[Weighted], options: Options) -> Combination:
         shape = parts[0][1].b.shape[0], parts[0][1].a.shape[1]
         found = np.zeros(shape)
         for weighted, update in parts:
-            key = zlib.crc32(np.ascontiguousarray(update.a)), zlib.crc32(update.b.tobytes())
+            key = zlib.crc32(update.a.tobytes()), zlib.crc32(update.b.tobytes())
             draws = stream(options.seed, f"dare {module}", *key)
             for part in row_pieces(found):
                 piece = _rows(update, part)
