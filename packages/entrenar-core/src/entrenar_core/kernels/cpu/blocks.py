@@ -130,8 +130,8 @@ def encode_q4_0(x, d, inverse, half):
 
 
 @encoder(BLOCK, 20, _from_least(15))
-def encode_q4_1(x, d, m, *rounding):
-    codes = _codes_from_least(x, *rounding, 15)
+def encode_q4_1(x, d, m, base, inverse, half):
+    codes = _codes_from_least(x, base, inverse, half, 15)
     return _half(d), _half(m), _nibbles(codes)
 
 
@@ -142,8 +142,8 @@ def encode_q5_0(x, d, inverse, half):
 
 
 @encoder(BLOCK, 24, _from_least(31))
-def encode_q5_1(x, d, m, *rounding):
-    codes = _codes_from_least(x, *rounding, 31)
+def encode_q5_1(x, d, m, base, inverse, half):
+    codes = _codes_from_least(x, base, inverse, half, 31)
     return _half(d), _half(m), _fifth_bits(codes), _nibbles(codes)
 
 

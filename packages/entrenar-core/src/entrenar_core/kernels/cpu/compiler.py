@@ -18,7 +18,7 @@ from typing import Any
 
 from numba.core import types
 from numba.core.errors import NumbaError
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 from entrenar_core.kernels.registry import COMPILES
 
