@@ -22,7 +22,8 @@ LLAMA = {
 }  # fmt: skip
 SIZE_160M = {
     "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "tie_word_embeddings": False, "max_position_embeddings": 64,
+    "num_attention_heads": 12, "num_key_value_heads": 12, "tie_word_embeddings": False,
+    "max_position_embeddings": 64,
 }  # fmt: skip
 
 
@@ -31,12 +32,12 @@ def llama(**changes):
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**LLAMA, **changes}))
 
 
-def gpt2():
+def gpt2(**changes):
     transformers = pytest.importorskip("transformers")
     special = {"bos_token_id": 0, "eos_token_id": 0}
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
     dropouts = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    config = transformers.GPT2Config(vocab_size=64, **sizes, **special, **dropouts)
+    config = transformers.GPT2Config(vocab_size=64, **sizes, **special, **dropouts, **changes)
     return transformers.GPT2LMHeadModel(config)
 
 
@@ -191,9 +192,10 @@ def test_thirty_steps_have_the_losses_of_peft_and_pytorch(kind, tmp_path):
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
     make, changes, settings = CASES[kind]
     torch.manual_seed(0)
-    base = make(**changes)
+    base = make(**changes, initializer_range=0.15)
     base.save_pretrained(tmp_path / "base")
-    theirs = peft.get_peft_model(base, peft.LoraConfig(r=4, task_type="CAUSAL_LM", **settings))
+    config = peft.LoraConfig(**{"r": 4, "task_type": "CAUSAL_LM", **settings})
+    theirs = peft.get_peft_model(base, config)
     theirs.save_pretrained(tmp_path / "adapter")
     model = models.load(tmp_path / "base")
     adapter = lora.load_adapter(model, tmp_path / "adapter", trainable=True)
@@ -201,25 +203,26 @@ def test_thirty_steps_have_the_losses_of_peft_and_pytorch(kind, tmp_path):
     batches[:, :, 1::2] = batches[:, :, ::2]  # something that can be learned
     wanted = losses_of_peft(theirs, 30, batches)
     found = losses_here(model, adapter, 30, batches)
-    assert wanted[-1] < wanted[0] - 0.1
+    assert wanted[-1] < wanted[0] - 0.05
     assert np.allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_a_base_in_nf4_trains_with_the_losses_of_bitsandbytes(tmp_path):
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
-    bitsandbytes = pytest.importorskip("bitsandbytes")
+    pytest.importorskip("bitsandbytes")
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    base = llama(hidden_size=64, intermediate_size=128, attention_bias=False)
+    llama(
+        hidden_size=64, intermediate_size=128, attention_bias=False, initializer_range=0.15
+    ).save_pretrained(tmp_path / "floats")
+    stored = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )  # fmt: skip
+    base = transformers.LlamaForCausalLM.from_pretrained(
+        tmp_path / "floats", quantization_config=stored, dtype=torch.float32, device_map="cpu"
+    )
     base.save_pretrained(tmp_path / "base")
-    for name, layer in list(base.named_modules()):
-        if isinstance(layer, torch.nn.Linear) and name != "lm_head":
-            stored = bitsandbytes.nn.Linear4bit(
-                layer.in_features, layer.out_features, bias=False, compute_dtype=torch.float32,
-                quant_type="nf4",
-            )  # fmt: skip
-            stored.load_state_dict(layer.state_dict())
-            owner, _, attribute = name.rpartition(".")
-            setattr(base.get_submodule(owner), attribute, stored.to("cpu"))
     settings = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules="all-linear")
     theirs = peft.get_peft_model(base, settings)
     theirs.save_pretrained(tmp_path / "adapter")
@@ -228,4 +231,5 @@ def test_a_base_in_nf4_trains_with_the_losses_of_bitsandbytes(tmp_path):
     batches = np.random.default_rng(1).integers(0, 64, (30, 4, 12))
     batches[:, :, 1::2] = batches[:, :, ::2]
     wanted = losses_of_peft(theirs, 30, batches)
+    assert wanted[-1] < wanted[0] - 0.05
     assert np.allclose(losses_here(model, adapter, 30, batches), wanted, rtol=0, atol=1e-4)
