@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,21 @@ LEARNING_RATE, MAX_NORM, WEIGHT_DECAY = 1e-4, 1.0, 0.01
 BATCHES = 4
 MASKED = 0.15
 """The share of tokens that a masked language model predicts."""
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "qlora": {},
+}
+"""What can be trained instead of weights → what PEFT is told besides rank and modules. With qlora
+the base is in NF4."""
+RANK = 16
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model by its architecture (`model_type`) and sizes, and the batch that it is trained on."""
+    """A model by its architecture (`model_type`) and sizes, and the batch that it is trained on;
+    `adapter`, if there is one, is what is trained of it."""
 
     hidden: int
     layers: int
@@ -36,6 +47,7 @@ class Shape:
     time: int
     vocabulary: int = 32000
     architecture: str = "llama"
+    adapter: str = ""
 
     @property
     def tokens(self) -> int:
@@ -115,8 +127,15 @@ class Entrenar:
         from entrenar_core import models, optim
 
         self.shape = shape
-        self.model = models.load(weights)
-        self.optimizer = optim.AdamW(self.model.named_parameters(), weight_decay=WEIGHT_DECAY)
+        base = {"quantize": "nf4"} if shape.adapter == "qlora" else {}
+        self.model = models.load(weights, **base)
+        trained = self.model.named_parameters()
+        if shape.adapter:
+            from entrenar_core import lora
+
+            folder = Path(weights, "adapter")
+            trained = lora.load_adapter(self.model, folder, trainable=True).parameters()
+        self.optimizer = optim.AdamW(trained, weight_decay=WEIGHT_DECAY)
 
     def step(self, batch: Batch) -> float:
         loss = self._loss(batch)
@@ -167,7 +186,7 @@ class Entrenar:
 class Torch:
     """Steps of transformers' model in PyTorch, as they are usually written."""
 
-    def __init__(self, shape: Shape, _weights: str):
+    def __init__(self, shape: Shape, weights: str):
         import torch
         import transformers
 
@@ -177,8 +196,11 @@ class Torch:
         self.model = getattr(transformers, model)(
             getattr(transformers, config)(**shape.config(), **options)
         )
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
+        if shape.adapter:
+            self.model = _adapted(self.model, shape.adapter, Path(weights, "adapter"))
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        matrices = [p for p in trained if p.ndim >= 2]
+        others = [p for p in trained if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
             lr=LEARNING_RATE,
@@ -219,8 +241,43 @@ class Torch:
         }
 
     def save(self, folder: str) -> None:
-        """Write the weights that every side starts from."""
+        """Write the weights that every side starts from; the model is of no use afterwards."""
+        if hasattr(self.model, "peft_config"):
+            self.model.save_pretrained(Path(folder, "adapter"))
+            self.model = self.model.unload()
         self.model.save_pretrained(folder)
+
+
+def _adapted(model: Any, adapter: str, folder: Path) -> Any:
+    """The model with the adapter in `folder`, or with a new one where there is none yet."""
+    import peft
+
+    if adapter == "qlora":
+        _quantize(model)
+    if folder.is_dir():
+        return peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
+    settings = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=RANK, lora_alpha=2 * RANK, target_modules="all-linear",
+        **ADAPTERS[adapter],
+    )  # fmt: skip
+    return peft.get_peft_model(model, settings)
+
+
+def _quantize(model: Any) -> None:
+    """Put bitsandbytes' 4-bit layers in the place of all linear ones but the head."""
+    import bitsandbytes
+    import torch
+
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, torch.nn.Linear) or name == "lm_head":
+            continue
+        stored = bitsandbytes.nn.Linear4bit(
+            layer.in_features, layer.out_features, bias=layer.bias is not None,
+            compute_dtype=torch.float32, quant_type="nf4",
+        )  # fmt: skip
+        stored.load_state_dict(layer.state_dict())
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, stored.to("cpu"))
 
 
 class TorchCompiled(Torch):

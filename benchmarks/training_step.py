@@ -18,14 +18,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from step_report import Comparison, Product, Report, Side
-from step_worker import Shape
+from step_worker import ADAPTERS, Shape
 
 from entrenar_common.output import Output
 
@@ -41,6 +41,7 @@ SHAPES = {
         architecture="bert",
     ),
 }  # fmt: skip
+SHAPES |= {f"134M-{name}": replace(SHAPES["134M"], adapter=name) for name in ADAPTERS}
 """24M and 134M: LLaMA; gpt2: GPT-2 small; bert: BERT base, as masked language model."""
 
 MODES = ("eager", "compiled", "entrenar")
@@ -177,7 +178,8 @@ def _compare(
     shape = SHAPES[name]
     with tempfile.TemporaryDirectory(prefix="entrenar-bench-") as folder, ExitStack() as stack:
         weights = Path(folder)
-        with Process("eager", shape, weights, environment) as writer:
+        written = replace(shape, adapter="lora") if shape.adapter == "qlora" else shape
+        with Process("eager", written, weights, environment) as writer:
             writer.ask("save", folder=folder)
         sides = []
         for mode in options.modes:

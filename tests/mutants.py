@@ -27,7 +27,8 @@ from entrenar_common.tables import Table, Text
 
 ROOT = Path(__file__).parents[1]
 CORE = "packages/entrenar-core"
-SOURCES = ("packages/entrenar-common/src", f"{CORE}/src", "packages/entrenar-distill/src")
+COMMANDS = ("packages/entrenar-distill/src", "packages/entrenar-lora/src")
+SOURCES = ("packages/entrenar-common/src", f"{CORE}/src", *COMMANDS)
 
 
 @dataclass(frozen=True)

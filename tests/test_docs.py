@@ -11,10 +11,12 @@ import pytest
 from entrenar_core.train.config import load_config
 from entrenar_distill.cli import main as distill
 from entrenar_distill.config import DistillConfig
+from entrenar_lora.cli import main as lora
 
 pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
+TOOLS = {"distill": distill, "lora": lora}
 IGNORED = {
     "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-conformance", ".venv-mutants",
     ".venv-parity", ".pytest_cache", ".ruff_cache", ".hypothesis", ".import_linter_cache",
@@ -81,8 +83,8 @@ def test_the_makefile_describes_every_target():
 def test_options_exist(name):
     text = PAGES[name].read_text(encoding="utf-8")
     unknown = []
-    for command, words in re.findall(r"^entrenar-distill (\w+)(.*)$", text, re.MULTILINE):
-        known = {option for p in distill.commands[command].params for option in p.opts}
+    for tool, command, words in re.findall(r"^entrenar-(\w+) (\w+)(.*)$", text, re.MULTILINE):
+        known = {option for p in TOOLS[tool].commands[command].params for option in p.opts}
         known |= {"--help", "--version"}
         unknown += [word for word in re.findall(r"--[\w-]+", words) if word not in known]
     assert unknown == []

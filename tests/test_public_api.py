@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("entrenar_common", "entrenar_core", "entrenar_distill")
+PACKAGES = ("entrenar_common", "entrenar_core", "entrenar_distill", "entrenar_lora")
 
 
 def modules_of(package: str) -> list[str]:

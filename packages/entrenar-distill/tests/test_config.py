@@ -179,9 +179,6 @@ def test_missing_sections_are_named():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("student.lora", "{enabled: true, rank: 64}"),
-        ("student.lora", "{enabled: false}"),
-        ("student.quantize", "q4_0"),
         ("distillation.progressive", "{enabled: true}"),
         ("distillation.attention", "{weight: 0.1}"),
         ("dataset.source", "huggingface"),

@@ -30,12 +30,13 @@ import click
 from entrenar_common import outcome
 from entrenar_common.errors import ConfigError
 from entrenar_common.output import Output
-from entrenar_common.units import parse_count, parse_duration, parse_size
+from entrenar_common.units import parse_count, parse_duration, parse_memory, parse_size
 
 __all__ = [
     "COUNT",
     "DURATION",
     "EXIT_FINDING",
+    "MEMORY",
     "SIZE",
     "Command",
     "Group",
@@ -212,3 +213,4 @@ class _Quantity(click.ParamType):
 SIZE = _Quantity("size", parse_size)
 COUNT = _Quantity("count", parse_count)
 DURATION = _Quantity("duration", parse_duration)
+MEMORY = _Quantity("memory", parse_memory)

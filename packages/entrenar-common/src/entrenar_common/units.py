@@ -17,6 +17,7 @@ __all__ = [
     "format_duration",
     "parse_count",
     "parse_duration",
+    "parse_memory",
     "parse_size",
 ]
 
@@ -143,6 +144,28 @@ def parse_size(text: str) -> int:
     if value < 0:
         raise ConfigError(f"the size {text!r} is negative", hint="give a size of at least 0")
     return round(value * factor)
+
+
+def parse_memory(text: str) -> int:
+    """The bytes of the memory that is sold as `16GB`: 16 GiB. `16G` and `16GiB` are the same.
+
+    Memory is made in powers of two whatever is printed on it, so GB and MB are read as GiB and MiB
+    here. A number without a unit, and less than a mebibyte, is refused: nobody has so little.
+
+    >>> parse_memory("16GB") == parse_memory("16G") == parse_size("16GiB")
+    True
+    """
+    hint = "write it like 16GB or 16GiB, which are the same for memory"
+    value, unit = _quantity(text, "an amount of memory", hint)
+    names = {name.casefold(): factor for name, factor in _BINARY.items()}
+    names |= {name[0] + "b": factor for name, factor in names.items() if name != "b"}
+    names |= {name[0]: factor for name, factor in names.items() if name != "b"} | {"b": 1}
+    if unit not in names:
+        problem = f"there is no unit {unit!r}" if unit else "it has no unit"
+        raise ConfigError(f"{text!r} is not an amount of memory: {problem}", hint=hint)
+    if value * names[unit] < 2**20:
+        raise ConfigError(f"{text!r} of memory is less than a mebibyte", hint=hint)
+    return round(value * names[unit])
 
 
 def parse_count(text: str) -> int:

@@ -14,9 +14,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Later, Setting, StrictModel, TrainingConfig, load_config
 from entrenar_core.train.problems import SECTION
-from entrenar_core.train.quantization import recipe_name
+from entrenar_core.train.quantization import format_name, recipe_name
 
 __all__ = [
     "DatasetConfig",
@@ -72,8 +73,6 @@ class TeacherConfig(StrictModel):
 class StudentConfig(StrictModel):
     """The model that learns: exactly one of `model_id`, `config` and `layers_from_teacher`."""
 
-    later_keys: ClassVar[frozenset[str]] = frozenset({"lora", "quantize"})
-
     model_id: FilePath | None = Field(
         None, description="start from this model: a Hugging Face folder, or org/name on the hub"
     )
@@ -90,6 +89,37 @@ class StudentConfig(StrictModel):
         validate_default=True,
         description="start from these layers of the teacher, counted from 0, in rising order",
     )
+
+    lora: LoraSection | None = Field(
+        None, description="train an adapter instead of the weights; not done when absent"
+    )
+    quantize: str | None = Field(
+        None,
+        description="format in which the weights beside an adapter are held in memory, such as "
+        "nf4, int8 or q8_0 (QLoRA); as they are when absent",
+    )
+
+    @field_validator("lora")
+    @classmethod
+    def _adapts_a_model(cls, value: LoraSection | None, info: ValidationInfo) -> Any:
+        if value is None or not value.enabled:
+            return None
+        if info.data.get("config") is not None:
+            raise ValueError("adapts a model that has learned: give model_id, not config")
+        if not value.fuse and info.data.get("model_id", "") is None:
+            raise ValueError("fuse: false needs model_id: an adapter alone is of no use")
+        return value
+
+    @field_validator("quantize")
+    @classmethod
+    def _known_format(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if info.data.get("lora", ...) is None:
+            raise ValueError("goes with lora: weights in few bits are not trained themselves")
+        if info.data.get("model_id", "") is None:
+            raise ValueError("goes with model_id")
+        return format_name(value)
 
     @field_validator("revision")
     @classmethod
@@ -241,6 +271,22 @@ class DistillConfig(StrictModel):
                 f"quantize {value.quantize} contradicts training.quantization.recipe {recipe}: the "
                 "student is trained for one file"
             )
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _fused_file(cls, value: OutputConfig, info: ValidationInfo) -> OutputConfig:
+        student = info.data.get("student")
+        lora = student and student.lora
+        if lora is None:
+            return value
+        training = info.data.get("training")
+        if training and training.quantization:
+            raise ValueError(
+                "student.lora trains beside weights that stay: leave training.quantization out"
+            )
+        if value.format == "gguf" and not lora.fuse:
+            raise ValueError("format gguf needs student.lora.fuse: a whole model is written")
         return value
 
     @property

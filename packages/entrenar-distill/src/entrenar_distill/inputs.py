@@ -7,7 +7,7 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError, NotFoundError
 from entrenar_common.progress import Progress
-from entrenar_core import models
+from entrenar_core import lora, models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
@@ -113,10 +113,23 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
 
 def make_student(config: DistillConfig, teacher: Any, folder: Path | None) -> Any:
     """The student that `config` describes: loaded from `folder`, initialised from a seed, or cut
-    from the teacher's layers."""
+    from the teacher's layers; with its adapter, where it has one."""
+    student = _base(config, teacher, folder)
+    if config.student.lora is not None:
+        lora.adapt(student, config.student.lora.settings(), seed=config.training.seed)
+    return student
+
+
+def base_student(inputs: Inputs) -> Any:
+    """The model that the student's adapter was trained on, without it."""
+    return _base(inputs.config, inputs.teacher, inputs.student_folder)
+
+
+def _base(config: DistillConfig, teacher: Any, folder: Path | None) -> Any:
     student = config.student
     if folder is not None:
-        return models.load(folder)
+        held = {} if student.quantize is None else {"quantize": student.quantize}
+        return models.load(folder, **held)
     if student.layers_from_teacher is not None:
         return models.with_layers(teacher, student.layers_from_teacher)
     shape = teacher.config

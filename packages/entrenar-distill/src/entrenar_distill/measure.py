@@ -22,6 +22,7 @@ from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
 from entrenar_distill.quantized import GGUF
 from entrenar_distill.report import (
+    AdaptedStudent,
     CompressionBaseline,
     ModelScore,
     PhaseTiming,
@@ -29,7 +30,7 @@ from entrenar_distill.report import (
     RunReport,
     Sample,
 )
-from entrenar_distill.run_folder import RunFolder
+from entrenar_distill.run_folder import ADAPTER, RunFolder
 from entrenar_distill.statistics import bits_per_byte_difference
 
 SAMPLES, PROMPT_TOKENS, NEW_TOKENS, SAMPLE_TEMPERATURE = 2, 64, 80, 0.8
@@ -45,6 +46,7 @@ def report(
     stop: StopRequest,
     *,
     quantization: QuantizedStudent | None = None,
+    adapter: AdaptedStudent | None = None,
 ) -> RunReport:
     """Score `trained` (teacher first, then student and control) and put the report together.
 
@@ -86,7 +88,8 @@ def report(
         files=_files(folder),
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
-        next_commands=_next_commands(folder, inputs, samples),
+        adapter=adapter,
+        next_commands=_next_commands(folder, inputs, samples, adapter),
     )
 
 
@@ -188,13 +191,18 @@ def _files(folder: RunFolder) -> dict[str, str]:
         "checkpoints": "checkpoints",
         "configuration": folder.config.name,
     }
+    if (folder.path / ADAPTER).exists():
+        names["adapter"] = ADAPTER
     if (folder.path / GGUF).exists():
         names["model for llama.cpp"] = GGUF
     return {title: str(folder.path / name) for title, name in names.items()}
 
 
 def _next_commands(
-    folder: RunFolder, inputs: Inputs, samples: tuple[Sample, ...]
+    folder: RunFolder,
+    inputs: Inputs,
+    samples: tuple[Sample, ...],
+    adapter: AdaptedStudent | None,
 ) -> tuple[str, ...]:
     tool, python = "entrenar-distill", sys.executable
     beside = Path(python).with_name(tool)
@@ -206,6 +214,7 @@ def _next_commands(
         temperature=inputs.config.distillation.temperature,
         prompt=_last_words(samples[0].prompt if samples else ""),
         controlled=inputs.config.control,
+        base=None if adapter is None or adapter.fused else inputs.student_folder,
         tool=tool,
         python=python,
         transformers=importlib.util.find_spec("transformers") is not None,

@@ -9,13 +9,16 @@ __all__ = ["next_commands"]
 _WIDTH = 79
 
 _TRY = """
-from entrenar_core import models
+from entrenar_core import {imports}
 from entrenar_core.data.tokenizer import Tokenizer
 folder = {folder}
-tokenizer, model = Tokenizer.load(folder), models.load(folder)
-ids = models.generate(model, tokenizer.encode({prompt}), max_new_tokens=60,
+tokenizer, model = Tokenizer.load(folder), models.load({base})
+{adapt}ids = models.generate(model, tokenizer.encode({prompt}), max_new_tokens=60,
     temperature=0.8, eos_ids=tokenizer.eos_id)
 print(tokenizer.decode(ids[ids < tokenizer.vocab_size]))"""
+
+_ADAPT = """lora.load_adapter(model, folder + "/adapter")
+"""
 
 _TRANSFORMERS = """
 from transformers import pipeline
@@ -30,13 +33,15 @@ def next_commands(
     temperature: float,
     prompt: str,
     controlled: bool,
+    base: Path | None,
     tool: str,
     python: str,
     transformers: bool,
 ) -> tuple[str, ...]:
     """Shell commands, each with a comment line above it.
 
-    `prompt` is what the student shall go on from, in one line;
+    `prompt` is what the student shall go on from, in one line; `base` is the model's folder where
+    `folder` has only an adapter for it;
     `tool` and `python` are how entrenar-distill and its Python are started here; `transformers` is
     whether that Python has it.
     """
@@ -56,8 +61,15 @@ def next_commands(
     found.append(_command("try another temperature", words))
     # JSON's strings are Python's too, and double quotes are the ones that a shell leaves alone
     words = {"folder": json.dumps(str(folder.absolute())), "prompt": json.dumps(prompt)}
-    found.append(_script("let the student write", python, _TRY.format(**words)))
-    if transformers:
+    own = {"imports": "models", "base": "folder", "adapt": ""}
+    if base is not None:
+        own = {
+            "imports": "lora, models",
+            "base": json.dumps(str(base.absolute())),
+            "adapt": _ADAPT,
+        }
+    found.append(_script("let the student write", python, _TRY.format(**words, **own)))
+    if transformers and base is None:
         code = _TRANSFORMERS.format(**words)
         found.append(_script("the same with transformers", python, code))
     return tuple(found)

@@ -18,7 +18,7 @@ from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import measure, quantized
+from entrenar_distill import adapted, measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -211,11 +211,20 @@ class _Session:
             if trainer.quantized is not None and trainer.evaluate is not None:
                 training = inputs.config.training
                 finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
-        models.save(trained[STUDENT], folder.path)
+        section = inputs.config.student.lora
+        adapter = None
+        if section is not None:
+            adapter = adapted.write(trained[STUDENT], folder.path, inputs.config)
+        whole = section is None or section.fuse
+        if whole:
+            models.save(trained[STUDENT], folder.path)
         inputs.tokenizer.save(folder.path)
         student = finished.get(STUDENT)
         changed = quantized.write(folder.path, student, inputs.config, self.progress)
-        trained[STUDENT] = models.load(folder.path)  # what was written is what is measured
+        # what was written is what is measured
+        trained[STUDENT] = (
+            models.load(folder.path) if whole else adapted.read_again(folder.path, inputs)
+        )
         if changed is not None:
             trained[f"student in {changed}"] = models.load(folder.path / quantized.GGUF)
         found = measure.report(
@@ -226,6 +235,7 @@ class _Session:
             self.progress,
             self.stop,
             quantization=student and student.record,
+            adapter=adapter,
         )
         files.write_text(folder.path / "report.md", to_markdown(found))
         files.write_json(folder.report, to_json(found))

@@ -10,7 +10,14 @@ from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
 from entrenar_distill.curve import curve
-from entrenar_distill.report import ModelScore, QuantizedStudent, RunReport, Sample, caveats
+from entrenar_distill.report import (
+    AdaptedStudent,
+    ModelScore,
+    QuantizedStudent,
+    RunReport,
+    Sample,
+    caveats,
+)
 
 __all__ = ["parts", "to_markdown"]
 
@@ -39,6 +46,8 @@ def parts(report: RunReport) -> list[Any]:
     shown.append(_scores(report))
     if report.quantization:
         shown.append(_quantization(report.quantization))
+    if report.adapter:
+        shown.append(_adapter(report.adapter))
     if report.curve:
         shown.append(_Block("Training cross-entropy by step", curve(report.curve, _WIDTH)))
     shown.append(_phases(report))
@@ -88,6 +97,20 @@ def _score_row(score: ModelScore) -> list[Any]:
         f"{score.bits_per_byte:.4f}",
         None if score.agreement is None else f"{score.agreement * 100:.1f} %",
     ]
+
+
+def _adapter(found: AdaptedStudent) -> Fields:
+    """The student was the model that it started from, with this."""
+    numbers = f"{format_count(found.parameters)} numbers, {found.share:.2%} of all"
+    return Fields(
+        "Trained as an adapter",
+        [
+            ("rank, alpha", f"{found.rank}, {found.alpha:g}"),
+            ("trained", f"{numbers}, in {found.modules} modules"),
+            ("weights beside it", f"held as {found.held_as}" if found.held_as else "as they are"),
+            ("written", "in the weights, and alone" if found.fused else "alone"),
+        ],
+    )
 
 
 def _quantization(found: QuantizedStudent) -> Fields:

@@ -112,6 +112,23 @@ class QuantizedStudent:
 
 
 @dataclass(frozen=True)
+class AdaptedStudent:
+    """The adapter that was trained instead of the student's weights.
+
+    `parameters` numbers, a `share` of all, in `modules`; the weights beside it were `held_as` a
+    format of few bits, or as they are (None). `fused`: it is in the weights that were written.
+    """
+
+    rank: int
+    alpha: float
+    modules: int
+    parameters: int
+    share: float
+    held_as: str | None
+    fused: bool
+
+
+@dataclass(frozen=True)
 class Sample:
     """Text that a model wrote after a prompt (the prompt is not in `text`)."""
 
@@ -145,6 +162,7 @@ class RunReport:
     files: dict[str, str] = field(default_factory=dict)
     skipped_steps: int = 0
     quantization: QuantizedStudent | None = None
+    adapter: AdaptedStudent | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = FORMULA

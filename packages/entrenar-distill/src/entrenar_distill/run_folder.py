@@ -13,7 +13,7 @@ from entrenar_core.train.metrics import MetricsLog
 from entrenar_distill.config import DistillConfig, as_yaml, config_hash
 
 RUN, CONFIG, METRICS = "run.json", "distill.yaml", "metrics.jsonl"
-REPORT, CHECKPOINTS = "report.json", "checkpoints"
+REPORT, CHECKPOINTS, ADAPTER = "report.json", "checkpoints", "adapter"
 LOCK = ".lock"
 NEVER, AUTO = "never", "auto"
 """What --resume may say, besides a checkpoint's folder."""

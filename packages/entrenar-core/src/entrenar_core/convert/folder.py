@@ -15,6 +15,7 @@ from entrenar_core.convert.pieces import pieces, rows_of, widened
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
+from entrenar_core.models.source import Source
 from entrenar_core.models.stored import StoredModel
 
 DTYPES = {
@@ -36,12 +37,18 @@ def dtype_named(name: str) -> tuple[str, np.dtype]:
 
 
 def write_model_folder(
-    source: Path, output: Path, *, dtype: str = "f32", progress: Progress | None = None
+    source: Path,
+    output: Path,
+    *,
+    dtype: str = "f32",
+    progress: Progress | None = None,
+    opened: Source | None = None,
 ) -> list[Path]:
     """Write the model at `source`, a Hugging Face folder or a GGUF file, as a folder of `dtype`
     (f32, f16 or bf16), one tensor in memory at a time. Returns the files of the weights.
 
-    The tokenizer goes along where there is one. Raises ConfigError when the folder would be the
+    The tokenizer goes along where there is one. `opened` is where config and weights come from,
+    where that is not what lies at `source`. Raises ConfigError when the folder would be the
     source itself, NumericsError when a weight does not fit `dtype`, StorageError.
     """
     name, kind = dtype_named(dtype)
@@ -51,7 +58,7 @@ def write_model_folder(
         )
     progress = progress or NullProgress()
     tokenizer = load_tokenizer(source) if has_tokenizer(source) else None
-    with StoredModel(source, head=None) as model:
+    with StoredModel(source, head=None, source=opened) as model:
         files.make_folder(output)
         tensors = CastTensors(model, kind, progress)
         progress.start("write", len(tensors))

@@ -17,7 +17,7 @@ from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import Written
 from entrenar_core.io.gguf import Planned, Value, text, u32, write_gguf
 from entrenar_core.models.gguf_family import Described, Family, family_of
-from entrenar_core.models.source import read_raw
+from entrenar_core.models.source import Source, read_raw
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.quant import BlockArray
 
@@ -32,6 +32,7 @@ class GGUFPlan(Closing):
     llama.cpp will not do as the model does. `pre` names llama.cpp's pre-tokenizer where it cannot
     be told from the tokenizer. `weights` has other numbers for some parameters, by name and in
     their shapes, than the model at `path`: those from which a recipe makes the model's numbers.
+    `source` is where its config and weights come from, where that is not what lies at `path`.
 
     Raises UnsupportedError for a model or a tokenizer that llama.cpp cannot run, and what opening
     the model raises.
@@ -45,10 +46,12 @@ class GGUFPlan(Closing):
         name: str | None = None,
         pre: str | None = None,
         weights: Mapping[str, np.ndarray] | None = None,
+        source: Source | None = None,
     ) -> None:
         self.path, self.recipe, self._weights = path, recipe, weights or {}
-        self.family: Family = family_of(str(read_raw(path).get("model_type")))
-        self.model = StoredModel(path, head=self.family.head)
+        raw = read_raw(path) if source is None else source.raw
+        self.family: Family = family_of(str(raw.get("model_type")))
+        self.model = StoredModel(path, head=self.family.head, source=source)
         try:
             self._described: Described = self.family.describe(self.model.model)
             self.ours = _names(self.family, self.model.model, str(path))
@@ -61,9 +64,9 @@ class GGUFPlan(Closing):
 
     def _planned(self) -> list[Planned]:
         config, shapes = self.model.model.config, {}
+        held = self.model.model.named_parameters()  # walks the whole model
         for name, ours in self.ours.items():
-            held = self.model.model.named_parameters()[ours]
-            shapes[name] = self.family.gguf_shape(name, tuple(held.shape), config)
+            shapes[name] = self.family.gguf_shape(name, tuple(held[ours].shape), config)
         shapes |= {name: array.shape for name, array in self._described.extra.items()}
         tied = "output.weight" not in shapes
         model = Shape.of(self.family.architecture, config, tied=tied)

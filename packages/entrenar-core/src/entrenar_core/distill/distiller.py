@@ -5,6 +5,7 @@ from typing import Any
 
 from entrenar_core.autograd import Tensor, no_grad, ops
 from entrenar_core.data.batches import Batch
+from entrenar_core.nn import no_dropout
 
 
 class Distillation:
@@ -22,7 +23,7 @@ class Distillation:
         self._parts = ops.DistillationParts()
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
-        with no_grad():
+        with no_grad(), no_dropout():
             expected = self.teacher.hidden(batch.ids)
         return ops.linear_distillation(
             self.student.hidden(batch.ids),

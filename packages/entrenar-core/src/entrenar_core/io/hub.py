@@ -1,4 +1,5 @@
-"""Finding a model: a folder on this machine, or a download through huggingface_hub's cache."""
+"""Finding a model: a folder on this machine, or a download through huggingface_hub's cache; or only
+what is known of it without its weights."""
 
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from entrenar_common.errors import (
     EntrenarError,
+    FormatError,
     HubError,
     IntegrityError,
     NotFoundError,
@@ -49,12 +51,59 @@ def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
                 f"{folder}: a file, not a model's folder, and neither GGUF nor APR",
                 hint="give the folder that contains it",
             )
+    _check_name(name)
+    return _download(name, revision)
+
+
+def fetch_config(name: str, revision: str | None = None) -> Path:
+    """The `config.json` of the hub's model `name`, downloaded to the cache or found in it.
+
+    Raises what `resolve_model` raises.
+    """
+    from huggingface_hub import hf_hub_download  # a slow import
+
+    _check_name(name)
+    with _hub_errors(name, revision), _bars_only_on_a_terminal():
+        return Path(hf_hub_download(name, "config.json", revision=revision))
+
+
+def fetch_shapes(
+    name: str, revision: str | None = None
+) -> dict[str, tuple[str, tuple[int, ...]]] | None:
+    """Type and shape of every tensor in the safetensors files of the hub's model `name`, as
+    ("BF16", (32000, 4096)); None where it has no such files.
+
+    Only the headers are fetched, by requests for ranges of bytes. Raises FormatError for a header
+    that cannot be read, and what `resolve_model` raises.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
+
+    _check_name(name)
+    with _hub_errors(name, revision), _bars_only_on_a_terminal():
+        try:
+            found = HfApi().get_safetensors_metadata(name, revision=revision)
+        except NotASafetensorsRepoError:
+            return None
+        except SafetensorsParsingError as error:
+            raise FormatError(
+                f"{name}: the header of a safetensors file cannot be read: "
+                f"{escape_controls(' '.join(str(error).split())[:200])}",
+                hint="download the model and look at the file",
+            ) from error
+    return {
+        tensor: (info.dtype, tuple(info.shape))
+        for file in found.files_metadata.values()
+        for tensor, info in file.tensors.items()
+    }
+
+
+def _check_name(name: str) -> None:
     if not _HUB_NAME.fullmatch(name) or ".." in name or "--" in name:
         raise NotFoundError(
             f"'{escape_controls(name)}': no such folder, and not a name on the hub",
             hint="give a folder, or a name like org/model",
         )
-    return _download(name, revision)
 
 
 def _download(name: str, revision: str | None) -> Path:

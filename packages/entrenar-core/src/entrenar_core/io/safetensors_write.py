@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from entrenar_core.io import files
 from entrenar_core.io.dtypes import DType, by_numpy, order
 from entrenar_core.io.files import Written
 from entrenar_core.io.safetensors_header import MAX_HEADER_BYTES, check_name
+from entrenar_core.io.streamed import Streamed, written_behind
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -33,26 +34,29 @@ class _Place(NamedTuple):
 
 def write_file(
     path: str | os.PathLike[str],
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, Any],
     metadata: Mapping[str, str] | None = None,
 ) -> Written:
     """Writes the tensors to one file, whole or not at all, and returns its size and hash.
 
     The arrays' memory is written as it is: no second copy, except of a tensor that is not
-    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype`
-    and `shape` and becomes one by `np.asarray`: that is asked once, when it is written.
+    C-contiguous, one at a time. Instead of an array the mapping may give what has its `dtype` and
+    `shape` and becomes one by `np.asarray`, or has its `pieces` (see `io.streamed`): that is asked
+    once, when it is written, and what is made is hashed and written in another thread while the
+    next is made.
     The bytes equal those of `safetensors.numpy.save_file`, but for the order of the metadata:
     sorted here, random there.
     """
     places = _order(tensors)
-    with files.open_atomic(path) as file:
-        file.write(_header(places, metadata))
+    with files.open_atomic(path) as file, written_behind(file) as write:
+        write(_header(places, metadata))
         for place in places:
-            file.write(_memory(np.asarray(tensors[place.name]), place))
+            for memory in _memories(tensors[place.name], place):
+                write(memory)
     return Written(file.size, file.sha256)
 
 
-def _order(tensors: Mapping[str, np.ndarray]) -> list[_Place]:
+def _order(tensors: Mapping[str, Any]) -> list[_Place]:
     places = []
     for name in tensors:
         array, label = tensors[name], f"tensor '{escape_controls(name[:80])}'"
@@ -93,13 +97,30 @@ def _header(places: list[_Place], metadata: Mapping[str, str] | None) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _memory(array: np.ndarray, place: _Place) -> memoryview:
-    if array.shape != place.shape or by_numpy(array.dtype) != place.dtype:
+def _memories(tensor: Any, place: _Place) -> Iterator[memoryview]:
+    if not isinstance(tensor, Streamed):
+        array = np.asarray(tensor)
+        _check(place, array.dtype, array.shape, array.nbytes)
+        yield _memory(array)
+        return
+    _check(place, tensor.dtype, tensor.shape, tensor.nbytes)
+    left = place.size
+    for piece in tensor.pieces():
+        left -= piece.nbytes
+        yield _memory(piece)
+    assert left == 0
+
+
+def _check(place: _Place, dtype: np.dtype, shape: tuple[int, ...], nbytes: int) -> None:
+    if (shape, nbytes) != (place.shape, place.size) or by_numpy(dtype) != place.dtype:
         raise ShapeError(
-            f"tensor '{escape_controls(place.name)}' is {array.dtype}{list(array.shape)} now, and "
+            f"tensor '{escape_controls(place.name)}' is {dtype}{list(shape)} now, and "
             f"was {place.dtype}{list(place.shape)} before",
             hint="a mapping must return the same tensor each time",
         )
+
+
+def _memory(array: np.ndarray) -> memoryview:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -108,7 +129,7 @@ def _memory(array: np.ndarray, place: _Place) -> memoryview:
 
 def write_folder(
     folder: str | os.PathLike[str],
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, Any],
     max_shard_bytes: int = MAX_SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
 ) -> list[Path]:
@@ -153,7 +174,7 @@ def _remove_others(folder: Path, kept: set[Path]) -> None:
             files.remove_tree(path)
 
 
-def _shards(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> list[list[str]]:
+def _shards(tensors: Mapping[str, Any], max_shard_bytes: int) -> list[list[str]]:
     shards: list[list[str]] = [[]]
     room = max_shard_bytes
     for name in tensors:
@@ -166,14 +187,14 @@ def _shards(tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> list[lis
     return shards
 
 
-class _Subset(Mapping[str, np.ndarray]):
+class _Subset(Mapping[str, Any]):
     """Some tensors of a mapping, looked up only when asked for."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], names: list[str]) -> None:
+    def __init__(self, tensors: Mapping[str, Any], names: list[str]) -> None:
         self._tensors = tensors
         self._names = names
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Any:
         return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:

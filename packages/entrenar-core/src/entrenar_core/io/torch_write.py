@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from math import prod
 from struct import pack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from entrenar_core.io import files
 from entrenar_core.io.dtypes import DType, by_numpy
 from entrenar_core.io.files import Written
 from entrenar_core.io.safetensors_header import check_name
+from entrenar_core.io.streamed import Streamed
 from entrenar_core.io.torch_records import STORAGES, UNTYPED
 from entrenar_core.io.torch_zip_write import ALIGNMENT, ZipWriter
 
@@ -46,15 +47,16 @@ class _Tensor(NamedTuple):
 
 def write_torch(
     path: str | os.PathLike[str],
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, Any],
     *,
     tied: Mapping[str, str] | None = None,
 ) -> Written:
     """Writes the tensors as a state dict of PyTorch, whole or not at all; returns size and hash.
 
     `tied` has further names: each gets the storage of the tensor whose name it maps to. Each tensor
-    is looked up twice (shape, then data), so a mapping may produce its arrays when asked; an array
-    that is not C-contiguous is copied, one at a time.
+    is looked up twice (shape, then data), so a mapping may produce its arrays when asked, or give
+    what has their `pieces` (see `io.streamed`); an array that is not C-contiguous is copied, one at
+    a time.
 
     Raises ConfigError for a name that cannot be, UnsupportedError for a type that PyTorch has not,
     StorageError.
@@ -72,7 +74,7 @@ def write_torch(
     return Written(file.size, file.sha256)
 
 
-def _describe(tensors: Mapping[str, np.ndarray]) -> list[_Tensor]:
+def _describe(tensors: Mapping[str, Any]) -> list[_Tensor]:
     found = []
     for key, name in enumerate(tensors):
         array, label = tensors[name], f"tensor '{escape_controls(name[:80])}'"
@@ -100,18 +102,19 @@ def _tied(described: list[_Tensor], tied: Mapping[str, str]) -> list[_Tensor]:
     return found
 
 
-def _memory(array: np.ndarray, tensor: _Tensor) -> Iterator[memoryview]:
+def _memory(array: np.ndarray | Streamed, tensor: _Tensor) -> Iterator[memoryview]:
     if array.shape != tensor.shape or by_numpy(array.dtype) != tensor.dtype:
         raise ShapeError(
             f"tensor '{escape_controls(tensor.name)}' is {array.dtype}{list(array.shape)} now, and "
             f"was {tensor.dtype}{list(tensor.shape)} before",
             hint="a mapping must return the same tensor each time",
         )
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, _CHUNK):
-        yield flat[start : start + _CHUNK].data
+    for piece in array.pieces() if isinstance(array, Streamed) else [array]:
+        if piece.dtype.byteorder == ">":
+            piece = piece.astype(piece.dtype.newbyteorder("<"))
+        flat = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+        for start in range(0, flat.size, _CHUNK):
+            yield flat[start : start + _CHUNK].data
 
 
 def _pickle(tensors: list[_Tensor]) -> bytes:

@@ -11,6 +11,11 @@ from entrenar_core.io.torch_folder import TorchFolder
 _FORMATS: tuple[type[TensorFolder], ...] = (SafetensorsFolder, TorchFolder)
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether there are weights in a folder that `open_weights` would open."""
+    return any(kind.is_in(folder) for kind in _FORMATS)
+
+
 def open_weights(folder: str | os.PathLike[str]) -> TensorFolder:
     """The weights in a Hugging Face model folder: safetensors where it has them, else PyTorch's.
 

@@ -54,6 +54,7 @@ from entrenar_core.kernels.momentum import lion as lion
 from entrenar_core.kernels.momentum import rmsprop as rmsprop
 from entrenar_core.kernels.momentum import sgd as sgd
 from entrenar_core.kernels.narrow import is_narrow as is_narrow
+from entrenar_core.kernels.narrow import rounded as rounded
 from entrenar_core.kernels.narrow import widen as widen
 from entrenar_core.kernels.nf4 import quantize_nf4 as quantize_nf4
 from entrenar_core.kernels.norm import layer_norm as layer_norm

@@ -1,4 +1,5 @@
-"""Weights held in 16 bits: bfloat16 and float16, widened to float32 where they are used."""
+"""Weights held in 16 bits: bfloat16 and float16, widened to float32 where they are used, and made
+from it."""
 
 from entrenar_core.kernels.registry import array_module, kernel
 
@@ -15,4 +16,14 @@ def widen(x, *, out=None):
     if out is None:
         return x.astype(xp.float32)
     xp.copyto(out, x)
+    return out
+
+
+@kernel
+def rounded(x, *, out):
+    """x (M, N) of float32 in `out`, whose type is bfloat16 or float16 (to nearest, ties to even) or
+    float32. What is too large becomes infinite."""
+    xp = array_module(x)
+    with xp.errstate(over="ignore"):
+        xp.copyto(out, x, casting="same_kind")
     return out

@@ -155,10 +155,16 @@ def with_layers(model: Any, layers: Iterable[int]) -> Any:
 def save(model: Any, folder: Path, *, max_shard_bytes: int = 5 * 10**9) -> None:
     """Write config.json, float32 safetensors and what else transformers keeps beside them.
 
-    Of matrices in few bits the numbers are written that they stand for.
+    Of matrices in few bits the numbers are written that they stand for. Raises ConfigError for a
+    model that computes with adapters, which a checkpoint has no place for.
     """
+    if model.active_adapters and not model.fused:
+        raise ConfigError(
+            f"the model computes with adapters: {', '.join(model.active_adapters)}",
+            hint="put them into its weights (lora.fuse), or save them alone (adapter.save)",
+        )
     files.make_folder(folder)
-    tensors = {name: parameter.data for name, parameter in model.named_parameters().items()}
+    tensors = {name: parameter.data for name, parameter in model.base_parameters().items()}
     write_folder(folder, tensors, max_shard_bytes=max_shard_bytes, metadata={"format": "pt"})
     config = {**model.config.to_hf(), "architectures": [model.hf_class]}
     files.write_json(folder / "config.json", config)

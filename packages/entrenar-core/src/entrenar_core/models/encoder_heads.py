@@ -28,9 +28,9 @@ class MaskedLM(EncoderHead):
         """The output projection, which makes logits of `hidden`."""
 
     @property
-    def output_weight(self) -> Parameter:
+    def output_weight(self) -> Tensor:
         """The weight (V, D) of the output projection."""
-        return self.decoder.weight
+        return self.decoder.effective_weight
 
     @property
     def output_bias(self) -> Parameter | None:

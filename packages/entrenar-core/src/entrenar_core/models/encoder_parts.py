@@ -21,7 +21,7 @@ class Activation(NamedTuple):
 
     def project(self, x: Tensor, linear: Linear, residual: Tensor | None) -> Tensor:
         """linear(apply(x)) + residual."""
-        if linear.on_input is not None:
+        if not linear.fusible:
             return linear(self.apply(x), residual)
         return self.linear(x, linear.weight, linear.bias, residual)
 

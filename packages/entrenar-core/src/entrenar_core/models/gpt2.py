@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from entrenar_common.errors import ConfigError
-from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.autograd import Tensor, ops
 from entrenar_core.models.config_keys import DEFAULT_LABELS, ConfigKeys, label_keys
 from entrenar_core.models.forward import Forward, add_dropped, attend, run_blocks
 from entrenar_core.models.network import Decoder, LanguageModel, SequenceClassifier, renamed
@@ -138,12 +138,12 @@ class Conv1D(Projection):
         self.weight = new_parameter((in_features, out_features), dtype)
         self.bias = new_parameter((out_features,), dtype)
 
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return ops.conv1d(self.arriving(x), self.weight, self.bias, residual)
+    def affine(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        return ops.conv1d(x, self.weight, self.bias, residual)
 
 
 def _gelu(x: Tensor, layer: Conv1D, residual: Tensor | None, *, approximate: bool) -> Tensor:
-    if layer.on_input is not None:
+    if not layer.fusible:
         return layer(ops.gelu(x, approximate=approximate), residual)
     return ops.gelu_conv1d(x, layer.weight, layer.bias, residual, approximate=approximate)
 
@@ -291,8 +291,8 @@ class GPT2LMHeadModel(GPT2Decoder, LanguageModel):
         return self.config.max_position_embeddings
 
     @property
-    def output_weight(self) -> Parameter:
-        return self.lm_head.weight
+    def output_weight(self) -> Tensor:
+        return self.lm_head.effective_weight
 
 
 class GPT2ForSequenceClassification(GPT2Decoder, SequenceClassifier):

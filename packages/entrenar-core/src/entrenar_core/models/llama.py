@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.autograd import Tensor, ops
 from entrenar_core.models.config_keys import DEFAULT_LABELS, ConfigKeys
 from entrenar_core.models.decoder_config import Biases, DecoderConfig, shared_fields
 from entrenar_core.models.forward import Forward, attend, run_blocks
@@ -171,8 +171,8 @@ class LlamaForCausalLM(LlamaDecoder, LanguageModel):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     @property
-    def output_weight(self) -> Parameter:
-        return self.lm_head.weight
+    def output_weight(self) -> Tensor:
+        return self.lm_head.effective_weight
 
 
 class LlamaForSequenceClassification(LlamaDecoder, SequenceClassifier):

@@ -2,8 +2,9 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,12 +37,21 @@ class Network(Module, ABC):
     """Compute the activations of blocks again on the way back instead of keeping them."""
     initialised: tuple[str, ...] = ()
     """Parameters that the checkpoint did not have and that were drawn when it was loaded."""
+    active_adapters: tuple[str, ...] = ()
+    """The names of the adapters that take part in what it computes: see `lora`."""
+    fused: Mapping[str, Any] = MappingProxyType({})
+    """What their adapters were put into the weights of, by the names of the modules."""
 
     @property
     def dtype(self) -> np.dtype:
         """The type of its arithmetic, which matrices held in 16 bits do not change."""
         kept = next(iter(self.named_parameters().values())).dtype
         return np.dtype(np.float64 if kept == np.float64 else np.float32)
+
+    def base_parameters(self) -> dict[str, Parameter]:
+        """The parameters that belong in a checkpoint of the model: without those of adapters."""
+        named = self.named_parameters().items()
+        return {name: parameter for name, parameter in named if ".adapters." not in name}
 
     def initial_std(self, name: str) -> float:
         """The spread of the first weights of the matrix called `name`."""
@@ -149,7 +159,7 @@ class LanguageModel(Decoder):
 
     @property
     @abstractmethod
-    def output_weight(self) -> Parameter:
+    def output_weight(self) -> Tensor:
         """The projection (V, hidden_size) that makes logits of hidden states."""
 
     def extra_files(self) -> dict[str, Any]:

@@ -236,6 +236,10 @@ class GGUFWeights:
         info = self.file.info(stored)
         return _Place(self.family.hf_shape(stored, info.shape), info.form.name)
 
+    def stored_name(self, name: str) -> str | None:
+        """What the file calls a tensor; None where it follows from the config, or is not there."""
+        return self._stored.get(name)
+
     def read(self, name: str) -> np.ndarray:
         """The floats of a tensor in Hugging Face's layout, float32."""
         if name in self._implied:

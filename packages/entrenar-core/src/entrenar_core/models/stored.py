@@ -23,17 +23,24 @@ class StoredModel(Closing):
 
     `model` has the shapes of its parameters and no memory for them; `read` gives the values of one.
     `missing` names the parameters of the head where the checkpoint has none, which is an error
-    unless `head_may_miss`.
+    unless `head_may_miss`. `source` is where its config and weights come from, where that is not
+    what lies at `path`.
 
     Raises ConfigError when the tensors and the config contradict each other, and what opening
     either raises.
     """
 
     def __init__(
-        self, path: Path, *, head: str | None, dtype: str = "float32", head_may_miss: bool = False
+        self,
+        path: Path,
+        *,
+        head: str | None,
+        dtype: str = "float32",
+        head_may_miss: bool = False,
+        source: Source | None = None,
     ) -> None:
         self.path = path
-        self._source = Source(path)
+        self._source = source or Source(path)
         try:
             kind = model_class(self._source.raw, head)
             with shapes_only():

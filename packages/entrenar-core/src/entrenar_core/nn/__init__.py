@@ -2,6 +2,7 @@
 
 from entrenar_core.nn.dropout import Dropout as Dropout
 from entrenar_core.nn.dropout import dropout as dropout
+from entrenar_core.nn.dropout import no_dropout as no_dropout
 from entrenar_core.nn.embedding import Embedding as Embedding
 from entrenar_core.nn.linear import Linear as Linear
 from entrenar_core.nn.linear import Projection as Projection

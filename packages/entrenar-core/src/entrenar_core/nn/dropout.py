@@ -36,6 +36,16 @@ def dropout(seed: int, step: int) -> Iterator[None]:
         _place.reset(token)
 
 
+@contextmanager
+def no_dropout() -> Iterator[None]:
+    """Inside, nothing is dropped: for a model that is only asked while another is trained."""
+    token = _place.set(None)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
 class Dropout(Module):
     """Zeroes elements with probability p and divides the others by 1 − p, inside `dropout`."""
 

@@ -1,6 +1,6 @@
 """The base of every module: names its parameters by the attributes that lead to them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from entrenar_core.autograd import Parameter
@@ -12,6 +12,10 @@ class Module:
     A parameter's name is the path of attributes to it, such as
     `model.layers.0.self_attn.q_proj.weight`, which makes it the name in a checkpoint.
     """
+
+    def children(self) -> Iterable[tuple[str, Any]]:
+        """What it holds, by the names that lead there: its attributes."""
+        return vars(self).items()
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every parameter by name, in the order in which the attributes were set. A parameter
@@ -51,7 +55,7 @@ def modules(value: Any, path: str = "") -> Iterator[tuple[str, Module]]:
     """Every module in `value`, itself included, with the attributes that lead there."""
     if isinstance(value, Module):
         yield path, value
-        children: Any = vars(value).items()
+        children: Any = value.children()
     elif isinstance(value, list):
         children = enumerate(value)
     else:
@@ -65,7 +69,7 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Parameter]]:
         yield path, value
         return
     if isinstance(value, Module):
-        children = vars(value).items()
+        children = value.children()
     elif isinstance(value, list):
         children = enumerate(value)
     else:

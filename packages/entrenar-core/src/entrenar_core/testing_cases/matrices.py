@@ -64,6 +64,16 @@ def _widen(rows: int, columns: int, *, every: bool = False) -> Case:
     return Case(f"({rows}, {columns}){' of all bits' * every}", make)
 
 
+def _rounded(rows: int, columns: int, kind: str) -> Case:
+    """Numbers over all magnitudes of the type, subnormal ones and too large ones with them."""
+
+    def make(d: Draw) -> Arguments:
+        x = d.normal(rows, columns) * np.exp2(d.dtype.type(12) * d.normal(rows, columns))
+        return {"x": x, "out": np.zeros((rows, columns), np.dtype(kind))}
+
+    return Case(f"({rows}, {columns}) to {kind}", make)
+
+
 CASES: dict[str, list[Case]] = {
     "matmul.matmul": [
         _matmul(1, 1, 1),
@@ -89,6 +99,11 @@ CASES: dict[str, list[Case]] = {
         _matmul(2, 3, WIDE, trans_a=True),
     ],
     "narrow.widen": [_widen(1, 1), _widen(7, 129), _widen(WIDE, 3), _widen(3, 65_536, every=True)],
+    "narrow.rounded": [
+        _rounded(rows, columns, kind)
+        for kind in ("bfloat16", "float16", "float32")
+        for rows, columns in ((1, 1), (7, 129), (WIDE, 3))
+    ],
     "matmul_stack.matmul_stack": [
         _matmul_stack(1, 1, 1, 1),
         _matmul_stack(2, 37, 53, 29),

@@ -18,6 +18,7 @@ from entrenar_common.errors import (
 )
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.data.batches import Batch, Batches
+from entrenar_core.nn import dropout
 from entrenar_core.optim import AdamW, learning_rate
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.config import TrainingConfig
@@ -54,11 +55,12 @@ class PhaseResult:
 
 
 class Trainer:
-    """Trains `model` on `batches` towards `objective`, as one named phase of a run.
+    """Trains `model` on `batches` towards `objective`, as one named phase of a run: those of its
+    parameters that require a gradient, which with an adapter are the adapter's.
 
     Every step is a pure function of the seed, the data and the step's number; the state is the
-    weights, the moments and a few counters, all in each checkpoint. `evaluate` returns a held-out
-    loss; the checkpoint with the lowest one is kept besides the last ones.
+    trained weights, the moments and a few counters, all in each checkpoint. `evaluate` returns a
+    held-out loss; the checkpoint with the lowest one is kept besides the last ones.
 
     With `config.quantization`, `quantized` is the model's handle (None without): steps see weights
     as its schedule says, `evaluate` is called with those that will be stored, and the model's own
@@ -91,8 +93,9 @@ class Trainer:
                 model, config.quantization, seed=config.seed, steps=self.total_steps
             )
             learned = self.quantized.parameters()
+        self.trained = {n: p for n, p in model.named_parameters().items() if p.requires_grad}
         self.optimizer = AdamW(
-            {**model.named_parameters(), **learned},
+            {**self.trained, **learned},
             beta1=config.beta1,
             beta2=config.beta2,
             eps=config.epsilon,
@@ -128,13 +131,14 @@ class Trainer:
                 f"{checkpoint.path}: its state lacks {', '.join(sorted(missing))}",
                 hint="use the version of entrenar that wrote it",
             )
-        parameters = self.model.named_parameters()
-        if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
+        if {n: w.shape for n, w in weights.items()} != {
+            n: p.shape for n, p in self.trained.items()
+        }:
             raise CheckpointError(
                 f"{checkpoint.path}: its tensors are not those of this model",
                 hint="resume with the config that the checkpoint was made with",
             )
-        for name, parameter in parameters.items():
+        for name, parameter in self.trained.items():
             parameter.data[...] = weights[name]
         if self.quantized is not None:
             self.quantized.restore(checkpoint.tensors("quantization"))
@@ -240,9 +244,11 @@ class Trainer:
         self.optimizer.zero_grad()
         total = 0.0
         with self._on_stored_weights():
-            for batch in micro_batches:
-                loss = self.objective.loss(batch, tokens)
-                loss.backward()
+            for index, batch in enumerate(micro_batches):
+                # by the number of the micro-batch: a step that is taken again drops the same
+                with dropout(self.config.seed, self.step * len(micro_batches) + index):
+                    loss = self.objective.loss(batch, tokens)
+                    loss.backward()
                 total += loss.item()
             if self.quantized is not None and not math.isfinite(total):
                 self.quantized.forget_inputs()
@@ -262,7 +268,7 @@ class Trainer:
         self._check_weights()
         self.metrics.sync()
         tensors = {
-            "model": {n: p.data for n, p in self.model.named_parameters().items()},
+            "model": {n: p.data for n, p in self.trained.items()},
             "optimizer": self.optimizer.state(),
         }
         if self.quantized is not None:
@@ -285,7 +291,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Weights that are not finite are never saved: the checkpoints before them stay good."""
-        for name, parameter in self.model.named_parameters().items():
+        for name, parameter in self.trained.items():
             if not np.isfinite(parameter.data).all():
                 raise NumericsError(
                     f"the weights of {name} are not finite at step {self.step} of {self.phase}: "

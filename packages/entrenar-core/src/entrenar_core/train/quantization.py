@@ -126,9 +126,7 @@ class QuantizationConfig(StrictModel):
     def _known_format(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        from entrenar_core.quant import format_named
-
-        return _named(format_named, value).name
+        return format_name(value)
 
     @model_validator(mode="after")
     def _one_choice(self) -> "QuantizationConfig":
@@ -241,6 +239,13 @@ def recipe_name(name: str) -> str:
     from entrenar_core.convert.recipe import recipe_named
 
     return _named(recipe_named, name).name
+
+
+def format_name(name: str) -> str:
+    """The name of a format of few bits as it is written here; ValueError for what is none."""
+    from entrenar_core.quant import format_named
+
+    return _named(format_named, name).name
 
 
 def _named(find: Any, name: str) -> Any:

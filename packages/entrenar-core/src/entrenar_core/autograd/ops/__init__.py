@@ -64,6 +64,8 @@ from entrenar_core.autograd.ops.loss import kl_divergence as kl_divergence
 from entrenar_core.autograd.ops.loss import l1 as l1
 from entrenar_core.autograd.ops.loss import mse as mse
 from entrenar_core.autograd.ops.loss import smooth_l1 as smooth_l1
+from entrenar_core.autograd.ops.low_rank import low_rank_linear as low_rank_linear
+from entrenar_core.autograd.ops.low_rank import low_rank_weight as low_rank_weight
 from entrenar_core.autograd.ops.matmul import embedding as embedding
 from entrenar_core.autograd.ops.matmul import linear as linear
 from entrenar_core.autograd.ops.matmul import matmul as matmul

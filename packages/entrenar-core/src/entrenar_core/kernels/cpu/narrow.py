@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, jit
-from entrenar_core.kernels.registry import override
+from entrenar_core.kernels.registry import KERNELS, override
 
 
 @jit
@@ -37,6 +37,53 @@ def _widened(function):
         return out
 
     return widen
+
+
+@jit
+def _round_bfloat16(x, out):
+    for i in numba.prange(x.shape[0]):
+        source, target = x[i], out[i]
+        for j in range(source.size):
+            bits = source[j]
+            odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
+            nearest = np.uint32(bits + np.uint32(0x7FFF) + odd)
+            is_nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+            kept = np.uint32(nearest if not is_nan else bits | np.uint32(0x400000))
+            target[j] = np.uint16(kept >> np.uint32(16))
+
+
+@jit
+def _round_float16(x, out):
+    for i in numba.prange(x.shape[0]):
+        source, target = x[i], out[i]
+        for j in range(source.size):
+            bits = source[j]
+            sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
+            size = np.uint32(bits & np.uint32(0x7FFFFFFF))
+            # below 2^-14 a sum with 0.5 rounds to the steps of subnormals; above, rebias and round
+            small = np.uint32(
+                F(size.view(np.float32) + F(0.5)).view(np.uint32) - np.uint32(0x3F000000)
+            )
+            odd = np.uint32((size >> np.uint32(13)) & np.uint32(1))
+            normal = np.uint32(
+                np.uint32(size - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)
+            )
+            large = np.uint32(0x7E00 if size > np.uint32(0x7F800000) else 0x7C00)
+            found = small if size < np.uint32(0x38800000) else normal
+            found = large if size >= np.uint32(0x47800000) else found
+            target[j] = np.uint16(sign | found)
+
+
+_ROUNDED = {"bfloat16": _round_bfloat16, "float16": _round_float16}
+
+
+@override("narrow.rounded", "float32")
+def _rounded(x, *, out):
+    function = _ROUNDED.get(out.dtype.name)
+    if function is None:
+        return KERNELS["narrow.rounded"].reference(x, out=out)
+    function(x.view(np.uint32), out.view(np.uint16))
+    return out
 
 
 override("narrow.widen", "bfloat16")(_widened(_widen_bfloat16))

@@ -1,0 +1,94 @@
+"""Products with a weight that has a low-rank update: Hu et al. 2021, arXiv:2106.09685."""
+
+from entrenar_common.errors import ShapeError
+from entrenar_core import kernels
+from entrenar_core.autograd.op import op
+from entrenar_core.autograd.ops.matmul import starting_sum
+from entrenar_core.autograd.tape import into
+
+
+@op
+def low_rank_linear(
+    x, weight, a, b, dropped=None, bias=None, residual=None, *, scale, transposed=False
+):
+    """x Wᵀ + scale · (x Aᵀ) Bᵀ (+ bias) (+ residual).
+
+    x (..., I), weight (O, I), a (R, I), b (O, R), bias (O,), residual (..., O) → (..., O). With
+    `transposed`, the weight is (I, O). `dropped` (..., I), if there is one, takes the place of x in
+    the second product. That is added to the first in place, and B·A is never formed; of a weight
+    that needs no gradient, none is computed.
+    """
+    _check(x.shape[-1], weight.shape[::-1] if transposed else weight.shape, a, b)
+    rows, outputs = x.reshape(-1, x.shape[-1]), len(b)  # (N, I)
+    seen = rows if dropped is None else dropped.reshape(rows.shape)
+    shape = (*x.shape[:-1], outputs)
+    y = starting_sum((len(rows), outputs), bias, residual)
+    y = kernels.matmul(rows, weight, trans_b=not transposed, out=y, add=y is not None)
+    inner = kernels.matmul(seen, a, trans_b=True)  # (N, R)
+    inner *= scale
+    kernels.matmul(inner, b, trans_b=True, out=y, add=True)
+
+    def flat(g):
+        return g.reshape(-1, outputs)  # (N, O)
+
+    def inner_gradient(g):
+        found = kernels.matmul(flat(g), b)  # (N, R)
+        found *= scale
+        return found
+
+    def input_gradient(g, dinner, dest):
+        out = None if dest.array is None else dest.array.reshape(rows.shape)
+        dx = kernels.matmul(g, weight, trans_b=transposed, out=out, add=dest.add)
+        if dropped is None:
+            kernels.matmul(dinner, a, out=dx, add=True)
+        return dx.reshape(x.shape) if out is None else dest.array
+
+    def pull(g, to_x, to_weight, to_a, to_b):
+        g, dinner = flat(g), inner_gradient(g)
+        return (
+            None if to_x is None else input_gradient(g, dinner, to_x),
+            _gradient(rows, g, to_weight) if transposed else _gradient(g, rows, to_weight),
+            _gradient(dinner, seen, to_a),
+            _gradient(g, inner, to_b),
+        )
+
+    def pull_dropped(g):
+        return kernels.matmul(inner_gradient(g), a).reshape(x.shape)
+
+    def pull_bias(g):
+        return flat(g).sum(axis=0)
+
+    return y.reshape(shape), (into(pull, 4), pull_dropped, pull_bias, lambda g: g)
+
+
+@op
+def low_rank_weight(weight, a, b, *, scale, transposed=False):
+    """W + scale · B A, whole: weight (O, I), or (I, O) with `transposed`; a (R, I), b (O, R)."""
+    _check(a.shape[1], weight.shape[::-1] if transposed else weight.shape, a, b)
+    total = kernels.matmul(b * b.dtype.type(scale), a)  # (O, I)
+    total = weight + (total.T if transposed else total)
+
+    def pull_a(g):
+        g = g.T if transposed else g
+        return kernels.matmul(b * b.dtype.type(scale), g, trans_a=True)
+
+    def pull_b(g):
+        g = g.T if transposed else g
+        return kernels.matmul(g, a * a.dtype.type(scale), trans_b=True)
+
+    return total, (lambda g: g, pull_a, pull_b)
+
+
+def _gradient(left, right, dest):
+    if dest is None:
+        return None
+    return kernels.matmul(left, right, trans_a=True, out=dest.array, add=dest.add)
+
+
+def _check(inputs, weight, a, b):
+    if weight != (len(b), inputs) or a.shape != (b.shape[1], inputs):
+        raise ShapeError(
+            f"low_rank_linear: {inputs} features, a weight {weight}, a {a.shape} and b {b.shape} "
+            "do not fit",
+            hint="weight is (out, in), a (rank, in), b (out, rank)",
+        )

@@ -1,0 +1,13 @@
+"""What was measured of this library's own memory: everything else follows from shapes.
+
+Fitted by `benchmarks/memory.py --fit` on half of its configurations; the other half says how well
+that predicts (docs/lab-notes.md).
+"""
+
+FITTED = "not yet"
+"""When, and where."""
+
+BASE = 140 * 2**20
+"""Python with NumPy, the compiled kernels, the tables of OpenBLAS: bytes."""
+"""Bytes for each byte that comes and goes: what the allocator cannot use of what it holds."""
+FRAGMENTS = 0.0

@@ -1,0 +1,176 @@
+"""The memory of a GPU while PyTorch, PEFT and bitsandbytes train, by the published formulae.
+
+Nothing of it is measured here; each term says its formula and where it is from. Sizes are bytes.
+"""
+
+from collections.abc import Callable, Mapping
+
+from entrenar_core.estimate.setup import Setup
+from entrenar_core.estimate.shape import ModelShape
+from entrenar_core.estimate.terms import BACKWARD, LOSS, Memory, Term
+from entrenar_core.estimate.torch_activations import block_bytes
+from entrenar_core.estimate.trained import trained_sizes
+
+COMPUTED = "computed by published formulae for PyTorch + PEFT + bitsandbytes; not measured"
+CONTEXT = 2**30
+"""CUDA's context with the libraries' work spaces: 0.3 to 2 GiB, depending on GPU and version
+(https://vram.asmirnov.xyz); taken as 1 GiB."""
+FRAGMENTS = 0.05
+"""What PyTorch's allocator cannot use of what it holds, as a share of what comes and goes."""
+SMALL_STATE = 4096
+"""bitsandbytes keeps the states of parameters with fewer numbers in 32 bits."""
+
+BASES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "nf4": 0.5}
+"""Bytes of a weight by the precision of the base."""
+_NAMES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "LLM.int8()", "nf4": "NF4"}
+
+
+def torch_memory(shape: ModelShape, setup: Setup) -> Memory:
+    """The terms of `setup`, which has a base of `BASES` and an optimizer of `OPTIMIZERS`."""
+    terms = [
+        *_weights(shape, setup),
+        *_trained(shape, setup),
+        *_activations(shape, setup),
+        _logits(shape, setup),
+        *_dequantized(shape, setup),
+    ]
+    moving = [t for t in terms if t.name.startswith(("activations", "logits", "dequant"))]
+    peak = Memory(tuple(moving), "").total
+    terms.append(
+        Term(
+            "fixed overhead",
+            CONTEXT + round(FRAGMENTS * peak),
+            "CUDA context 1 GiB (0.3 to 2: vram.asmirnov.xyz) + 5% of what comes and goes, for "
+            "fragments (an assumption)",
+        )
+    )
+    return Memory(tuple(terms), COMPUTED)
+
+
+def _weights(shape: ModelShape, setup: Setup) -> list[Term]:
+    """P numbers in the base's precision. A quantized base has only the linear layers without the
+    head in few bits; the others are float32 after PEFT's prepare_model_for_kbit_training.
+
+    Sources: Dettmers et al. 2023, arXiv:2305.14314, §3 (NF4, double quantization); Dettmers et al.
+    2022, arXiv:2208.07339 (int8 with a scale for each row).
+    """
+    size = BASES[setup.base]
+    if not setup.is_quantized:
+        why = f"{shape.parameters:,} × {size:g} B in {setup.base}"
+        return [Term("weights", round(size * shape.parameters), why)]
+    few, rest = shape.in_linears, shape.parameters - shape.in_linears
+    name = _NAMES[setup.base]
+    return [
+        Term("weights", round(size * few), f"{few:,} in linear layers × {size:g} B in {name}"),
+        Term(
+            "weights in float32",
+            4 * rest,
+            f"{rest:,} × 4 B: embeddings, head and norms, cast by prepare_model_for_kbit_training",
+        ),
+        _constants(shape, setup),
+    ]
+
+
+def _constants(shape: ModelShape, setup: Setup) -> Term:
+    """NF4: a scale for each 64 weights, in 8 bits, and for each 256 of those a float32 (arXiv:
+    2305.14314, §3); int8: a float32 for each row."""
+    if setup.base == "int8":
+        rows = sum(rows for rows, _ in shape.linears.values())
+        return Term("quantization constants", 4 * rows, f"{rows:,} rows × 4 B")
+    blocks = sum(-(-rows * columns // 64) for rows, columns in shape.linears.values())
+    groups = sum(-(-rows * columns // (64 * 256)) for rows, columns in shape.linears.values())
+    return Term(
+        "quantization constants",
+        blocks + 4 * groups,
+        "double quantization: 1 B for 64 weights, and 4 B for 256 of those",
+    )
+
+
+def _trained(shape: ModelShape, setup: Setup) -> list[Term]:
+    """What is trained, its gradients, and what the optimizer remembers of it.
+
+    Full: 2 B of gradients, and in the optimizer 4 B of float32 weights besides its states
+    (Rajbhandari et al. 2020, arXiv:1910.02054, §3.1). Adapters are float32 (PEFT's
+    autocast_adapter_dtype), so their gradients are too, and there is no second copy.
+    """
+    sizes = trained_sizes(shape, setup)
+    count = sum(sizes)
+    state = OPTIMIZERS[setup.optimizer]
+    remembered = round(sum(map(state.bytes, sizes)))
+    if setup.is_full:
+        width = int(BASES[setup.base])
+        master = 0 if setup.base == "float32" else 4 * count
+        why = f"{state.why}" + (" + 4 B of float32 weights" if master else "")
+        return [
+            Term("adapters", 0, "none: all weights are trained"),
+            Term("gradients", width * count, f"{count:,} × {width} B"),
+            Term("optimizer state", master + remembered, why),
+        ]
+    return [
+        Term("adapters", 4 * count, f"Σ rank·(in + out) = {count:,} × 4 B in float32"),
+        Term("gradients", 4 * count, f"{count:,} × 4 B, of the adapters alone"),
+        Term("optimizer state", remembered, state.why),
+    ]
+
+
+class _State:
+    """What an optimizer remembers: bytes for a tensor of n numbers, and that in words."""
+
+    def __init__(self, function: Callable[[int], float], why: str):
+        self.bytes, self.why = function, why
+
+
+def _eight_bit(moments: int) -> Callable[[int], float]:
+    """bitsandbytes: 1 B for each number and 4 for each 256; small tensors in 32 bits."""
+    return lambda n: moments * (n + 4 * -(-n // 256) if n >= SMALL_STATE else 4 * n)
+
+
+OPTIMIZERS: Mapping[str, _State] = {
+    "adamw": _State(lambda n: 8 * n, "two moments × 4 B"),
+    "adamw-8bit": _State(
+        _eight_bit(2), "two moments × 1 B + 4 B for 256 (Dettmers et al., arXiv:2110.02861)"
+    ),
+    "lion": _State(lambda n: 4 * n, "one moment × 4 B"),
+    "lion-8bit": _State(_eight_bit(1), "one moment × 1 B + 4 B for 256"),
+    "sgd": _State(lambda _: 0, "nothing"),
+    "sgd-momentum": _State(lambda n: 4 * n, "one moment × 4 B"),
+}
+
+
+def _activations(shape: ModelShape, setup: Setup) -> list[Term]:
+    """What autograd keeps of every block; with checkpointing the input of each, 2 B, and one block
+    while it is computed again (Chen et al. 2016, arXiv:1604.06174)."""
+    tokens, blocks = setup.tokens, shape.blocks
+    one = tokens * block_bytes(shape, setup)
+    per_token = f"{block_bytes(shape, setup):,} B a token and block"
+    if not setup.checkpointing:
+        why = f"{per_token} × {tokens:,} × {blocks.count}; with checkpointing far less"
+        return [Term("activations", one * blocks.count, why)]
+    inputs = 2 * tokens * blocks.hidden * blocks.count
+    whole = f"without checkpointing {per_token} × {tokens:,} × {blocks.count}"
+    return [
+        Term("activations kept", inputs, f"the input of each block, 2 B; {whole}"),
+        Term("activations of one block", one, f"computed again: {per_token}", BACKWARD),
+    ]
+
+
+def _logits(shape: ModelShape, setup: Setup) -> Term:
+    """Logits in 2 B, their float32 copy, its log-softmax, and the gradient of that: 14 B for each
+    token and entry of the vocabulary (transformers' loss in float32, without a fused kernel)."""
+    if not shape.predicts_tokens:
+        return Term("logits", 0, "of a few labels: next to nothing", LOSS)
+    return Term(
+        "logits",
+        14 * setup.tokens * shape.vocabulary,
+        f"{setup.tokens:,} tokens × {shape.vocabulary:,} × (2 + 4 + 4 + 4) B",
+        LOSS,
+    )
+
+
+def _dequantized(shape: ModelShape, setup: Setup) -> list[Term]:
+    """bitsandbytes multiplies with a bfloat16 copy of one matrix at a time."""
+    if not setup.is_quantized:
+        return [Term("dequantization buffer", 0, "none: nothing is quantized", BACKWARD)]
+    largest = shape.largest_linear
+    why = f"the largest matrix in bfloat16: {largest:,} × 2 B"
+    return [Term("dequantization buffer", 2 * largest, why, BACKWARD)]
