@@ -30,6 +30,12 @@ OPERATIONS = {
     "swiglu_linear": lambda x, w: ops.swiglu_linear(x, x * 2, w),
     "gelu_linear": lambda x, w: ops.gelu_linear(x, w, normal(9)),
     "relu_linear": lambda x, w: ops.relu_linear(x, w),
+    "low_rank_linear": lambda x, w: ops.low_rank_linear(
+        x, w, normal(3, 64), normal(9, 3), None, normal(9), scale=0.5
+    ),
+    "low_rank_linear, transposed": lambda x, w: ops.low_rank_linear(
+        x, w.T, normal(3, 64), normal(9, 3), scale=0.5, transposed=True
+    ),
     "embedding": lambda x, w: x * ops.embedding(w, IDS),
     "linear_cross_entropy": lambda x, w: ops.linear_cross_entropy(x, w, TARGETS, normalizer=3),
     "linear_distillation": lambda x, w: ops.linear_distillation(
@@ -97,7 +103,7 @@ def test_it_cannot_require_a_gradient():
             make(held)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if "transposed" not in name])
 def test_to_ask_for_its_gradient_all_the_same_is_an_error(name):
     held = matrix("nf4", 9, 64)
     if "conv1d" in name:
