@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats bench-memory coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside 
 
 bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
+
+bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 15 min, 4 GB
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
 
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
 # one compiles everything anew, because what writes LLVM's code runs only then.

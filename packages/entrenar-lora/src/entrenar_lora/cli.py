@@ -12,3 +12,4 @@ def main() -> None:
 
 
 main.add_command(plan_commands.plan)
+main.add_command(plan_commands.compare)
