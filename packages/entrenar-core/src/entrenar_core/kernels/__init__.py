@@ -18,6 +18,7 @@ from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights
 from entrenar_core.kernels.attention import attention_weights_grad as attention_weights_grad
 from entrenar_core.kernels.attention import rope as rope
+from entrenar_core.kernels.blas_threads import one_blas_thread as one_blas_thread
 from entrenar_core.kernels.blocks import dequantize_q4_0 as dequantize_q4_0
 from entrenar_core.kernels.blocks import dequantize_q4_1 as dequantize_q4_1
 from entrenar_core.kernels.blocks import dequantize_q5_0 as dequantize_q5_0

@@ -2,7 +2,8 @@
 
 With dᵢ = ΔWᵢ and weights wᵢ:
 
-- linear: Σ wᵢdᵢ, exactly, as stacked factors; svd: the same, cut to a rank.
+- linear: Σ wᵢdᵢ, exactly, as stacked factors; cut to a rank if one is given. cat: never cut. svd:
+  always cut, by default to the largest rank of the adapters.
 - ties (Yadav et al. 2023, arXiv:2306.01708): of each adapter, over all of its modules, only the
   share `density` of largest magnitude is kept; for each element the sign of Σ wᵢdᵢ is elected, and
   the result is the mean of those wᵢdᵢ that have it and are not zero.
@@ -15,7 +16,7 @@ The last two are no products of small factors: they are computed densely, one mo
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -84,9 +85,24 @@ def linear(_module: str, parts: Parts) -> Update:
     return summed([update.scaled(weighted.factor) for weighted, update in parts])
 
 
+@dataclass
+class Cut:
+    """Σ wᵢdᵢ cut to a rank; `errors` has by module what was lost, relative to the sum."""
+
+    rank: int
+    errors: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, module: str, parts: Parts) -> Update:
+        found, self.errors[module] = truncated(linear(module, parts), self.rank)
+        return found
+
+
+def _linear(_adapters: Sequence[Weighted], options: Options) -> Combination:
+    return linear if options.rank is None else Cut(options.rank)
+
+
 def _svd(adapters: Sequence[Weighted], options: Options) -> Combination:
-    rank = options.rank or largest_rank(adapters)
-    return lambda module, parts: truncated(linear(module, parts), rank)[0]
+    return Cut(options.rank or largest_rank(adapters))
 
 
 def largest_rank(adapters: Sequence[Weighted]) -> int:
@@ -146,7 +162,7 @@ def _dare(adapters: Sequence[Weighted], options: Options) -> Combination:
 
 
 _MAKERS: Mapping[str, Callable[[Sequence[Weighted], Options], Combination]] = {
-    "linear": lambda _adapters, _options: linear,
+    "linear": _linear,
     "cat": lambda _adapters, _options: linear,
     "svd": _svd,
     "ties": _ties,

@@ -75,13 +75,16 @@ class StoredAdapter(Closing):
     of tensors, `alpha` has to be given; it is then taken to be a plain LoRA of that alpha.
 
     `config` has the settings, `modules` what is updated by the module's name, `whole` the tensors
-    that take the place of the model's by the names of its parameters.
+    that take the place of the model's by the names of its parameters, `contradictions` where
+    settings and tensors contradict each other: an error, unless `tolerant`.
 
     Raises NotFoundError, FormatError for tensors that are no adapter, ConfigError where config and
     tensors contradict each other, UnsupportedError for what is no LoRA.
     """
 
-    def __init__(self, path: str | Path, *, alpha: float | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, alpha: float | None = None, tolerant: bool = False
+    ) -> None:
         self.path = Path(path)
         self._tensors, found, where = _open(self.path)
         try:
@@ -89,7 +92,9 @@ class StoredAdapter(Closing):
             if found is None:
                 found = self._implied(alpha)
             self.settings = PeftConfig.parse(found, where)
-            self._check()
+            self.contradictions = contradictions(self.config, self.modules, self.whole)
+            if self.contradictions and not tolerant:
+                raise self._refused()
         except BaseException:
             self.close()
             raise
@@ -120,15 +125,13 @@ class StoredAdapter(Closing):
             "lora_bias": any("bias" in module.parts for module in self.modules.values()),
         }
 
-    def _check(self) -> None:
-        problems = contradictions(self.config, self.modules, self.whole)
-        if problems:
-            raise ConfigError(
-                f"{self.path}: {CONFIG} and the tensors contradict each other in "
-                f"{len(problems)} places",
-                details=_shortened(problems),
-                hint="they have to be of the same training: fetch or write both again",
-            )
+    def _refused(self) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: {CONFIG} and the tensors contradict each other in "
+            f"{len(self.contradictions)} places",
+            details=_shortened(self.contradictions),
+            hint="they have to be of the same training: fetch or write both again",
+        )
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]], tied: Mapping[str, str]) -> None:
         """Check that the model whose parameters have these `shapes` is one that this is for. `tied`

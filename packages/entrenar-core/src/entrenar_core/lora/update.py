@@ -66,7 +66,7 @@ class Update:
         return np.sqrt(squares).astype(np.float32)
 
     def _pieces(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
-        """W + ΔW, some rows at a time."""
+        """W + ΔW, some rows at a time, in the memory that `float_pieces` gives."""
         for part, piece in float_pieces(weight):
             yield part, _add_product(self, part, piece, add=True)
 
@@ -87,7 +87,8 @@ class Update:
     ) -> Iterator[np.ndarray]:
         """W' in `dtype`, some rows at a time; see `merged`."""
         for part, piece in self._results(weight):
-            found = piece if piece.dtype == dtype else np.empty(piece.shape, dtype)
+            its_own = piece.dtype == dtype and not is_narrow(weight)  # else it is used again
+            found = piece if its_own else np.empty(piece.shape, dtype)
             store(piece, found, part, where)
             yield found
 
@@ -103,15 +104,20 @@ class Update:
 
 
 def float_pieces(weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
-    """Copies of some rows each, of float64 where they are that and else of float32."""
+    """Copies of some rows each, of float64 where they are that and else of float32; of a weight
+    in 16 bits, each in the memory of the last."""
     if isinstance(weight, Held) and weight.transposed:
         weight = np.asarray(weight)  # what is kept together are its columns
+    scratch = None
     for part in row_pieces(weight):
         if isinstance(weight, Held):
             shape = (part.stop - part.start, weight.shape[1])
             yield part, weight.kept.rows(part.start, part.stop, np.empty(shape, np.float32))
-        else:
-            yield part, _wide(weight[part])
+            continue
+        piece = _wide(weight[part], scratch)
+        if is_narrow(weight) and scratch is None:
+            scratch = piece
+        yield part, piece
 
 
 def row_pieces(weight: np.ndarray | Held) -> Iterator[slice]:
@@ -162,10 +168,12 @@ def _add_product(update: Update, rows: slice, out: np.ndarray | None, *, add: bo
     return kernels.matmul(left, update.a.astype(kind, copy=False), out=out, add=add)
 
 
-def _wide(rows: np.ndarray) -> np.ndarray:
-    """A copy of rows of any float type, of float64 where they are that and else of float32."""
+def _wide(rows: np.ndarray, scratch: np.ndarray | None = None) -> np.ndarray:
+    """A copy of rows of any float type, of float64 where they are that and else of float32; in
+    `scratch`, which has at least as many rows, if they are in 16 bits."""
     if is_narrow(rows):
-        return kernels.widen(np.ascontiguousarray(rows))
+        out = None if scratch is None else scratch[: len(rows)]
+        return kernels.widen(np.ascontiguousarray(rows), out=out)
     return np.array(rows, np.float64 if rows.dtype == np.float64 else np.float32, order="C")
 
 
