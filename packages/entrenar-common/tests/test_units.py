@@ -12,6 +12,7 @@ from entrenar_common.units import (
     format_duration,
     parse_count,
     parse_duration,
+    parse_memory,
     parse_size,
 )
 
@@ -180,3 +181,15 @@ def test_duration_shown_and_read_again_is_within_half_of_its_second_unit(seconds
     tolerance = max(tolerance, 30 if 3599 < seconds < 3600 else 0)
     tolerance = max(tolerance, 1800 if 86_370 <= seconds < 86_400 else 0)
     assert abs(parse_duration(format_duration(seconds)) - seconds) <= tolerance
+
+
+@pytest.mark.parametrize("text", ["16GB", "16 gb", "16GiB", "16G", "16Gi", "16384MB", "0.015625TB"])
+def test_memory_is_sold_in_powers_of_two(text):
+    assert parse_memory(text) == 16 * 2**30
+
+
+@pytest.mark.parametrize("text", ["16", "16bananas", "", "-4GB", "0GB", "100kB", "GB"])
+def test_what_is_no_amount_of_memory_is_refused_with_an_example(text):
+    with pytest.raises(ConfigError, match="memory") as caught:
+        parse_memory(text)
+    assert "16GB" in caught.value.hint

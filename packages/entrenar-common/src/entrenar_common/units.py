@@ -30,6 +30,12 @@ _SIZES = (
     | {unit.casefold(): factor for unit, factor in (_DECIMAL | _BINARY).items()}
     | {unit[:2].casefold(): factor for unit, factor in _BINARY.items() if unit != "B"}
 )
+_MEMORY = {"b": 1} | {
+    unit[0].casefold() + end: factor
+    for unit, factor in _BINARY.items()
+    if unit != "B"
+    for end in ("", "b", "i", "ib")
+}
 _MICROSECONDS = {
     "µs": 1,
     "us": 1,
@@ -157,15 +163,12 @@ def parse_memory(text: str) -> int:
     """
     hint = "write it like 16GB or 16GiB, which are the same for memory"
     value, unit = _quantity(text, "an amount of memory", hint)
-    names = {name.casefold(): factor for name, factor in _BINARY.items()}
-    names |= {name[0] + "b": factor for name, factor in names.items() if name != "b"}
-    names |= {name[0]: factor for name, factor in names.items() if name != "b"} | {"b": 1}
-    if unit not in names:
+    if unit not in _MEMORY:
         problem = f"there is no unit {unit!r}" if unit else "it has no unit"
         raise ConfigError(f"{text!r} is not an amount of memory: {problem}", hint=hint)
-    if value * names[unit] < 2**20:
+    if value * _MEMORY[unit] < 2**20:
         raise ConfigError(f"{text!r} of memory is less than a mebibyte", hint=hint)
-    return round(value * names[unit])
+    return round(value * _MEMORY[unit])
 
 
 def parse_count(text: str) -> int:

@@ -60,7 +60,8 @@ def test_a_reference_configuration_can_be_changed_without_changing_the_next():
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(UnsupportedError, match="llama-3") as caught:
         models.reference_config("llama-3")
-    assert "llama-70b" in caught.value.hint
+    assert "did you mean llama-3-8b?" in caught.value.hint
+    assert "llama-2-70b" in caught.value.hint
 
 
 COMMON = {

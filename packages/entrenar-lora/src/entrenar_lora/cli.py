@@ -12,6 +12,7 @@ def main() -> None:
 
 
 main.add_command(plan_commands.plan)
+main.add_command(plan_commands.compare)
 main.add_command(merge_commands.merge)
 main.add_command(adapter_commands.inspect)
 main.add_command(adapter_commands.convert)

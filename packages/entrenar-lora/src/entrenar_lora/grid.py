@@ -102,7 +102,7 @@ def make_grid(shape: ModelShape, engine: Engine, wanted: Wanted) -> Grid:
     kept = tuple(each for each in sets if distinct[modules[each]] == each)
     return Grid(
         targets=kept,
-        rank=(0,) if full else (wanted.rank,) if wanted.rank else RANKS,
+        rank=(0,) if full else (wanted.rank,) if wanted.rank else _ranks(shape),
         base=_bases(engine, wanted.method),
         optimizer=_optimizers(engine, wanted.optimizer),
         checkpointing={"on": (True,), "off": (False,)}.get(wanted.checkpointing, (False, True)),
@@ -112,6 +112,12 @@ def make_grid(shape: ModelShape, engine: Engine, wanted: Wanted) -> Grid:
         seq_len=wanted.seq_len,
         modules=modules,
     )
+
+
+def _ranks(shape: ModelShape) -> tuple[int, ...]:
+    """RANKS, without those above the smallest side of a matrix, of which at least one is kept."""
+    side = min(min(sides) for sides in shape.linears.values())
+    return tuple(rank for rank in RANKS if rank <= side) or RANKS[-1:]
 
 
 def _bases(engine: Engine, method: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """`entrenar-lora plan`: the request checked, the search run, and its result as a record."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,24 +113,17 @@ class Plan:
         ]
         if self.fits:
             rows += [
-                ("largest batch", f"{self.largest_batch} sequences at once"),
+                ("largest batch", sequences(self.largest_batch, self.largest_batch, 1)),
                 ("longest sequence", f"{self.largest_seq_len:,} tokens"),
             ]
         return rows
 
     def _memory(self) -> Table:
-        rows = [
-            [
-                row.name,
-                format_binary(row.bytes) if row.at_peak else f"({format_binary(row.bytes)})",
-                row.why,
-            ]
-            for row in self.terms
-        ]
-        rows.append(["total", format_binary(self.total_bytes), "of what is there at the peak"])
+        rows = [[_term_name(row), format_binary(row.bytes), row.why] for row in self.terms]
+        rows.append(["total at the peak", format_binary(self.total_bytes), "of those without *"])
         caption = f"{self.computed[0].upper()}{self.computed[1:]}."
-        if any(not row.at_peak and row.bytes for row in self.terms):
-            caption += " In brackets: there at another time than the peak."
+        if any(not row.at_peak for row in self.terms):
+            caption += " * Not there at the peak, but at another time."
         return Table("Memory", ["term", "size", "how"], rows, caption)
 
     def _what_would(self) -> Any:
@@ -142,6 +136,10 @@ class Plan:
         return Table("What would fit", ["change", "takes"], rows)
 
 
+def _term_name(row: TermRow) -> str:
+    return row.name if row.at_peak else f"{row.name} *"
+
+
 def plan(
     model: str, wanted: Wanted, *, engine: str, limit: int, limit_text: str, alpha: float | None
 ) -> Plan:
@@ -149,6 +147,8 @@ def plan(
 
     Raises UsageError for a request that makes no sense, and what finding the model raises.
     """
+    if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
+        raise UsageError(f"--alpha {alpha}", hint="give a positive number, usually 16 or the rank")
     chosen = ENGINES[engine]
     shape = find_shape(model)
     check_request(shape, wanted)
@@ -163,6 +163,12 @@ def check_request(shape: ModelShape, wanted: Wanted) -> None:
         raise UsageError(
             f"--seq-len {wanted.seq_len}: {shape.name} has learned {shape.positions} positions",
             hint=f"give at most {shape.positions}",
+        )
+    largest = max(min(sides) for sides in shape.linears.values())
+    if wanted.rank is not None and wanted.rank > largest:
+        raise UsageError(
+            f"--rank {wanted.rank}: no matrix of {shape.name} has a rank above {largest}",
+            hint="give a lower one, such as 16",
         )
     if wanted.method == "full" and (wanted.rank or wanted.targets):
         raise UsageError(

@@ -47,13 +47,14 @@ def _modules(_context: click.Context, _option: click.Option, value: str | None):
     return names
 
 
-_TARGETS = click.option(
-    "--target-modules",
-    metavar="NAMES",
-    callback=_modules,
-    help="Modules to adapt: names or ends of names (q_proj,v_proj), a regular expression, or "
-    "all-linear. Left to the plan by default.",
-)
+def _targets(default: str):
+    return click.option(
+        "--target-modules",
+        metavar="NAMES",
+        callback=_modules,
+        help="Modules to adapt: names or ends of names (q_proj,v_proj), a regular expression, or "
+        f"all-linear; {default}.",
+    )
 
 
 @click.command(cls=Command)
@@ -76,7 +77,7 @@ _TARGETS = click.option(
 @_SEQ_LEN
 @click.option("--rank", type=click.IntRange(1), help="Rank of the adapters; else the plan's.")
 @click.option("--alpha", type=float, help="Scale × rank of the adapters.  [default: 16]")
-@_TARGETS
+@_targets("else the plan's")
 @click.option("--optimizer", metavar="NAME", help="adamw, adamw-8bit, …; else the plan's.")
 @click.option(
     "--checkpointing",
@@ -105,7 +106,70 @@ def plan(
     wanted = Wanted(method, batch_size, seq_len, optimizer, target_modules, rank, checkpointing)
     found = plan(
         model, wanted, engine=chosen.name, limit=no_memory(limit), alpha=alpha,
-        limit_text=f"{format_binary(limit or 0)} of {chosen.device}",
+        limit_text=_amount(limit, chosen.device) or "",
     )  # fmt: skip
     out.emit(found, schema="entrenar.lora.plan/1")
     return None if found.fits else EXIT_FINDING
+
+
+@click.command(cls=Command)
+@_MODEL
+@click.option(
+    "--methods",
+    default="full,lora-16,lora-64,qlora-4bit",
+    metavar="NAMES",
+    help="full, lora-RANK, qlora-4bit, qlora-8bit, or with a rank qlora-4bit-16.",
+)
+@_VRAM
+@_RAM
+@click.option(
+    "--batch-size", "--batch", type=click.IntRange(1), default=1, help="Sequences at once."
+)
+@_SEQ_LEN
+@_targets("by default all-linear")
+@click.option("--optimizer", default="adamw", metavar="NAME", help="adamw, adamw-8bit, …")
+@click.option(
+    "--checkpointing",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    help="Compute activations twice instead of keeping them.",
+)
+@click.option(
+    "--results",
+    type=click.Path(),
+    metavar="FILE",
+    help="Held-out losses of real runs, as JSON lines, to show beside the estimates.",
+)
+@_ENGINE
+@common_options
+def compare(
+    out: Output, model, methods, vram, ram, batch_size, seq_len, target_modules, optimizer,
+    checkpointing, results, engine,
+) -> None:  # fmt: skip
+    """Show what several methods of fine-tuning take, side by side.
+
+    \b
+    Examples:
+      entrenar-lora compare --model 7B --methods full,lora-16,lora-64,qlora-4bit
+      entrenar-lora compare --model ./model --methods lora-8,lora-64 --vram 24GB
+    """
+    from pathlib import Path
+
+    from entrenar_lora.compare import Training, compare
+    from entrenar_lora.plan import engine_for
+
+    chosen, limit = engine_for(engine, vram, ram)
+    training = Training(
+        batch_size, seq_len, optimizer, target_modules or ("all-linear",), checkpointing == "on"
+    )
+    found = compare(
+        model, methods, training, engine=chosen.name, limit=limit,
+        limit_text=_amount(limit, chosen.device),
+        results=None if results is None else Path(results),
+    )  # fmt: skip
+    out.emit(found, schema="entrenar.lora.compare/1")
+
+
+def _amount(limit: int | None, device: str) -> str | None:
+    """Memory as it was understood."""
+    return None if limit is None else f"{format_binary(limit)} of {device}"

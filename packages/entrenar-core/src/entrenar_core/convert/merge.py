@@ -84,6 +84,9 @@ class MergedWeights:
         """A tensor, float32 where it is changed."""
         return self._merged.floats(name)
 
+    def held(self, name: str) -> None:
+        """No matrix is kept in few bits: what is merged is floats."""
+
     def release(self, name: str) -> None:
         """Let the pages of the base's tensor go."""
         if name not in self._merged.changes.added:

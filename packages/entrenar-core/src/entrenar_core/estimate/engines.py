@@ -43,7 +43,7 @@ ENGINES: Mapping[str, Engine] = {
         device="main memory",
         full=("float32",),
         plain=("float32", "bfloat16"),
-        quantized=(),
+        quantized=("int8", "nf4"),
         optimizers=tuple(OWN_OPTIMIZERS),
         memory=own_memory,
     ),

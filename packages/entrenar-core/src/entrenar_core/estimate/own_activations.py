@@ -32,12 +32,18 @@ def kept_outside(shape: ModelShape, setup: Setup) -> int:
 
 def missing_from_first(shape: ModelShape, setup: Setup) -> int:
     """What the first block does not keep when the table below it is frozen: its first norm needs
-    no gradient, and so nothing is recorded of it."""
+    no gradient, and so nothing is recorded of it, nor of the norms of heads whose projection is
+    not adapted."""
     if setup.is_full or setup.checkpointing:
         return 0
-    return {"llama": shape.blocks.hidden + 1, "gpt2": shape.blocks.hidden + 2}.get(
-        _family(shape), 0
-    )
+    blocks, found = shape.blocks, {"llama": 1, "gpt2": 2}.get(_family(shape), 0)
+    found += blocks.hidden if found else 0
+    if blocks.head_norms:  # of queries or keys that are not adapted
+        adapted = {name.rpartition(".")[2] for name in setup.targets}
+        groups = blocks.heads * blocks.keys // blocks.queries
+        found += 0 if "q_proj" in adapted else blocks.queries + blocks.heads
+        found += 0 if "k_proj" in adapted else blocks.keys + groups
+    return found
 
 
 def gradients_in_block(shape: ModelShape, setup: Setup) -> int:
@@ -60,7 +66,7 @@ def _frozen_unadapted_output(shape: ModelShape, setup: Setup) -> bool:
 
 def _adapts_inner(shape: ModelShape, setup: Setup) -> bool:
     """Whether the projection behind the activation has an adapter: then the two are not fused."""
-    inside = shape.of_block(0)
+    inside = shape.first_block
     return any(inside[n][1] == shape.blocks.inner for n in setup.targets if n in inside)
 
 
@@ -69,7 +75,7 @@ def _of_adapters(shape: ModelShape, setup: Setup) -> int:
     kept then and not computed again."""
     if setup.is_full:
         return 0
-    inside = shape.of_block(0)
+    inside = shape.first_block
     found = setup.rank * sum(name in inside for name in setup.targets)
     return found + (shape.blocks.inner if _adapts_inner(shape, setup) else 0)
 

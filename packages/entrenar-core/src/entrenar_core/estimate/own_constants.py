@@ -8,6 +8,6 @@ FITTED = "not yet"
 """When, and where."""
 
 BASE = 140 * 2**20
-"""Python with NumPy, the compiled kernels, the tables of OpenBLAS: bytes."""
+"""Python with NumPy, the compiled kernels, the work space of OpenBLAS: bytes."""
+FRAGMENTS = 0.02
 """Bytes for each byte that comes and goes: what the allocator cannot use of what it holds."""
-FRAGMENTS = 0.0

@@ -6,6 +6,7 @@ Sizes are bytes; arithmetic is in float32. The constants that do not follow from
 
 from collections.abc import Callable, Mapping
 
+from entrenar_common.units import format_binary
 from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.estimate import own_constants
 from entrenar_core.estimate.own_activations import (
@@ -20,14 +21,15 @@ from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import BACKWARD, LOSS, Memory, Term
 from entrenar_core.estimate.trained import trained_sizes
 from entrenar_core.kernels.blockwise import BLOCK
+from entrenar_core.kernels.panels import PANEL
 from entrenar_core.optim.adam import MIN_8BIT_SIZE
 
 COMPUTED = (
     "computed from what this library allocates, with constants measured on real runs: "
     f"{own_constants.FITTED}"
 )
-BASES: Mapping[str, int] = {"float32": 4, "bfloat16": 2}
-"""Bytes of a matrix's element by the precision of the base."""
+BASES: Mapping[str, float] = {"float32": 4, "bfloat16": 2, "int8": 1, "nf4": 0.5}
+"""Bytes of a matrix's element by the precision of the base, without scales."""
 
 
 def own_memory(shape: ModelShape, setup: Setup) -> Memory:
@@ -39,19 +41,46 @@ def own_memory(shape: ModelShape, setup: Setup) -> Memory:
         *_weights(shape, setup),
         *_trained(shape, setup),
         *moving,
+        _dequantized(setup),
         Term("fixed overhead", overhead, "the process before anything is loaded, and fragments"),
     ]
     return Memory(tuple(terms), COMPUTED)
 
 
 def _weights(shape: ModelShape, setup: Setup) -> list[Term]:
-    """P numbers; in a base held in 16 bits, vectors (norms and biases) are float32."""
-    size = BASES[setup.base]
-    matrices = shape.parameters if size == FLOAT else _in_matrices(shape)
-    rest = shape.parameters - matrices
-    why = f"{matrices:,} × {size} B in {setup.base}"
-    why += f", {rest:,} × 4 B in vectors" if rest else ""
-    return [Term("weights", size * matrices + FLOAT * rest, why)]
+    """P numbers in the base's precision: all matrices in 16 bits, those of projections without the
+    head in few bits, the others and all vectors in float32 (`models.load`)."""
+    size, narrow = BASES[setup.base], shape.parameters
+    if setup.base != "float32":
+        narrow = shape.in_linears if setup.is_quantized else _in_matrices(shape)
+    wide = shape.parameters - narrow
+    terms = [Term("weights", round(size * narrow), f"{narrow:,} × {size:g} B in {setup.base}")]
+    if wide:
+        which = "table, head and vectors" if setup.is_quantized else "vectors"
+        terms.append(Term("weights in float32", FLOAT * wide, f"{wide:,} × 4 B: {which}"))
+    if setup.is_quantized:
+        terms.append(_constants(shape, setup))
+    return terms
+
+
+def _constants(shape: ModelShape, setup: Setup) -> Term:
+    """`quant.NF4`: a code for the scale of each 64 weights, a float32 for each 256 of those, and a
+    mean. `quant.Integer`: a float32 for each row."""
+    if setup.base == "int8":
+        rows = sum(rows for rows, _ in shape.linears.values())
+        return Term("quantization constants", FLOAT * rows, f"{rows:,} rows × 4 B")
+    sizes = [rows * columns for rows, columns in shape.linears.values()]
+    scales = [-(-size // 64) for size in sizes]
+    groups = sum(-(-count // BLOCK) + 1 for count in scales)
+    why = "1 B for 64 weights, and 4 B for 256 of those"
+    return Term("quantization constants", sum(scales) + FLOAT * groups, why)
+
+
+def _dequantized(setup: Setup) -> Term:
+    """Matrices that are not float32 are widened a panel at a time (`kernels.panels`)."""
+    if setup.base == "float32":
+        return Term("dequantization buffer", 0, "none: the base is float32")
+    return Term("dequantization buffer", FLOAT * PANEL, f"{PANEL:,} numbers at a time × 4 B")
 
 
 def _in_matrices(shape: ModelShape) -> int:
@@ -95,20 +124,20 @@ def _activations(shape: ModelShape, setup: Setup) -> list[Term]:
     tokens, blocks = FLOAT * setup.tokens, shape.blocks
     one, outside = kept_by_block(shape, setup), kept_outside(shape, setup)
     inner = gradients_in_block(shape, setup)
-    per_token = f"{FLOAT * one:,} B a token and block"
     gradients = Term(
         "gradients in one block", tokens * inner, f"{FLOAT * inner:,} B a token", BACKWARD
     )
+    per_token = f"{FLOAT * one:,} B a token and block"
+    whole = tokens * (one * blocks.count - missing_from_first(shape, setup) + outside)
+    inputs = tokens * (blocks.hidden * blocks.count + outside)
     if not setup.checkpointing:
-        kept = one * blocks.count - missing_from_first(shape, setup) + outside
-        why = f"{per_token} × {setup.tokens:,} × {blocks.count}"
-        return [Term("activations", tokens * kept, why), gradients]
-    kept = blocks.hidden * blocks.count + outside
+        why = f"{per_token}; with checkpointing {format_binary(inputs + tokens * one)}"
+        return [Term("activations", whole, why), gradients]
     return [
         Term(
             "activations kept",
-            tokens * kept,
-            f"the input of each block; without checkpointing {per_token} × {blocks.count}",
+            inputs,
+            f"the input of each block; without checkpointing {format_binary(whole)}",
         ),
         Term("activations of one block", tokens * one, f"computed again: {per_token}", BACKWARD),
         gradients,

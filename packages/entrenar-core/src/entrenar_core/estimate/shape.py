@@ -1,15 +1,14 @@
 """The shape of a model: its matrices by name, and the sizes that its activations follow from."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from entrenar_core.lora.places import adaptable, outputs
 from entrenar_core.models.architectures import model_class
-from entrenar_core.nn import Embedding, Linear, Module, Projection, shapes_only
-
-_CLASSIFIERS = ("score", "classifier")
-"""What the last matrix of a classifier is called; PEFT trains it whole instead of adapting it."""
+from entrenar_core.nn import Embedding, Projection, shapes_only
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,20 @@ class ModelShape:
     sizes: tuple[int, ...]
     """The number of elements of every parameter, tied ones once."""
 
-    @property
+    @cached_property
     def in_linears(self) -> int:
         """The numbers in the matrices that few-bit formats are for: all but the head's."""
         return sum(rows * columns for rows, columns in self.linears.values())
 
-    @property
+    @cached_property
     def largest_linear(self) -> int:
         """The numbers in the largest of them."""
         return max((rows * columns for rows, columns in self.linears.values()), default=0)
 
-    def of_block(self, index: int) -> dict[str, tuple[int, int]]:
-        """The projections of one block."""
-        return {n: s for n, s in self.linears.items() if f".{index}." in f".{n}."}
+    @cached_property
+    def first_block(self) -> dict[str, tuple[int, int]]:
+        """The projections of the first block, which all others are like."""
+        return {n: s for n, s in self.linears.items() if ".0." in n}
 
 
 def model_shape(
@@ -85,22 +85,21 @@ def model_shape(
     config = kind.Config.from_hf(raw)
     with shapes_only():
         model = kind(config)
-    found = dict(_modules(model, ""))
+    found = adaptable(model)
     linears = {n: _out_in(m) for n, m in found.items() if isinstance(m, Projection)}
-    tables = {n: m.weight.shape for n, m in found.items() if isinstance(m, Embedding)}
+    tables = {n: m.weight for n, m in found.items() if isinstance(m, Embedding)}
     weight = getattr(model, "output_weight", None)
-    head_name = next((n for n in linears if _is_head(n, found[n], weight)), None)
-    tied = any(found[n].weight is weight for n in tables)
+    heads = {n: linears.pop(n) for n in list(linears) if n in outputs(model, found)}
     sizes = tuple(math.prod(p.shape) for p in model.parameters())
     return ModelShape(
         name=name,
         origin=origin,
         model_type=config.model_type,
         blocks=_blocks(config),
-        head=None if head_name is None else (head_name, linears.pop(head_name)),
+        head=list(heads.items())[-1] if heads else None,
         linears=linears,
-        head_is_tied=tied,
-        tables=tables,
+        head_is_tied=any(table is weight for table in tables.values()),
+        tables={n: (table.shape[0], table.shape[1]) for n, table in tables.items()},
         parameters=sum(sizes),
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings,
@@ -109,27 +108,9 @@ def model_shape(
     )
 
 
-def _modules(value: Any, path: str) -> Iterator[tuple[str, Module]]:
-    """Every module below `value` by name, as the names of parameters have it."""
-    children = enumerate(value) if isinstance(value, list) else vars(value).items()
-    for name, child in children:
-        inner = f"{path}.{name}" if path else str(name)
-        if isinstance(child, Module):
-            yield inner, child
-            yield from _modules(child, inner)
-        elif isinstance(child, list):
-            yield from _modules(child, inner)
-
-
 def _out_in(module: Projection) -> tuple[int, int]:
     rows, columns = module.weight.shape
     return (rows, columns) if module.output_axis == 0 else (columns, rows)
-
-
-def _is_head(name: str, module: Any, weight: Any) -> bool:
-    if weight is not None:
-        return isinstance(module, Linear) and module.weight is weight
-    return name.rpartition(".")[2] in _CLASSIFIERS or name.startswith("classifier.out_proj")
 
 
 _ACTIVATIONS = ("hidden_act", "activation_function", "activation")

@@ -66,5 +66,5 @@ def _inputs(shape: ModelShape, setup: Setup) -> int:
     blocks = shape.blocks
     if setup.is_full:
         return 2 * (2 * blocks.hidden + blocks.inner)
-    here = shape.of_block(0)
+    here = shape.first_block
     return sum(2 * (here[n][1] + setup.rank) for n in setup.targets if n in here)

@@ -5,6 +5,7 @@ Nothing of it is measured here; each term says its formula and where it is from.
 
 from collections.abc import Callable, Mapping
 
+from entrenar_common.units import format_binary
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import BACKWARD, LOSS, Memory, Term
@@ -142,12 +143,12 @@ def _activations(shape: ModelShape, setup: Setup) -> list[Term]:
     while it is computed again (Chen et al. 2016, arXiv:1604.06174)."""
     tokens, blocks = setup.tokens, shape.blocks
     one = tokens * block_bytes(shape, setup)
+    inputs = 2 * tokens * blocks.hidden * blocks.count
     per_token = f"{block_bytes(shape, setup):,} B a token and block"
     if not setup.checkpointing:
-        why = f"{per_token} × {tokens:,} × {blocks.count}; with checkpointing far less"
+        why = f"{per_token}; with checkpointing {format_binary(inputs + one)}"
         return [Term("activations", one * blocks.count, why)]
-    inputs = 2 * tokens * blocks.hidden * blocks.count
-    whole = f"without checkpointing {per_token} × {tokens:,} × {blocks.count}"
+    whole = f"without checkpointing {format_binary(one * blocks.count)}"
     return [
         Term("activations kept", inputs, f"the input of each block, 2 B; {whole}"),
         Term("activations of one block", one, f"computed again: {per_token}", BACKWARD),

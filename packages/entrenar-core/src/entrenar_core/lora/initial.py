@@ -5,7 +5,7 @@ Sources: Hu et al. 2021, arXiv:2106.09685 (A random, B zero); Meng et al. 2024, 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from entrenar_core.rng import stream
 
 
 class Start(NamedTuple):
-    """a (r, in), b (out, r) and what the base's weight becomes, (out, in), None where it stays."""
+    """a (r, in), b (out, r) and what the base's weight becomes, (out, in): an array, or what is
+    stored in few bits; None where it stays."""
 
     a: np.ndarray
     b: np.ndarray
-    weight: np.ndarray | None = None
+    weight: Any = None
 
 
 def random_start(
@@ -58,16 +59,15 @@ def olora(weight: np.ndarray, rank: int, scale: float, _config: LoraConfig) -> S
 
 
 def loftq(weight: np.ndarray, rank: int, scale: float, config: LoraConfig) -> Start:
-    """A base in few bits and the product that is nearest to what it lost, found in turns; the base
-    is given as the floats that it stands for. scale·b·a is that product, whatever the scale is."""
+    """A base in few bits and the product that is nearest to what it lost, found in turns: scale·b·a
+    is that product, whatever the scale is."""
     form = format_named(config.loftq_format)
-    product = np.zeros_like(weight)
-    a = b = stored = weight
+    start, product = Start(weight, weight), np.zeros_like(weight)
     for _ in range(config.loftq_iterations):
-        stored = form.quantize(weight - product).dequantize().astype(weight.dtype)
-        a, b = _factors(weight - stored, rank, scale)
-        product = scale * (b @ a)
-    return Start(a, b, stored)
+        stored = form.quantize(weight - product)
+        a, b = _factors(weight - stored.dequantize().astype(weight.dtype), rank, scale)
+        start, product = Start(a, b, stored), scale * (b @ a)
+    return start
 
 
 def _factors(matrix: np.ndarray, rank: int, scale: float) -> tuple[np.ndarray, np.ndarray]:

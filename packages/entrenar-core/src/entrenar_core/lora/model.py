@@ -16,6 +16,7 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.autograd import Parameter
+from entrenar_core.kernels import Held
 from entrenar_core.lora.config import LoraConfig
 from entrenar_core.lora.initial import FROM_WEIGHT, Start, random_start
 from entrenar_core.lora.layer import Adapters, LowRank
@@ -193,8 +194,10 @@ def _from_weight(
         )
     transposed = _is_transposed(place)
     start = FROM_WEIGHT[config.init](weight.T if transposed else weight, rank, scale, config)
-    assert start.weight is not None
-    weight[...] = start.weight.T if transposed else start.weight
+    if isinstance(start.weight, np.ndarray):
+        weight[...] = start.weight.T if transposed else start.weight
+    else:
+        place.weight.data = Held(start.weight, transposed=transposed)
     return start
 
 

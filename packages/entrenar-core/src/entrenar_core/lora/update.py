@@ -13,6 +13,7 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, NumericsError
 from entrenar_core import kernels
+from entrenar_core.kernels import Held
 from entrenar_core.kernels.narrow import is_narrow
 
 PIECE = 2**20
@@ -57,24 +58,20 @@ class Update:
         """ΔW of some rows of the weight as it is stored, float32."""
         return _add_product(self, rows, out, add=False)
 
-    def row_norms(self, weight: np.ndarray) -> np.ndarray:
+    def row_norms(self, weight: np.ndarray | Held) -> np.ndarray:
         """‖W + ΔW‖ over the inputs, for each output: (out,), float32, summed in float64."""
         squares = np.zeros(self.b.shape[0])
         for part, piece in self._pieces(weight):
             add_row_squares(piece, part, squares, transposed=self.transposed)
         return np.sqrt(squares).astype(np.float32)
 
-    def _pieces(self, weight: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """W + ΔW, some rows at a time; of a weight in 16 bits, each in the memory of the last."""
-        scratch = None
-        for part in row_pieces(weight):
-            piece = _wide(weight[part], scratch)
-            if is_narrow(weight):
-                scratch = piece if scratch is None else scratch
+    def _pieces(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
+        """W + ΔW, some rows at a time, in the memory that `float_pieces` gives."""
+        for part, piece in float_pieces(weight):
             yield part, _add_product(self, part, piece, add=True)
 
     def merged(
-        self, weight: np.ndarray, out: np.ndarray | None = None, *, where: str = "the weight"
+        self, weight: np.ndarray | Held, out: np.ndarray | None = None, *, where: str = "the weight"
     ) -> np.ndarray:
         """W' in float32, or rounded to the type of `out`, which may be `weight` itself.
 
@@ -86,7 +83,7 @@ class Update:
         return found
 
     def merged_pieces(
-        self, weight: np.ndarray, dtype: np.dtype, *, where: str = "the weight"
+        self, weight: np.ndarray | Held, dtype: np.dtype, *, where: str = "the weight"
     ) -> Iterator[np.ndarray]:
         """W' in `dtype`, some rows at a time; see `merged`."""
         for part, piece in self._results(weight):
@@ -95,7 +92,7 @@ class Update:
             store(piece, found, part, where)
             yield found
 
-    def _results(self, weight: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    def _results(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
         """W' some rows at a time, as it was computed."""
         gains = None
         if self.magnitude is not None:
@@ -106,7 +103,24 @@ class Update:
             yield part, piece
 
 
-def row_pieces(weight: np.ndarray) -> Iterator[slice]:
+def float_pieces(weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
+    """Copies of some rows each, of float64 where they are that and else of float32; of a weight
+    in 16 bits, each in the memory of the last."""
+    if isinstance(weight, Held) and weight.transposed:
+        weight = np.asarray(weight)  # what is kept together are its columns
+    scratch = None
+    for part in row_pieces(weight):
+        if isinstance(weight, Held):
+            shape = (part.stop - part.start, weight.shape[1])
+            yield part, weight.kept.rows(part.start, part.stop, np.empty(shape, np.float32))
+            continue
+        piece = _wide(weight[part], scratch)
+        if is_narrow(weight) and scratch is None:
+            scratch = piece
+        yield part, piece
+
+
+def row_pieces(weight: np.ndarray | Held) -> Iterator[slice]:
     """Slices of some rows each, all of them together."""
     step = max(1, PIECE // max(weight.shape[1], 1))
     for start in range(0, len(weight), step):
@@ -163,11 +177,11 @@ def _wide(rows: np.ndarray, scratch: np.ndarray | None = None) -> np.ndarray:
     return np.array(rows, np.float64 if rows.dtype == np.float64 else np.float32, order="C")
 
 
-def row_squares(weight: np.ndarray, *, transposed: bool) -> np.ndarray:
+def row_squares(weight: np.ndarray | Held, *, transposed: bool) -> np.ndarray:
     """The squares of each output's weights, summed in float64: (out,)."""
     found = np.zeros(weight.shape[1 if transposed else 0])
-    for part in row_pieces(weight):
-        add_row_squares(_wide(weight[part]), part, found, transposed=transposed)
+    for part, piece in float_pieces(weight):
+        add_row_squares(piece, part, found, transposed=transposed)
     return found
 
 

@@ -225,8 +225,10 @@ def reference_config(name: str) -> dict[str, Any]:
 def _others(name: str) -> str:
     """Which names there are: those of the same family first."""
     names = reference_names()
-    like = nearest(name, [*names, *_ALIASES])
-    family = re.split(r"[-.\d]", name.strip().casefold(), maxsplit=1)[0]
+    plain = name.strip().casefold()
+    like = next((each for each in names if each.startswith(plain)), None)
+    like = like or nearest(name, [*names, *_ALIASES])
+    family = re.split(r"[-.\d]", plain, maxsplit=1)[0]
     same = [each for each in names if family and each.startswith(family)]
     guess = f"did you mean {like}? " if like else ""
     sizes = ", ".join(alias.upper() for alias in _ALIASES if alias[0].isdigit())

@@ -2,12 +2,13 @@
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
-from entrenar_core.autograd.op import op
+from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
 from entrenar_core.autograd.tape import into
 
 
 @op
+@takes_held("weight")
 def low_rank_linear(
     x, weight, a, b, dropped=None, bias=None, residual=None, *, scale, transposed=False
 ):
