@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats bench-merge coverage mutants lint format docs bench-memory clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats bench-memory bench-merge coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,7 @@ bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf 
 
 bench-merge: .venv-parity/.installed ## Time merging an adapter beside PEFT and the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
+
 bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 15 min, 4 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
 

@@ -52,6 +52,19 @@ ADAPTERS = {
     "head": ("llama", {"target_modules": ["lm_head"]}),
     "GPT-2": ("gpt2", {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}),
     "GPT-2, DoRA": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
+    "tied head": ("tied", {"target_modules": ["lm_head"]}),
+    "tied table": ("tied", {"target_modules": ["embed_tokens", "q_proj"]}),
+    "tied table, whole": (
+        "tied", {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}
+    ),
+    "tied, both alike": (
+        "tied", {"target_modules": ["embed_tokens"], "ensure_weight_tying": True}
+    ),
+    "tied, both whole": (
+        "tied",
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"],
+         "ensure_weight_tying": True},
+    ),
     "GPT-2, tied output": ("gpt2", {"target_modules": ["c_attn", "lm_head"]}),
     "GPT-2, table": ("gpt2", {"target_modules": ["wte"]}),
 }  # fmt: skip
@@ -66,10 +79,11 @@ def made(tmp_path):
 
     def make(kind, settings, *, dtype="float32", name="adapter", seed=0):
         torch.manual_seed(seed)
-        if kind == "llama":
-            model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA))
-        else:
+        if kind == "gpt2":
             model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**GPT2))
+        else:
+            config = LLAMA | {"tie_word_embeddings": kind == "tied"}
+            model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
         model = model.to(getattr(torch, dtype))
         if not (tmp_path / "base").exists():
             model.save_pretrained(tmp_path / "base")
@@ -77,8 +91,8 @@ def made(tmp_path):
             model = type(model).from_pretrained(tmp_path / "base", dtype=getattr(torch, dtype))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=5, **settings)
-            adapted = peft.get_peft_model(model, config).eval()
+            lora = peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=5, **settings)
+            adapted = peft.get_peft_model(model, lora).eval()
             for parameter in adapted.parameters():
                 if parameter.requires_grad:
                     parameter.data += 0.1 * torch.randn_like(parameter)

@@ -92,7 +92,7 @@ class StoredAdapter(Closing):
             if found is None:
                 found = self._implied(alpha)
             self.settings = PeftConfig.parse(found, where)
-            self.contradictions = contradictions(self.config, self.modules, self.whole)
+            self.contradictions = contradictions(self.settings, self.modules, self.whole)
             if self.contradictions and not tolerant:
                 raise self._refused()
         except BaseException:
@@ -219,10 +219,11 @@ def as_float32(array: np.ndarray) -> np.ndarray:
 
 
 def contradictions(
-    config: LoraConfig, modules: Mapping[str, Module], whole: Mapping[str, str]
+    settings: PeftConfig, modules: Mapping[str, Module], whole: Mapping[str, str]
 ) -> list[str]:
     """Where tensors and settings contradict each other, in words."""
-    found = []
+    found, config = [], settings.lora
+    listed = isinstance(config.target_modules, tuple) and not settings.ensure_weight_tying
     for name, module in modules.items():
         shown = escape_controls(name)
         wanted = config.rank_of(name)
@@ -235,12 +236,13 @@ def contradictions(
             has = "a" if "bias" in module.parts else "no"
             found.append(f"{shown}: lora_bias is {config.lora_bias}, and B has {has} bias")
         # an expression from a file can take for ever, and the tensors say what is adapted
-        if isinstance(config.target_modules, tuple) and not is_target(config, name):
+        if listed and not is_target(config, name):
             found.append(f"{shown}: is not among target_modules")
     for name in whole:
         kept = name.rpartition(".")[0]
         biases = config.bias != "none" and name.endswith(".bias")
         saved = any(is_saved(config, path) for path in _paths(kept))
+        saved = saved or settings.ensure_weight_tying
         if not biases and not saved and kept not in modules:
             found.append(f"{escape_controls(name)}: is not of modules_to_save")
     return found
