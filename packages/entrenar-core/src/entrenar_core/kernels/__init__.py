@@ -49,6 +49,7 @@ from entrenar_core.kernels.k_blocks import quantize_q6_k as quantize_q6_k
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.loss import distillation_grad as distillation_grad
+from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
 from entrenar_core.kernels.matmul import matmul as matmul
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack
 from entrenar_core.kernels.momentum import lion as lion
