@@ -78,7 +78,7 @@ class Update:
         Raises NumericsError, with `where`, when a result is not finite.
         """
         found = np.empty(weight.shape, np.float32) if out is None else out
-        if self._is_added(weight, found.dtype):
+        if not isinstance(weight, Held) and self._is_added(weight, found.dtype):
             factors = self._factors()
             for part in row_pieces(weight):
                 _add_narrow(weight[part], factors, part, found[part], where)
@@ -91,7 +91,7 @@ class Update:
         self, weight: np.ndarray | Held, dtype: np.dtype, *, where: str = "the weight"
     ) -> Iterator[np.ndarray]:
         """W' in `dtype`, some rows at a time; see `merged`."""
-        if self._is_added(weight, dtype):
+        if not isinstance(weight, Held) and self._is_added(weight, dtype):
             factors = self._factors()
             for part in row_pieces(weight):
                 found = np.empty((part.stop - part.start, weight.shape[1]), dtype)
@@ -104,7 +104,7 @@ class Update:
             store(piece, found, part, where)
             yield found
 
-    def _is_added(self, weight: np.ndarray | Held, dtype: np.dtype) -> bool:
+    def _is_added(self, weight: np.ndarray, dtype: np.dtype) -> bool:
         """Whether W in 16 bits becomes W + ΔW in 16 bits, without anything in float32 between."""
         plain = self.magnitude is None and self.a.dtype == np.float32
         return plain and is_narrow(weight) and dtype.name in ("bfloat16", "float16")
