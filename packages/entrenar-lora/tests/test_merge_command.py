@@ -54,6 +54,19 @@ def test_an_adapter_is_merged_into_its_base(merge, folder):
     models.load(folder / "out")
 
 
+@pytest.mark.parametrize("method", ["ties", "dare"])
+def test_what_is_no_sum_goes_into_a_base_as_the_nearest_of_a_rank(merge, folder, method):
+    given = ["--base", "base", "--adapter", "one", "--adapter", "two", "--method", method]
+    document(merge(folder, *given, "--output", "whole", "--json"))
+    found = document(merge(folder, *given, "--rank", "2", "--output", "cut", "--json"))["data"]
+    before = weight(folder / "base", Q)
+    whole, cut = (weight(folder / name, Q) - before for name in ("whole", "cut"))
+    u, s, vt = np.linalg.svd(whole)
+    assert difference(cut, (u[:, :2] * s[:2]) @ vt[:2]) < 1e-4
+    lost = np.linalg.norm(s[2:]) / np.linalg.norm(s)
+    assert found["truncation"] >= lost - 1e-4
+
+
 def test_several_are_merged_with_their_weights_and_the_scale(merge, folder):
     found = document(
         merge(
@@ -138,7 +151,7 @@ HERE = ["--base", "base", "--adapter", "one"]
         ([*HERE, "--weights", "nan", "--output", "out"], 2, "finite"),
         ([*HERE, "--scale", "inf", "--output", "out"], 2, "scale"),
         (["--adapter", "one", "--dtype", "f16", "--output", "out"], 2, "--dtype"),
-        ([*HERE, "--method", "ties", "--rank", "2", "--output", "out"], 10, "leave the rank out"),
+        ([*HERE, "--method", "ties", "--rank", "0", "--output", "out"], 2, "--rank"),
         ([*HERE, "--density", "0.5", "--output", "out"], 10, "linear"),
         ([*HERE, "--output", "base"], 10, "is what is read"),
         ([*HERE, "--output", "one"], 10, "is what is read"),

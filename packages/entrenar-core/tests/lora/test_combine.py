@@ -157,7 +157,7 @@ def test_dare_is_a_function_of_the_seed_and_not_of_the_order(adapters):
 def test_what_no_low_rank_holds_is_cut_and_the_error_is_said(adapters, tmp_path):
     weighted, _ = adapters()
     content, fitted = join(weighted, method="dare", options=Options(8, 0.5))
-    combine = combination("dare", weighted, Options(8, 0.5))
+    combine = combination("dare", weighted, Options(None, 0.5))
     wanted = combine(Q, [(w, w.adapter.update(Q)) for w in weighted]).delta
     found = made(content, tmp_path)[Q]
     lost = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)

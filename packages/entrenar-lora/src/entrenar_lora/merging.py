@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from entrenar_common.errors import ConfigError, UsageError
+from entrenar_common.errors import UsageError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
@@ -16,7 +16,7 @@ from entrenar_common.units import format_bytes, format_duration
 from entrenar_core.convert.merge import GGUF, check_written, write_merged_model
 from entrenar_core.lora.base import Base
 from entrenar_core.lora.changes import Changes, Weighted, changes, touched
-from entrenar_core.lora.combine import DENSITY, Cut, Options, combination
+from entrenar_core.lora.combine import Cut, Nearest, Options, combination
 from entrenar_core.lora.joined import Fitted, join
 from entrenar_core.lora.merge import check_dtype, check_output
 from entrenar_core.lora.merged import Merged
@@ -163,11 +163,6 @@ def merge_into_base(
     """Merge `adapters` into the model at `base`, and write it to `output`; with `dry_run`, only
     say what would be done. Raises what `lora.changes` and `convert.merge` of core raise."""
     started = time.monotonic()
-    if wanted.rank is not None and wanted.method in DENSITY:
-        raise ConfigError(
-            f"a rank, and {wanted.method} into a model",
-            hint="leave the rank out: the result is added to the weights as it is",
-        )
     target = None if output is None else Path(output)
     with ExitStack() as stack:
         opened = stack.enter_context(Base(Path(base)))
@@ -198,7 +193,7 @@ def merge_into_base(
             touched=_touched(merged, found),
             nbytes=size,
             truncation=max(combine.errors.values(), default=None)
-            if isinstance(combine, Cut)
+            if isinstance(combine, Cut | Nearest)
             else None,
             notes=found.notes,
             seconds=time.monotonic() - started,

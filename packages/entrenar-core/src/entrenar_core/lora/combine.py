@@ -11,7 +11,8 @@ With dᵢ = ΔWᵢ and weights wᵢ:
   divided by it; the result is the weighted sum. What is kept is a function of the seed and the
   factors alone, and so does not depend on the order of adapters.
 
-The last two are no products of small factors: they are computed densely, one module at a time.
+The last two are no products of small factors: they are computed densely, one module at a time, and
+with a rank the nearest update of that rank takes their place.
 """
 
 import zlib
@@ -24,6 +25,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.lora.algebra import truncated
 from entrenar_core.lora.changes import Weighted
+from entrenar_core.lora.factorise import low_rank
 from entrenar_core.lora.stored import StoredAdapter
 from entrenar_core.lora.update import Update, row_pieces, store, summed
 from entrenar_core.rng import stream
@@ -59,7 +61,7 @@ it, and the update before it is multiplied by the adapter's factor."""
 
 
 class Options(NamedTuple):
-    """rank: what svd cuts to; density: what ties and dare keep; seed: of dare's choice."""
+    """rank: what results are cut to; density: what ties and dare keep; seed: of dare's choice."""
 
     rank: int | None = None
     density: float | None = None
@@ -75,8 +77,10 @@ def combination(method: str, adapters: Sequence[Weighted], options: Options) -> 
     if options.rank is not None and options.rank < 1:
         raise ConfigError(f"a rank of {options.rank}", hint="give at least 1")
     _check_density(method, options.density)
-    if method in ("ties", "dare"):
+    if method in _DENSE:
         _check_plain(method, adapters)
+        dense = _DENSE[method](adapters, options)
+        return dense if options.rank is None else Nearest(dense, options.rank)
     return _MAKERS[method](adapters, options)
 
 
@@ -97,6 +101,20 @@ class Cut:
         return found
 
 
+@dataclass
+class Nearest:
+    """What `dense` makes, as the nearest update of a rank; `errors` as `Cut` has them."""
+
+    dense: Callable[[str, Parts], DenseUpdate]
+    rank: int
+    errors: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, module: str, parts: Parts) -> Update:
+        found, self.errors[module] = low_rank(self.dense(module, parts).delta, self.rank)
+        like = parts[0][1]
+        return replace(found, embedding=like.embedding, transposed=like.transposed)
+
+
 def _linear(_adapters: Sequence[Weighted], options: Options) -> Combination:
     return linear if options.rank is None else Cut(options.rank)
 
@@ -111,7 +129,7 @@ def largest_rank(adapters: Sequence[Weighted]) -> int:
     return max(ranks, default=1)
 
 
-def _ties(adapters: Sequence[Weighted], options: Options) -> Combination:
+def _ties(adapters: Sequence[Weighted], options: Options) -> Callable[[str, Parts], DenseUpdate]:
     density = options.density or DENSITY["ties"]
     least = {id(w): magnitude_bound(w.adapter, density) for w in adapters}
 
@@ -142,7 +160,7 @@ def elected_mean(votes: Sequence[np.ndarray]) -> np.ndarray:
     return (total / np.maximum(count, 1)).astype(np.float32)
 
 
-def _dare(adapters: Sequence[Weighted], options: Options) -> Combination:
+def _dare(adapters: Sequence[Weighted], options: Options) -> Callable[[str, Parts], DenseUpdate]:
     del adapters
     density = options.density or DENSITY["dare"]
 
@@ -165,9 +183,10 @@ _MAKERS: Mapping[str, Callable[[Sequence[Weighted], Options], Combination]] = {
     "linear": _linear,
     "cat": lambda _adapters, _options: linear,
     "svd": _svd,
-    "ties": _ties,
-    "dare": _dare,
 }
+_DENSE: Mapping[
+    str, Callable[[Sequence[Weighted], Options], Callable[[str, Parts], DenseUpdate]]
+] = {"ties": _ties, "dare": _dare}
 
 
 def _rows(update: Update, part: slice) -> np.ndarray:

@@ -11,14 +11,14 @@ from entrenar_common.text import escape_controls
 from entrenar_core.lora.algebra import energy_rank, singular_values, truncated
 from entrenar_core.lora.changes import TAKES_OVER, Weighted
 from entrenar_core.lora.combine import (
-    DenseUpdate,
+    Cut,
+    Nearest,
     Options,
     combination,
     largest_rank,
     linear,
 )
 from entrenar_core.lora.config import LoraConfig
-from entrenar_core.lora.factorise import low_rank
 from entrenar_core.lora.peft_config import PeftConfig
 from entrenar_core.lora.stored import StoredAdapter
 from entrenar_core.lora.update import Update
@@ -180,16 +180,12 @@ def _fit(method: str, adapters: Sequence[Weighted], options: Options) -> Fit:
     combine = combination(method, adapters, options)
     if method == "cat" or (method == "linear" and options.rank is None):
         return lambda module, parts: (linear(module, parts), 0.0)
-    rank = options.rank or largest_rank(adapters)
+    if options.rank is None:  # an adapter has one
+        combine = combination(method, adapters, options._replace(rank=largest_rank(adapters)))
+    assert isinstance(combine, Cut | Nearest)
 
     def fit(module: str, parts: Sequence[tuple[Weighted, Update]]) -> tuple[Update, float]:
-        if method in ("linear", "svd"):
-            return truncated(linear(module, parts), rank)
-        dense = combine(module, parts)
-        assert isinstance(dense, DenseUpdate)
-        found, error = low_rank(dense.delta, rank)
-        like = parts[0][1]
-        return replace(found, embedding=like.embedding, transposed=like.transposed), error
+        return combine(module, parts), combine.errors[module]
 
     return fit
 
