@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-kernels bench-formats bench-memory coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-lora bench-kernels bench-formats bench-memory bench-merge coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -70,11 +70,18 @@ conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
 
+bench-lora: .venv-parity/.installed ## Time training steps of adapters beside PEFT's
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py \
+		--config 134M-lora,134M-qlora --modes eager,entrenar --rounds 5
+
 bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
 
 bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
+
+bench-merge: .venv-parity/.installed ## Time merging an adapter beside PEFT and the disk
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
 
 bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 15 min, 4 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py

@@ -17,6 +17,10 @@ BUSY_LIMIT = 0.9
 """The part of its threads that a stepping side must have a core for, else the report warns."""
 
 SPEED_TARGETS = {"eager": 2.3, "compiled": 2.1}
+ADAPTER_TARGET = 2.0
+"""Against eager where an adapter is trained."""
+QLORA_TARGET = 1.25
+"""A step on a base in NF4 by one on a base in float32, of the same adapter."""
 MEMORY_TARGETS = {"24M": 0.55, "134M": 0.88}
 HASWELL_TARGET = 1.3
 """Against eager where OPENBLAS_CORETYPE=Haswell keeps OpenBLAS from its AVX-512 kernels."""
@@ -184,22 +188,39 @@ class Report:
 
     def found_targets(self) -> list[Target]:
         """The targets that apply to what was run, in the environment that it was run in."""
-        found = []
-        haswell = self.openblas_variables.get("OPENBLAS_CORETYPE", "").lower() == "haswell"
+        found = self._targets_of_bases()
         for comparison in self.comparisons:
             for ratio in comparison.ratios:
-                name = f"{comparison.name} against {ratio.mode}"
-                wanted = SPEED_TARGETS[ratio.mode]
-                if haswell and ratio.mode == "eager":
-                    wanted = HASWELL_TARGET
-                elif self.openblas_variables:
+                wanted = self._wanted_speed(comparison.shape, ratio.mode)
+                if wanted is None:
                     continue
+                name = f"{comparison.name} against {ratio.mode}"
                 found.append(Target(f"{name}, speed ≥", wanted, ratio.speed, ratio.speed >= wanted))
                 limit = MEMORY_TARGETS.get(comparison.name)
                 if limit and ratio.mode == "eager" and not self.openblas_variables:
                     met = ratio.memory <= limit
                     found.append(Target(f"{name}, memory ≤", limit, ratio.memory, met))
         return found
+
+    def _wanted_speed(self, shape: Shape, mode: str) -> float | None:
+        """The target for steps of `shape` beside `mode`; None where there is none, as where a
+        variable keeps OpenBLAS from its own choice of kernels."""
+        if self.openblas_variables:
+            core = self.openblas_variables.get("OPENBLAS_CORETYPE", "").lower()
+            told = core == "haswell" and mode == "eager" and not shape.adapter
+            return HASWELL_TARGET if told else None
+        if shape.adapter:
+            return ADAPTER_TARGET if mode == "eager" else None
+        return SPEED_TARGETS[mode]
+
+    def _targets_of_bases(self) -> list[Target]:
+        """What a base in few bits costs, where steps on both bases were measured."""
+        seconds = {c.shape.adapter: median(c.ours.seconds) for c in self.comparisons if c.ours}
+        if not {"lora", "qlora"} <= seconds.keys():
+            return []
+        found = seconds["qlora"] / seconds["lora"]
+        name = "entrenar's qlora by its lora, time ≤"
+        return [Target(name, QLORA_TARGET, found, found <= QLORA_TARGET)]
 
     def __view__(self) -> Iterator[Any]:
         ours = self.machine.get("entrenar", {})

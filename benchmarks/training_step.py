@@ -41,8 +41,10 @@ SHAPES = {
         architecture="bert",
     ),
 }  # fmt: skip
-SHAPES |= {f"134M-{name}": replace(SHAPES["134M"], adapter=name) for name in ADAPTERS}
 """24M and 134M: LLaMA; gpt2: GPT-2 small; bert: BERT base, as masked language model."""
+WHOLE = tuple(SHAPES)
+"""Those of which all weights are trained, and not an adapter."""
+SHAPES |= {f"134M-{name}": replace(SHAPES["134M"], adapter=name) for name in ADAPTERS}
 
 MODES = ("eager", "compiled", "entrenar")
 PEAK_STEPS = 3
@@ -142,7 +144,8 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--config", type=_chosen(SHAPES), default=list(SHAPES), help=f"of {','.join(SHAPES)} (all)")
+    shapes = f"of {','.join(SHAPES)} (the first {len(WHOLE)})"
+    add("--config", type=_chosen(SHAPES), default=list(WHOLE), help=shapes)
     add("--modes", type=_chosen(MODES), default=list(MODES), help="eager,compiled,entrenar (all)")
     add("--rounds", type=int, default=10, help="timed steps of each side (10)")
     add("--warmup", type=int, default=2, help="steps before those (2)")

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from entrenar_core import models
+from entrenar_core import lora, models
 from entrenar_core.data.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -54,21 +56,24 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def distill(folder: Path) -> dict:
-    """What `entrenar-distill run` says, as JSON."""
+STUDENT = {f"student.config.{key}": value for key, value in TINY.items()}
+
+
+def distill(folder: Path, config: str = "02_distill.yaml", student: Any = STUDENT) -> dict:
+    """What `entrenar-distill run` says, as JSON; `student` changes keys of the configuration."""
     settings = {
         "dataset.name": f"[{DATA}]",
         "dataset.max_length": 32,
         "training.max_steps": 3,
         "training.batch_size": 2,
         "training.warmup_steps": 1,
-        **{f"student.config.{key}": value for key, value in TINY.items()},
+        **student,
     }
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     tool = "from entrenar_distill.cli import main; main()"
-    config = EXAMPLES / "02_distill.yaml"
     found = run(
-        ["-c", tool, "run", "--config", config, "--resume", "auto", "--json", *options], folder
+        ["-c", tool, "run", "--config", EXAMPLES / config, "--resume", "auto", "--json", *options],
+        folder,
     )
     return json.loads(found.stdout)
 
@@ -125,3 +130,16 @@ def test_the_distillation_of_the_readme_runs(folder):
 def test_the_examples_are_short():
     lines = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
     assert {name: count for name, count in lines.items() if count > 90} == {}
+
+
+def test_the_teacher_is_adapted_to_other_text(folder):
+    # rows of 16 numbers are no whole block of q8_0
+    found = distill(folder, "03_adapt.yaml", {"student.quantize": "int8"})["data"]
+    assert found["adapter"]["modules"] == 7 * TINY["num_hidden_layers"]
+    assert found["adapter"]["held_as"] == "int8"
+    model = models.load(folder / "demo/teacher", quantize="int8")
+    lora.load_adapter(model, folder / "demo/adapted/adapter")
+    lora.fuse(model)
+    written = models.load(folder / "demo/adapted").named_parameters()
+    for name, parameter in model.base_parameters().items():
+        assert (np.asarray(parameter.data) == written[name].data).all(), name

@@ -10,7 +10,7 @@ from entrenar_distill.next_steps import next_commands
 
 def commands(folder="out", **changes):
     options = {
-        "temperature": 2.0, "prompt": "the fox", "controlled": True,
+        "temperature": 2.0, "prompt": "the fox", "controlled": True, "base": None,
         "tool": "entrenar-distill", "python": "/venv/bin/python", "transformers": False,
     } | changes  # fmt: skip
     return next_commands(Path(folder), Path(folder) / "distill.yaml", **options)
@@ -31,6 +31,16 @@ def test_a_script_is_one_word_of_valid_python(folder):
     python, option, code = shlex.split(script)
     assert (python, option) == ("/venv/bin/python", "-c")
     compile(code, "script", "exec")
+
+
+def test_an_adapter_alone_is_put_on_its_base_where_the_student_writes():
+    base = Path("ba'se")
+    script = commands(base=base, transformers=True)[-1].partition("\n")[2]
+    code = shlex.split(script)[2]
+    compile(code, "script", "exec")
+    assert f'models.load("{base.absolute()}")' in code
+    assert 'lora.load_adapter(model, folder + "/adapter")' in code
+    assert "pipeline" not in code
 
 
 def test_without_a_control_the_first_command_adds_it_to_the_run():

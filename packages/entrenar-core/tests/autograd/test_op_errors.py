@@ -199,6 +199,25 @@ MISTAKES = {
     "cosine_similarity": [
         (lambda: ops.cosine_similarity(f32(2, 3), f32(4)), "(2, 3)", "(4,)")
     ],
+    "low_rank_linear": [
+        (
+            lambda: ops.low_rank_linear(f32(2, 3), f32(5, 4), f32(1, 4), f32(5, 1), scale=1.0),
+            "3 features",
+            "(5, 4)",
+        ),
+        (
+            lambda: ops.low_rank_linear(f32(2, 4), f32(5, 4), f32(1, 4), f32(5, 2), scale=1.0),
+            "(1, 4)",
+            "(5, 2)",
+        ),
+    ],
+    "low_rank_weight": [
+        (
+            lambda: ops.low_rank_weight(f32(5, 4), f32(1, 4), f32(6, 1), scale=1.0),
+            "(5, 4)",
+            "(6, 1)",
+        )
+    ],
     "info_nce": [
         (lambda: ops.info_nce(f32(2, 3), f32(2, 4), temperature=0.1), "(2, 3)", "(2, 4)")
     ],

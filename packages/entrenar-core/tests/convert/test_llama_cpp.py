@@ -9,13 +9,14 @@ import pytest
 
 from entrenar_core import models
 from entrenar_core.autograd import no_grad
-from entrenar_core.convert.adapter import Adapter, write_adapter
+from entrenar_core.convert.adapter import write_gguf_adapter
 from entrenar_core.convert.gguf import GGUFPlan
 from entrenar_core.convert.recipe import RECIPES, recipe_named
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.gguf import GGUFFile
 from entrenar_core.io.safetensors import write_file
+from entrenar_core.lora.stored import StoredAdapter
 from entrenar_core.testing import difference
 from llama_run import LlamaModel, agrees, nats, quantized_by_llama
 from tokenizer_cases import CASES as TOKENIZERS
@@ -273,7 +274,8 @@ def test_an_adapter_does_what_merging_it_does(folders, written, tmp_path, name):
     (tmp_path / "adapter").mkdir()
     write_file(tmp_path / "adapter" / "adapter_model.safetensors", tensors)
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(PEFT_CONFIG))
-    write_adapter(Adapter.read(tmp_path / "adapter"), folders(name), tmp_path / "lora.gguf")
+    with StoredAdapter(tmp_path / "adapter") as adapter:
+        write_gguf_adapter(adapter, folders(name), tmp_path / "lora.gguf")
     with LlamaModel(written(name, "f32"), adapter=tmp_path / "lora.gguf") as theirs:
         found = theirs.logits(SEQUENCE)
     merged = model(SEQUENCE[None]).numpy()[0]

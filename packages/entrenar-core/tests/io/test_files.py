@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from entrenar_common.errors import CheckpointError, FormatError, NotFoundError, StorageError
-from entrenar_core.io import files
+from entrenar_core.io import files, sync_ahead
 from entrenar_core.io.faults import inject
 
 
@@ -93,9 +95,11 @@ def test_no_descriptor_leaks(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.parametrize("every", [sync_ahead.EVERY, 1])
 @pytest.mark.parametrize("forever", [False, True])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EROFS])
-def test_any_failing_operation_leaves_old_or_new(tmp_path, code, forever):
+def test_any_failing_operation_leaves_old_or_new(tmp_path, monkeypatch, code, forever, every):
+    monkeypatch.setattr(sync_ahead, "EVERY", every)
     path = tmp_path / "a"
     with inject() as count:
         files.write_bytes(path, b"old")
@@ -123,6 +127,58 @@ def test_a_failed_fsync_is_not_tried_again(tmp_path):
     with inject(at, errno=errno.EIO) as faults, pytest.raises(StorageError):
         files.write_bytes(tmp_path / "a", b"y")
     assert faults.calls.count("fsync") == 1
+
+
+def test_a_large_file_is_synced_while_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sync_ahead, "EVERY", 1000)
+    synced = threading.Event()
+
+    def fsync(fd: int) -> None:
+        os.fsync(fd)
+        synced.set()
+
+    monkeypatch.setattr(files.os_calls, "fsync", fsync)
+    with files.open_atomic(tmp_path / "a") as file:
+        file.write(bytes(999))
+        assert not synced.wait(0.01)
+        file.write(bytes(1))
+        assert synced.wait(10)
+        file.write(b"end")
+    assert (tmp_path / "a").read_bytes() == bytes(1000) + b"end"
+
+
+def test_a_sync_that_failed_meanwhile_fails_the_file(tmp_path, monkeypatch):
+    """The kernel reports a lost page once: the fsync at the end would succeed."""
+    monkeypatch.setattr(sync_ahead, "EVERY", 1)
+    files_synced = []
+
+    def fsync(fd: int) -> None:
+        files_synced.append(fd)
+        if len(files_synced) == 1:
+            raise OSError(errno.EIO, "lost")
+
+    monkeypatch.setattr(files.os_calls, "fsync", fsync)
+    with pytest.raises(StorageError, match="EIO"), files.open_atomic(tmp_path / "a") as file:
+        file.write(b"x")
+    assert len(files_synced) == 1
+    assert names(tmp_path) == []
+
+
+def test_a_file_is_not_closed_while_it_is_synced(tmp_path, monkeypatch):
+    monkeypatch.setattr(sync_ahead, "EVERY", 1)
+    failed, sizes = threading.Event(), []
+
+    def fsync(fd: int) -> None:
+        failed.wait(10)
+        time.sleep(0.05)  # for whoever would close it
+        sizes.append(os.fstat(fd).st_size)
+
+    monkeypatch.setattr(files.os_calls, "fsync", fsync)
+    with pytest.raises(KeyboardInterrupt), files.open_atomic(tmp_path / "a") as file:
+        file.write(b"x")
+        failed.set()
+        raise KeyboardInterrupt
+    assert sizes == [1]
 
 
 def test_a_real_full_disk_is_a_storage_error(tmp_path):

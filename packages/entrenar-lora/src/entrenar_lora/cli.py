@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrenar_common.cli import tool
-from entrenar_lora import __version__, plan_commands
+from entrenar_lora import __version__, adapter_commands, merge_commands, plan_commands
 
 
 @tool("entrenar-lora", version=__version__)
@@ -13,3 +13,8 @@ def main() -> None:
 
 main.add_command(plan_commands.plan)
 main.add_command(plan_commands.compare)
+main.add_command(merge_commands.merge)
+main.add_command(adapter_commands.inspect)
+main.add_command(adapter_commands.convert)
+main.add_command(adapter_commands.resize)
+main.add_command(adapter_commands.extract)

@@ -37,7 +37,7 @@ class Tensor:
     __array_ufunc__ = None  # numpy_array * tensor is ours, and np.exp(tensor) an error
 
     def __init__(self, data: Any, *, requires_grad: bool = False):
-        self.data = data if isinstance(data, np.ndarray | Held) else _as_array(data)
+        self.data: Any = data if isinstance(data, np.ndarray | Held) else _as_array(data)
         if requires_grad and self.data.dtype.name not in _FLOATS:
             raise ShapeError(
                 f"a tensor of {self.data.dtype} cannot require a gradient",

@@ -64,9 +64,9 @@ class GGUFPlan(Closing):
 
     def _planned(self) -> list[Planned]:
         config, shapes = self.model.model.config, {}
+        held = self.model.model.named_parameters()  # walks the whole model
         for name, ours in self.ours.items():
-            held = self.model.model.named_parameters()[ours]
-            shapes[name] = self.family.gguf_shape(name, tuple(held.shape), config)
+            shapes[name] = self.family.gguf_shape(name, tuple(held[ours].shape), config)
         shapes |= {name: array.shape for name, array in self._described.extra.items()}
         tied = "output.weight" not in shapes
         model = Shape.of(self.family.architecture, config, tied=tied)

@@ -15,7 +15,7 @@ from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.io.gguf import Planned, write_gguf
 from entrenar_core.io.new_folder import check_new, new_folder
-from entrenar_core.lora.base import TORCH_FILES
+from entrenar_core.lora.base import TORCH_FILES, Base
 from entrenar_core.lora.merge import check_dtype, write_merged
 from entrenar_core.lora.merged import Merged
 from entrenar_core.models.architectures import model_class
@@ -43,13 +43,13 @@ def write_merged_model(merged: Merged, output: Path, *, recipe: str | None = Non
     return write_merged(merged, output)
 
 
-def check_written(merged: Merged, output: Path, dtype: str | None) -> None:
+def check_written(base: Base, output: Path, dtype: str | None) -> None:
     """Raise what can be known to be wrong with writing to `output` before anything is read:
     RefusedError for a folder that exists, UnsupportedError for a type, ConfigError."""
     if output.suffix.lower() == GGUF:
-        if merged.base.raw is None:
+        if base.raw is None:
             raise ConfigError(
-                f"{output}: a GGUF file needs the model's config, and {merged.base.path} has none",
+                f"{output}: a GGUF file needs the model's config, and {base.path} has none",
                 hint="give the model's folder as the base",
             )
         if dtype is not None:
@@ -83,6 +83,9 @@ class MergedWeights:
     def read(self, name: str) -> np.ndarray:
         """A tensor, float32 where it is changed."""
         return self._merged.floats(name)
+
+    def held(self, name: str) -> None:
+        """No matrix is kept in few bits: what is merged is floats."""
 
     def release(self, name: str) -> None:
         """Let the pages of the base's tensor go."""

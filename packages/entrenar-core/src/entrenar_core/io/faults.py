@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,14 +27,15 @@ def inject(
     With `kill` the process ends at that operation, before it is done. With `at` of 0 nothing fails
     and the operations are only counted.
     """
-    faults = Faults()
+    faults, counting = Faults(), threading.Lock()
     names = [field.name for field in dataclasses.fields(os_calls)]
     before = {name: getattr(os_calls, name) for name in names}
 
     def wrap(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            faults.calls.append(name)
-            number = len(faults.calls)
+            with counting:  # a file is synced in one thread and written in another
+                faults.calls.append(name)
+                number = len(faults.calls)
             if number == at or (forever and number > at > 0):
                 if kill:
                     os.kill(os.getpid(), signal.SIGKILL)

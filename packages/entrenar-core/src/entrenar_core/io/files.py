@@ -1,8 +1,9 @@
 """The one seam through which files are written: a file is old or new, never half of either.
 
-A file is written under a temporary name in its own folder, hashed while it streams, fsynced,
-renamed over the old one, and the folder is fsynced. After a failed fsync the kernel marks the pages
-clean, so the temporary file is thrown away and fsync is never tried again on it
+A file is written under a temporary name in its own folder, hashed while it streams, fsynced (a
+large one meanwhile too), renamed over the old one, and the folder is fsynced. After a failed fsync
+the kernel marks the pages clean, so the temporary file is thrown away and fsync is never tried
+again on it
 (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 """
 
@@ -21,6 +22,7 @@ from entrenar_common.errors import StorageError
 from entrenar_core.io.locks import lock
 from entrenar_core.io.os_calls import os_calls, read_errors, storage_errors
 from entrenar_core.io.strict_json import parse_json, read_bytes, read_json, read_text
+from entrenar_core.io.sync_ahead import SyncAhead
 
 __all__ = [
     "AtomicWriter",
@@ -61,9 +63,10 @@ class Written(NamedTuple):
 class AtomicWriter:
     """Receives the bytes of one file; `size` and `sha256` are those of what was written so far."""
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, path: Path, ahead: SyncAhead) -> None:
         self.size = 0
         self._fd = fd
+        self._ahead = ahead
         self._path = path
         self._hash = hashlib.sha256()
 
@@ -84,6 +87,7 @@ class AtomicWriter:
                 written = os_calls.write(self._fd, chunk)  # may be short near a limit
                 chunk = chunk[written:]
                 self.size += written
+            self._ahead.grown(self.size)
 
     @property
     def sha256(self) -> str:
@@ -117,12 +121,15 @@ def open_atomic(path: AnyPath) -> Iterator[AtomicWriter]:
     published = False
     with storage_errors("create a file", path):
         fd = os_calls.open(temporary, _CREATE, 0o666)
+    ahead = SyncAhead(fd)
     try:
         try:
-            yield AtomicWriter(fd, path)
+            yield AtomicWriter(fd, path, ahead)
             with storage_errors("write", path):
+                ahead.finish()
                 os_calls.fsync(fd)
         finally:
+            ahead.wait()
             _close_quietly(fd)
         with storage_errors("write", path):
             os_calls.replace(temporary, path)

@@ -26,8 +26,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     check_new(path)
     files.make_folder(path.parent)
     temporary = path.with_name(files.temporary_name(path.name))
-    files.make_folder(temporary)
     try:
+        files.make_folder(temporary)
         yield temporary
         if path.is_dir():
             files.remove_tree(path)

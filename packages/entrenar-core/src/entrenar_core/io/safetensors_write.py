@@ -100,10 +100,10 @@ def _header(places: list[_Place], metadata: Mapping[str, str] | None) -> bytes:
 def _memories(tensor: Any, place: _Place) -> Iterator[memoryview]:
     if not isinstance(tensor, Streamed):
         array = np.asarray(tensor)
-        _check(place, array.dtype, array.shape, array.nbytes)
+        _check(place, array.dtype, array.shape)
         yield _memory(array)
         return
-    _check(place, tensor.dtype, tensor.shape, tensor.nbytes)
+    _check(place, tensor.dtype, tensor.shape)
     left = place.size
     for piece in tensor.pieces():
         left -= piece.nbytes
@@ -111,8 +111,8 @@ def _memories(tensor: Any, place: _Place) -> Iterator[memoryview]:
     assert left == 0
 
 
-def _check(place: _Place, dtype: np.dtype, shape: tuple[int, ...], nbytes: int) -> None:
-    if (shape, nbytes) != (place.shape, place.size) or by_numpy(dtype) != place.dtype:
+def _check(place: _Place, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if shape != place.shape or by_numpy(dtype) != place.dtype:
         raise ShapeError(
             f"tensor '{escape_controls(place.name)}' is {dtype}{list(shape)} now, and "
             f"was {place.dtype}{list(place.shape)} before",

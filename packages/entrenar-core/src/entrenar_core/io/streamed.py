@@ -25,9 +25,6 @@ class Streamed(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
-    @property
-    def nbytes(self) -> int: ...
-
     def pieces(self) -> Iterator[np.ndarray]: ...
 
 

@@ -18,6 +18,7 @@ from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights
 from entrenar_core.kernels.attention import attention_weights_grad as attention_weights_grad
 from entrenar_core.kernels.attention import rope as rope
+from entrenar_core.kernels.blas_threads import one_blas_thread as one_blas_thread
 from entrenar_core.kernels.blocks import dequantize_q4_0 as dequantize_q4_0
 from entrenar_core.kernels.blocks import dequantize_q4_1 as dequantize_q4_1
 from entrenar_core.kernels.blocks import dequantize_q5_0 as dequantize_q5_0
@@ -48,6 +49,7 @@ from entrenar_core.kernels.k_blocks import quantize_q6_k as quantize_q6_k
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.loss import distillation_grad as distillation_grad
+from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
 from entrenar_core.kernels.matmul import matmul as matmul
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack
 from entrenar_core.kernels.momentum import lion as lion

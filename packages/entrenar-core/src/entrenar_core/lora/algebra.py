@@ -12,10 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from entrenar_core import kernels
 from entrenar_core.lora.update import Update
 
 NOISE = 1e-6
 """Singular values below this share of the largest are rounding of factors in float32."""
+
+ROWS = 256
+"""Rows of a factor that are widened to float64 at a time."""
 
 ENERGY = 0.9
 """The share of the energy Σσ² that `energy_rank` asks for unless told otherwise."""
@@ -35,8 +39,9 @@ class Spectrum:
 
 def spectrum(update: Update) -> Spectrum:
     """The singular values of ΔW, and what its singular vectors are made from."""
-    root_b, root_a = gram_root(update.b), gram_root(update.a.T)
-    u, values, vt = np.linalg.svd(abs(update.scale) * (root_b @ root_a.T))
+    with kernels.one_blas_thread():
+        root_b, root_a = gram_root(update.b), gram_root(update.a.T)
+        u, values, vt = np.linalg.svd(abs(update.scale) * (root_b @ root_a.T))
     return Spectrum(u, values, vt.T, root_b, root_a)
 
 
@@ -47,9 +52,20 @@ def singular_values(update: Update) -> np.ndarray:
 
 def gram_root(factor: np.ndarray) -> np.ndarray:
     """R (r, r) with RᵀR = XᵀX, of a factor X (n, r)."""
-    wide = factor.astype(np.float64)
-    values, vectors = np.linalg.eigh(wide.T @ wide)
+    values, vectors = np.linalg.eigh(gram(factor))
     return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+
+def gram(factor: np.ndarray) -> np.ndarray:
+    """XᵀX (r, r), in float64, of X (n, r).
+
+    A few rows at a time, which stay in the cache.
+    """
+    found = np.zeros((factor.shape[1],) * 2)
+    for start in range(0, len(factor), ROWS):
+        piece = factor[start : start + ROWS].astype(np.float64)
+        found += piece.T @ piece
+    return found
 
 
 def effective_rank(values: np.ndarray) -> float:

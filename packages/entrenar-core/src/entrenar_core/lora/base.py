@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
@@ -14,7 +16,7 @@ from entrenar_core.io.safetensors import SafetensorsFile
 from entrenar_core.io.torch_save import TorchFile
 from entrenar_core.io.weights import open_weights
 from entrenar_core.models.quantized import OPENERS, without_quantization
-from entrenar_core.models.source import GGUFWeights, Weights
+from entrenar_core.models.source import GGUFWeights
 
 CONFIG = "config.json"
 TORCH_FILES = (".bin", ".pth", ".pt")
@@ -31,6 +33,23 @@ _STORED_TRANSPOSED = {"gpt2": ("c_attn", "c_proj", "c_fc", "q_attn")}
 goes by the module too, and may write its flag for the last one."""
 
 
+class BaseWeights(Protocol):
+    """Tensors by name, read one at a time from `paths`; see `models.source.Weights`."""
+
+    @property
+    def paths(self) -> list[Path]: ...
+
+    def names(self) -> list[str]: ...
+
+    def info(self, name: str) -> Any: ...
+
+    def read(self, name: str) -> np.ndarray: ...
+
+    def release(self, name: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Base(Closing):
     """The tensors at `path` by Hugging Face's names: a model folder, a lone file of tensors
     (safetensors, or of torch.save), or a GGUF file.
@@ -43,7 +62,7 @@ class Base(Closing):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.weights: Weights
+        self.weights: BaseWeights
         if is_gguf(path):
             self.weights = GGUFWeights(path)
             self.raw = self.weights.raw
@@ -111,7 +130,7 @@ class Base(Closing):
         self.weights.close()
 
 
-def _open_folder(path: Path) -> tuple[Mapping[str, Any] | None, Weights]:
+def _open_folder(path: Path) -> tuple[Mapping[str, Any] | None, BaseWeights]:
     if not (path / CONFIG).exists():
         return None, open_weights(path)
     found = files.read_json(path / CONFIG)

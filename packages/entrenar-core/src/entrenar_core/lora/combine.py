@@ -2,7 +2,8 @@
 
 With dᵢ = ΔWᵢ and weights wᵢ:
 
-- linear: Σ wᵢdᵢ, exactly, as stacked factors; svd: the same, cut to a rank.
+- linear: Σ wᵢdᵢ, exactly, as stacked factors; cut to a rank if one is given. cat: never cut. svd:
+  always cut, by default to the largest rank of the adapters.
 - ties (Yadav et al. 2023, arXiv:2306.01708): of each adapter, over all of its modules, only the
   share `density` of largest magnitude is kept; for each element the sign of Σ wᵢdᵢ is elected, and
   the result is the mean of those wᵢdᵢ that have it and are not zero.
@@ -10,12 +11,13 @@ With dᵢ = ΔWᵢ and weights wᵢ:
   divided by it; the result is the weighted sum. What is kept is a function of the seed and the
   factors alone, and so does not depend on the order of adapters.
 
-The last two are no products of small factors: they are computed densely, one module at a time.
+The last two are no products of small factors: they are computed densely, one module at a time, and
+with a rank the nearest update of that rank takes their place.
 """
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.lora.algebra import truncated
 from entrenar_core.lora.changes import Weighted
+from entrenar_core.lora.factorise import low_rank
 from entrenar_core.lora.stored import StoredAdapter
 from entrenar_core.lora.update import Update, row_pieces, store, summed
 from entrenar_core.rng import stream
@@ -58,7 +61,7 @@ it, and the update before it is multiplied by the adapter's factor."""
 
 
 class Options(NamedTuple):
-    """rank: what svd cuts to; density: what ties and dare keep; seed: of dare's choice."""
+    """rank: what results are cut to; density: what ties and dare keep; seed: of dare's choice."""
 
     rank: int | None = None
     density: float | None = None
@@ -74,8 +77,10 @@ def combination(method: str, adapters: Sequence[Weighted], options: Options) -> 
     if options.rank is not None and options.rank < 1:
         raise ConfigError(f"a rank of {options.rank}", hint="give at least 1")
     _check_density(method, options.density)
-    if method in ("ties", "dare"):
+    if method in _DENSE:
         _check_plain(method, adapters)
+        dense = _DENSE[method](adapters, options)
+        return dense if options.rank is None else Nearest(dense, options.rank)
     return _MAKERS[method](adapters, options)
 
 
@@ -84,9 +89,38 @@ def linear(_module: str, parts: Parts) -> Update:
     return summed([update.scaled(weighted.factor) for weighted, update in parts])
 
 
+@dataclass
+class Cut:
+    """Σ wᵢdᵢ cut to a rank; `errors` has by module what was lost, relative to the sum."""
+
+    rank: int
+    errors: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, module: str, parts: Parts) -> Update:
+        found, self.errors[module] = truncated(linear(module, parts), self.rank)
+        return found
+
+
+@dataclass
+class Nearest:
+    """What `dense` makes, as the nearest update of a rank; `errors` as `Cut` has them."""
+
+    dense: Callable[[str, Parts], DenseUpdate]
+    rank: int
+    errors: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, module: str, parts: Parts) -> Update:
+        found, self.errors[module] = low_rank(self.dense(module, parts).delta, self.rank)
+        like = parts[0][1]
+        return replace(found, embedding=like.embedding, transposed=like.transposed)
+
+
+def _linear(_adapters: Sequence[Weighted], options: Options) -> Combination:
+    return linear if options.rank is None else Cut(options.rank)
+
+
 def _svd(adapters: Sequence[Weighted], options: Options) -> Combination:
-    rank = options.rank or largest_rank(adapters)
-    return lambda module, parts: truncated(linear(module, parts), rank)[0]
+    return Cut(options.rank or largest_rank(adapters))
 
 
 def largest_rank(adapters: Sequence[Weighted]) -> int:
@@ -95,7 +129,7 @@ def largest_rank(adapters: Sequence[Weighted]) -> int:
     return max(ranks, default=1)
 
 
-def _ties(adapters: Sequence[Weighted], options: Options) -> Combination:
+def _ties(adapters: Sequence[Weighted], options: Options) -> Callable[[str, Parts], DenseUpdate]:
     density = options.density or DENSITY["ties"]
     least = {id(w): magnitude_bound(w.adapter, density) for w in adapters}
 
@@ -126,7 +160,7 @@ def elected_mean(votes: Sequence[np.ndarray]) -> np.ndarray:
     return (total / np.maximum(count, 1)).astype(np.float32)
 
 
-def _dare(adapters: Sequence[Weighted], options: Options) -> Combination:
+def _dare(adapters: Sequence[Weighted], options: Options) -> Callable[[str, Parts], DenseUpdate]:
     del adapters
     density = options.density or DENSITY["dare"]
 
@@ -134,7 +168,7 @@ def _dare(adapters: Sequence[Weighted], options: Options) -> Combination:
         shape = parts[0][1].b.shape[0], parts[0][1].a.shape[1]
         found = np.zeros(shape)
         for weighted, update in parts:
-            key = zlib.crc32(np.ascontiguousarray(update.a)), zlib.crc32(update.b.tobytes())
+            key = zlib.crc32(update.a.tobytes()), zlib.crc32(update.b.tobytes())
             draws = stream(options.seed, f"dare {module}", *key)
             for part in row_pieces(found):
                 piece = _rows(update, part)
@@ -146,12 +180,13 @@ def _dare(adapters: Sequence[Weighted], options: Options) -> Combination:
 
 
 _MAKERS: Mapping[str, Callable[[Sequence[Weighted], Options], Combination]] = {
-    "linear": lambda _adapters, _options: linear,
+    "linear": _linear,
     "cat": lambda _adapters, _options: linear,
     "svd": _svd,
-    "ties": _ties,
-    "dare": _dare,
 }
+_DENSE: Mapping[
+    str, Callable[[Sequence[Weighted], Options], Callable[[str, Parts], DenseUpdate]]
+] = {"ties": _ties, "dare": _dare}
 
 
 def _rows(update: Update, part: slice) -> np.ndarray:

@@ -7,6 +7,7 @@ power iterations: Halko, Martinsson and Tropp 2011, "Finding structure with rand
 import numpy as np
 
 from entrenar_core import kernels
+from entrenar_core.lora.algebra import gram
 from entrenar_core.lora.update import Update, row_pieces
 from entrenar_core.rng import stream
 
@@ -24,7 +25,8 @@ def low_rank(matrix: np.ndarray, rank: int, *, seed: int = 0) -> tuple[Update, f
     The random vectors are a function of the seed and the shape.
     """
     rank = min(rank, *matrix.shape)
-    found = _exact(matrix, rank) if min(matrix.shape) <= EXACT else _random(matrix, rank, seed)
+    with kernels.one_blas_thread():
+        found = _exact(matrix, rank) if min(matrix.shape) <= EXACT else _random(matrix, rank, seed)
     return found, _error(matrix, found)
 
 
@@ -44,7 +46,7 @@ def _random(matrix: np.ndarray, rank: int, seed: int) -> Update:
     left = orthonormal(kernels.matmul(matrix, right))
     core = kernels.matmul(left, matrix, trans_a=True)  # (width, in)
     # the small factor of coreᵀ, whose columns are long
-    values, vectors = np.linalg.eigh(_gram(core))
+    values, vectors = np.linalg.eigh(gram(core.T))
     order = np.argsort(values)[::-1][:rank]
     s = np.sqrt(np.maximum(values[order], 0))
     u = vectors[:, order]
@@ -60,16 +62,11 @@ def orthonormal(x: np.ndarray) -> np.ndarray:
     of long columns takes ten times as long.
     """
     for _ in range(2):
-        values, vectors = np.linalg.eigh(_gram(x.T))
+        values, vectors = np.linalg.eigh(gram(x))
         kept = values > 1e-13 * max(float(values[-1]), 1e-300)
         scale = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)
         x = np.ascontiguousarray((x.astype(np.float64) @ (vectors * scale)).astype(np.float32))
     return x
-
-
-def _gram(rows: np.ndarray) -> np.ndarray:
-    wide = rows.astype(np.float64)
-    return wide @ wide.T
 
 
 def _update(u: np.ndarray, s: np.ndarray, vt: np.ndarray) -> Update:

@@ -28,6 +28,10 @@ class _Info:
     shape: tuple[int, ...]
     dtype: str = "F32"
 
+    @property
+    def nbytes(self) -> int:
+        return 4 * prod(self.shape)
+
 
 class JsonTensors:
     """The tensors of such a file. Raises FormatError for what is not one."""

@@ -1,6 +1,6 @@
 """Writing a base with adapters merged into it, tensor by tensor: a model folder, or a lone file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def _folder(merged: Merged, output: Path) -> list[Path]:
         )
     with new_folder(output) as folder:
         paths = write_folder(folder, merged)
-        _copy_files(base.path, folder)
+        _copy_files(base.path, folder, but={CONFIG})
         if (base.path / CONFIG).exists():
             files.write_json(folder / CONFIG, _config(merged, files.read_json(base.path / CONFIG)))
     return [output / path.name for path in paths]
@@ -98,10 +98,10 @@ def _config(merged: Merged, raw: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _copy_files(source: Path, target: Path) -> None:
+def _copy_files(source: Path, target: Path, *, but: Set[str] = frozenset()) -> None:
     """Copy what is no weights: tokenizer, settings of generation, parts of sentence models."""
     for path in sorted(source.iterdir()):
-        if path.name.startswith(".") or path.name == CONFIG:
+        if path.name.startswith(".") or path.name in but:
             continue
         if path.is_dir():
             files.make_folder(target / path.name)

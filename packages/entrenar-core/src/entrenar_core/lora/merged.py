@@ -56,7 +56,7 @@ class Merged(Mapping[str, "MergedTensor"]):
         raw = self.base.raw or {}
         named = raw.get("dtype") or raw.get("torch_dtype")
         found = by_torch_name(named).numpy if isinstance(named, str) else None
-        return found if found in FLOATS.values() else FLOATS["bf16"]
+        return FLOATS["bf16"] if found not in FLOATS.values() or found is None else found
 
     @property
     def dtype(self) -> np.dtype | None:

@@ -24,7 +24,7 @@ OTHER_KINDS = (
 """What else `peft_type` may be, for the message."""
 
 _HARMLESS = {
-    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "inference_mode",
+    "auto_mapping", "base_model_name_or_path", "inference_mode",
     "megatron_config", "megatron_core", "peft_type", "peft_version", "qalora_group_size",
     "revision", "runtime_config", "task_type", "loftq_config", "layers_pattern",
 }  # fmt: skip
@@ -40,12 +40,14 @@ _INITS = {True: "default", False: "default", "gaussian": "gaussian"}
 class PeftConfig:
     """lora: the settings; base_model: the name or path of what was adapted; task_type: what PEFT
     calls the model's use, such as CAUSAL_LM; both may be None. fan_in_fan_out: whether weights are
-    stored (in, out). pattern: the raw `target_modules`."""
+    stored (in, out). ensure_weight_tying: whether what is tied to a target is one too.
+    """
 
     lora: LoraConfig
     base_model: str | None = None
     task_type: str | None = None
     fan_in_fan_out: bool = False
+    ensure_weight_tying: bool = False
 
     @classmethod
     def parse(cls, found: Any, where: str) -> "PeftConfig":
@@ -88,6 +90,7 @@ class PeftConfig:
             read.optional("base_model_name_or_path"),
             read.optional("task_type"),
             read.flag("fan_in_fan_out"),
+            read.flag("ensure_weight_tying"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -113,6 +116,7 @@ class PeftConfig:
             "use_rslora": lora.use_rslora,
             # newer than the others: older versions of PEFT refuse keys that they do not know
             **({"lora_bias": True} if lora.lora_bias else {}),
+            **({"ensure_weight_tying": True} if self.ensure_weight_tying else {}),
             **({"exclude_modules": _listed(lora.exclude_modules)} if lora.exclude_modules else {}),
             **(
                 {"layers_to_transform": list(lora.layers_to_transform)}
@@ -125,7 +129,7 @@ class PeftConfig:
 _KEYS = {
     "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "lora_dropout",
     "use_rslora", "use_dora", "lora_bias", "bias", "modules_to_save", "rank_pattern",
-    "alpha_pattern", "init_lora_weights", "fan_in_fan_out",
+    "alpha_pattern", "init_lora_weights", "fan_in_fan_out", "ensure_weight_tying",
 }  # fmt: skip
 
 

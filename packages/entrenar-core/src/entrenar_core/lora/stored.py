@@ -75,13 +75,16 @@ class StoredAdapter(Closing):
     of tensors, `alpha` has to be given; it is then taken to be a plain LoRA of that alpha.
 
     `config` has the settings, `modules` what is updated by the module's name, `whole` the tensors
-    that take the place of the model's by the names of its parameters.
+    that take the place of the model's by the names of its parameters, `contradictions` where
+    settings and tensors contradict each other: an error, unless `tolerant`.
 
     Raises NotFoundError, FormatError for tensors that are no adapter, ConfigError where config and
     tensors contradict each other, UnsupportedError for what is no LoRA.
     """
 
-    def __init__(self, path: str | Path, *, alpha: float | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, alpha: float | None = None, tolerant: bool = False
+    ) -> None:
         self.path = Path(path)
         self._tensors, found, where = _open(self.path)
         try:
@@ -89,7 +92,9 @@ class StoredAdapter(Closing):
             if found is None:
                 found = self._implied(alpha)
             self.settings = PeftConfig.parse(found, where)
-            self._check()
+            self.contradictions = contradictions(self.settings, self.modules, self.whole)
+            if self.contradictions and not tolerant:
+                raise self._refused()
         except BaseException:
             self.close()
             raise
@@ -120,15 +125,13 @@ class StoredAdapter(Closing):
             "lora_bias": any("bias" in module.parts for module in self.modules.values()),
         }
 
-    def _check(self) -> None:
-        problems = contradictions(self.config, self.modules, self.whole)
-        if problems:
-            raise ConfigError(
-                f"{self.path}: {CONFIG} and the tensors contradict each other in "
-                f"{len(problems)} places",
-                details=_shortened(problems),
-                hint="they have to be of the same training: fetch or write both again",
-            )
+    def _refused(self) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: {CONFIG} and the tensors contradict each other in "
+            f"{len(self.contradictions)} places",
+            details=_shortened(self.contradictions),
+            hint="they have to be of the same training: fetch or write both again",
+        )
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]], tied: Mapping[str, str]) -> None:
         """Check that the model whose parameters have these `shapes` is one that this is for. `tied`
@@ -216,10 +219,11 @@ def as_float32(array: np.ndarray) -> np.ndarray:
 
 
 def contradictions(
-    config: LoraConfig, modules: Mapping[str, Module], whole: Mapping[str, str]
+    settings: PeftConfig, modules: Mapping[str, Module], whole: Mapping[str, str]
 ) -> list[str]:
     """Where tensors and settings contradict each other, in words."""
-    found = []
+    found, config = [], settings.lora
+    listed = isinstance(config.target_modules, tuple) and not settings.ensure_weight_tying
     for name, module in modules.items():
         shown = escape_controls(name)
         wanted = config.rank_of(name)
@@ -232,12 +236,13 @@ def contradictions(
             has = "a" if "bias" in module.parts else "no"
             found.append(f"{shown}: lora_bias is {config.lora_bias}, and B has {has} bias")
         # an expression from a file can take for ever, and the tensors say what is adapted
-        if isinstance(config.target_modules, tuple) and not is_target(config, name):
+        if listed and not is_target(config, name):
             found.append(f"{shown}: is not among target_modules")
     for name in whole:
         kept = name.rpartition(".")[0]
         biases = config.bias != "none" and name.endswith(".bias")
         saved = any(is_saved(config, path) for path in _paths(kept))
+        saved = saved or settings.ensure_weight_tying
         if not biases and not saved and kept not in modules:
             found.append(f"{escape_controls(name)}: is not of modules_to_save")
     return found

@@ -66,7 +66,7 @@ class Update:
         return np.sqrt(squares).astype(np.float32)
 
     def _pieces(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
-        """W + ΔW, some rows at a time."""
+        """W + ΔW, some rows at a time, in the memory that `float_pieces` gives."""
         for part, piece in float_pieces(weight):
             yield part, _add_product(self, part, piece, add=True)
 
@@ -78,6 +78,11 @@ class Update:
         Raises NumericsError, with `where`, when a result is not finite.
         """
         found = np.empty(weight.shape, np.float32) if out is None else out
+        if not isinstance(weight, Held) and self._is_added(weight, found.dtype):
+            factors = self._factors()
+            for part in row_pieces(weight):
+                _add_narrow(weight[part], factors, part, found[part], where)
+            return found
         for part, piece in self._results(weight):
             store(piece, found[part], part, where)
         return found
@@ -86,10 +91,30 @@ class Update:
         self, weight: np.ndarray | Held, dtype: np.dtype, *, where: str = "the weight"
     ) -> Iterator[np.ndarray]:
         """W' in `dtype`, some rows at a time; see `merged`."""
+        if not isinstance(weight, Held) and self._is_added(weight, dtype):
+            factors = self._factors()
+            for part in row_pieces(weight):
+                found = np.empty((part.stop - part.start, weight.shape[1]), dtype)
+                _add_narrow(weight[part], factors, part, found, where)
+                yield found
+            return
         for part, piece in self._results(weight):
-            found = piece if piece.dtype == dtype else np.empty(piece.shape, dtype)
+            its_own = piece.dtype == dtype and not is_narrow(weight)  # else it is used again
+            found = piece if its_own else np.empty(piece.shape, dtype)
             store(piece, found, part, where)
             yield found
+
+    def _is_added(self, weight: np.ndarray, dtype: np.dtype) -> bool:
+        """Whether W in 16 bits becomes W + ΔW in 16 bits, without anything in float32 between."""
+        plain = self.magnitude is None and self.a.dtype == np.float32
+        return plain and is_narrow(weight) and dtype.name in ("bfloat16", "float16")
+
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Left (n, r) and right (r, m), whose product is ΔW as the weight is stored (n, m)."""
+        scale = np.float32(self.scale)
+        if self.transposed:
+            return np.ascontiguousarray(self.a.T) * scale, np.ascontiguousarray(self.b.T)
+        return self.b * scale, np.ascontiguousarray(self.a)
 
     def _results(self, weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
         """W' some rows at a time, as it was computed."""
@@ -103,15 +128,20 @@ class Update:
 
 
 def float_pieces(weight: np.ndarray | Held) -> Iterator[tuple[slice, np.ndarray]]:
-    """Copies of some rows each, of float64 where they are that and else of float32."""
+    """Copies of some rows each, of float64 where they are that and else of float32; of a weight
+    in 16 bits, each in the memory of the last."""
     if isinstance(weight, Held) and weight.transposed:
         weight = np.asarray(weight)  # what is kept together are its columns
+    scratch = None
     for part in row_pieces(weight):
         if isinstance(weight, Held):
             shape = (part.stop - part.start, weight.shape[1])
             yield part, weight.kept.rows(part.start, part.stop, np.empty(shape, np.float32))
-        else:
-            yield part, _wide(weight[part])
+            continue
+        piece = _wide(weight[part], scratch)
+        if is_narrow(weight) and scratch is None:
+            scratch = piece
+        yield part, piece
 
 
 def row_pieces(weight: np.ndarray | Held) -> Iterator[slice]:
@@ -131,12 +161,28 @@ def store(piece: np.ndarray, out: np.ndarray, part: slice, where: str) -> None:
             kernels.rounded(piece, out=out)
         else:
             out[...] = piece
+    _check_finite(out, part, where)
+
+
+def _add_narrow(
+    weight: np.ndarray,
+    factors: tuple[np.ndarray, np.ndarray],
+    part: slice,
+    out: np.ndarray,
+    where: str,
+) -> None:
+    left, right = factors
+    kernels.add_low_rank(weight, left[part], right, out=out)
+    _check_finite(out, part, where)
+
+
+def _check_finite(out: np.ndarray, part: slice, where: str) -> None:
     if not _all_finite(out):
         finite = np.isfinite(out.astype(np.float32))
         row, column = np.unravel_index(int(np.argmin(finite)), out.shape)
         raise NumericsError(
             f"{where}: element ({part.start + int(row)}, {int(column)}) would be "
-            f"{float(piece[row, column]):.6g}, which is no finite {out.dtype}",
+            f"{float(out[row, column])} in {out.dtype}",
             hint="inspect the adapter: it has numbers that are not finite, or far too large ones",
         )
 
@@ -162,10 +208,12 @@ def _add_product(update: Update, rows: slice, out: np.ndarray | None, *, add: bo
     return kernels.matmul(left, update.a.astype(kind, copy=False), out=out, add=add)
 
 
-def _wide(rows: np.ndarray) -> np.ndarray:
-    """A copy of rows of any float type, of float64 where they are that and else of float32."""
+def _wide(rows: np.ndarray, scratch: np.ndarray | None = None) -> np.ndarray:
+    """A copy of rows of any float type, of float64 where they are that and else of float32; in
+    `scratch`, which has at least as many rows, if they are in 16 bits."""
     if is_narrow(rows):
-        return kernels.widen(np.ascontiguousarray(rows))
+        out = None if scratch is None else scratch[: len(rows)]
+        return kernels.widen(np.ascontiguousarray(rows), out=out)
     return np.array(rows, np.float64 if rows.dtype == np.float64 else np.float32, order="C")
 
 

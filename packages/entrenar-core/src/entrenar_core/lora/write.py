@@ -1,20 +1,30 @@
 """Writing adapters: a folder as PEFT's, a file of tensors with its settings beside it, or JSON."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, RefusedError, StorageError
 from entrenar_core.io import files
+from entrenar_core.io.files import Written
+from entrenar_core.io.new_folder import check_new, new_folder
 from entrenar_core.io.safetensors import write_file
 from entrenar_core.io.torch_save import write_torch
 from entrenar_core.lora.config import LoraConfig
 from entrenar_core.lora.json_file import write_json_adapter
 from entrenar_core.lora.peft_config import CONFIG, PeftConfig, config_path
-from entrenar_core.lora.stored import PREFIX, WEIGHTS
+from entrenar_core.lora.stored import OLD_WEIGHTS, PREFIX, WEIGHTS
 from entrenar_core.lora.update import Update
+
+SAFETENSORS, TORCH, JSON = "safetensors", "pth", "json"
+
+FORMS = {
+    ".json": JSON, ".safetensors": SAFETENSORS, ".pth": TORCH, ".pt": TORCH, ".bin": TORCH
+}  # fmt: skip
+"""Suffix of a file → what it is; a name with another suffix is a folder's."""
 
 
 @dataclass(frozen=True)
@@ -68,51 +78,82 @@ def with_ranks(config: LoraConfig, ranks: Mapping[str, int]) -> LoraConfig:
     return replace(config, rank=rank, rank_pattern=patterns)
 
 
-def write_adapter(path: str | Path, content: AdapterContent) -> list[Path]:
+def write_adapter(
+    path: str | Path, content: AdapterContent, *, form: str | None = None
+) -> list[Path]:
     """Write an adapter, and return its files. `path` says how: `.json` is one JSON file; a file of
     tensors (`.safetensors`, `.bin`, `.pth`, `.pt`) has its `adapter_config.json` beside it; all
-    else is a folder as PEFT's.
+    else is a folder as PEFT's. `form` ("safetensors", "pth" or "json") says what is in a folder, or
+    has to be what the file's name says.
 
-    Raises ConfigError for a file where a folder is to be, NumericsError for JSON of numbers that
-    are not finite, StorageError.
+    A new folder is complete or not there; one that is there has the old adapter, the new one, or
+    none that can be read, wherever it stops.
+
+    Raises ConfigError for a file where a folder is to be, and for a name of another form;
+    NumericsError for JSON of numbers that are not finite, StorageError.
     """
     path = Path(path)
-    write = WRITERS.get(path.suffix.lower(), _folder)
-    if path.is_dir() != (write is _folder) and path.exists():
-        what = "a file, and a folder" if write is _folder else "a folder, and a file"
+    named = FORMS.get(path.suffix.lower())
+    if path.is_dir() != (named is None) and path.exists():
+        what = "a file, and a folder" if named is None else "a folder, and a file"
         raise ConfigError(f"{path}: is {what} is to be written", hint="give another output")
-    return write(path, content)
+    if (form is not None and named not in (None, form)) or (form == JSON and named is None):
+        suffix = next(suffix for suffix, each in FORMS.items() if each == (form or JSON))
+        raise ConfigError(
+            f"{path}: is no name for {form}",
+            hint=f"give a name that ends in {suffix}" + ("" if form == JSON else ", or a folder"),
+        )
+    if named == JSON:
+        write_json_adapter(path, content.settings.to_json(), content.tensors)
+        return [path]
+    if named is None:
+        return _folder(path, content, form or SAFETENSORS)
+    return _tensors_and_config(path, content, named)
 
 
-def _folder(path: Path, content: AdapterContent) -> list[Path]:
-    files.make_folder(path)
-    return _safetensors(path / WEIGHTS, content)
+def check_adapter_output(path: Path) -> None:
+    """Raise RefusedError where writing an adapter to `path` would change another one: for a folder
+    that is there and not empty, and for a new file beside another file's `adapter_config.json`."""
+    if path.suffix.lower() not in FORMS:
+        check_new(path)
+    elif FORMS[path.suffix.lower()] != JSON:
+        beside = config_path(path)
+        if beside.exists() and not path.exists():
+            raise RefusedError(
+                f"{beside}: is there already, of another adapter",
+                hint="give a file in a folder of its own, or a folder",
+            )
 
 
-def _safetensors(path: Path, content: AdapterContent) -> list[Path]:
-    write_file(path, content.tensors, {"format": "pt"})
-    return [path, _config(path, content)]
+def _folder(path: Path, content: AdapterContent, form: str) -> list[Path]:
+    name = {SAFETENSORS: WEIGHTS, TORCH: OLD_WEIGHTS}[form]
+    if path.is_dir() and any(path.iterdir()):
+        # without its config a folder is no adapter: its weights can then be replaced
+        for old in (CONFIG, WEIGHTS, OLD_WEIGHTS):
+            if (path / old).exists():
+                files.remove_tree(path / old)
+        return _tensors_and_config(path / name, content, form)
+    with new_folder(path) as folder:
+        found = _tensors_and_config(folder / name, content, form)
+    return [path / each.name for each in found]
 
 
-def _torch(path: Path, content: AdapterContent) -> list[Path]:
-    write_torch(path, content.tensors)
-    return [path, _config(path, content)]
+def _tensors_and_config(path: Path, content: AdapterContent, form: str) -> list[Path]:
+    _TENSOR_WRITERS[form](path, content.tensors)
+    beside = path.parent / CONFIG
+    try:
+        files.write_json(beside, content.settings.to_json())
+    except StorageError:
+        with suppress(StorageError):  # the first error is the one to report
+            files.remove_tree(path)
+        raise
+    return [path, beside]
 
 
-def _json(path: Path, content: AdapterContent) -> list[Path]:
-    write_json_adapter(path, content.settings.to_json(), content.tensors)
-    return [path]
+def _safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> Written:
+    return write_file(path, tensors, {"format": "pt"})
 
 
-def _config(path: Path, content: AdapterContent) -> Path:
-    beside = config_path(path)
-    assert beside.name == CONFIG
-    files.write_json(beside, content.settings.to_json())
-    return beside
-
-
-WRITERS: dict[str, Callable[[Path, AdapterContent], list[Path]]] = {
-    ".json": _json, ".safetensors": _safetensors,
-    ".bin": _torch, ".pth": _torch, ".pt": _torch,
+_TENSOR_WRITERS: dict[str, Callable[[Path, Mapping[str, np.ndarray]], Written]] = {
+    SAFETENSORS: _safetensors, TORCH: write_torch
 }  # fmt: skip
-"""Suffix of a file → what writes it."""

@@ -11,7 +11,7 @@ from entrenar_common.errors import NumericsError, ShapeError, UnsupportedError
 from entrenar_core.kernels import Held
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.nn import Embedding, Projection, modules
-from entrenar_core.quant import Format
+from entrenar_core.quant import Format, Stored
 
 HELD = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
 """What `dtype` may be besides where a model is loaded to be used and not trained."""
@@ -45,9 +45,10 @@ class Keeping:
         return kept
 
     def _in_few_bits(self, name: str, form: Format) -> Held:
-        stored = self.found.held(name)
-        if stored is not None and form.keeps(stored.kept.form):
-            return Held(_owning(stored.kept), transposed=stored.transposed)
+        there = self.found.held(name)
+        stored = None if there is None else there.kept
+        if there and isinstance(stored, Stored) and form.keeps(stored.form):
+            return Held(_owning(stored), transposed=there.transposed)
         array = self._as_floats(name, self.found.read(name), self.dtype)
         lies_by_inputs = self._axes[name] == 1  # and blocks run along the inputs
         try:

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import nearest
+from entrenar_core.kernels import Held
 from entrenar_core.nn import Module
 from entrenar_core.qat.places import Matrix, matrices
 from entrenar_core.qat.schedule import LowerBits, Schedule
@@ -105,6 +106,11 @@ class QatConfig:
                 hint="check include and exclude, or the names",
             )
         for name, form in formats.items():
+            if isinstance(found[name].parameter.data, Held):
+                raise ConfigError(
+                    f"{name} is held in few bits, and is to be trained",
+                    hint="load the model in float32, or leave the matrix out",
+                )
             self._check_format(name, form)
         return {name: (found[name], form) for name, form in formats.items()}
 

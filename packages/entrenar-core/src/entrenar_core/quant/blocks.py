@@ -7,6 +7,7 @@ The kernels (`kernels.blocks`, `kernels.k_blocks`) say what the bytes of a block
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -124,7 +125,7 @@ class BlockArray(Stored):
         return self.form.decode
 
 
-def _plain(dtype: type) -> dict[str, Callable[..., np.ndarray]]:
+def _plain(dtype: type) -> dict[str, Any]:
     """Encoder and decoder of floats that are stored as they are."""
 
     def encode(x: np.ndarray) -> np.ndarray:

@@ -74,6 +74,20 @@ def _rounded(rows: int, columns: int, kind: str) -> Case:
     return Case(f"({rows}, {columns}) to {kind}", make)
 
 
+def _add_low_rank(rows: int, columns: int, rank: int, kind: str = "") -> Case:
+    def make(d: Draw) -> Arguments:
+        narrow = d.dtype if kind == "" else np.dtype(kind)
+        left, right = (
+            d.normal(*shape).astype(np.float32) for shape in ((rows, rank), (rank, columns))
+        )
+        return {
+            "weight": d.normal(rows, columns), "left": left, "right": right,
+            "out": np.zeros((rows, columns), narrow),
+        }  # fmt: skip
+
+    return Case(f"({rows}, {columns}) rank {rank}{kind and f' to {kind}'}", make)
+
+
 CASES: dict[str, list[Case]] = {
     "matmul.matmul": [
         _matmul(1, 1, 1),
@@ -103,6 +117,14 @@ CASES: dict[str, list[Case]] = {
         _rounded(rows, columns, kind)
         for kind in ("bfloat16", "float16", "float32")
         for rows, columns in ((1, 1), (7, 129), (WIDE, 3))
+    ],
+    "low_rank.add_low_rank": [
+        _add_low_rank(1, 16, 1),
+        _add_low_rank(67, 528, 5),
+        _add_low_rank(130, 1040, 16),
+        _add_low_rank(5, 7, 3),
+        _add_low_rank(9, 32, 200),
+        _add_low_rank(33, 64, 4, "float32"),
     ],
     "matmul_stack.matmul_stack": [
         _matmul_stack(1, 1, 1, 1),

@@ -2,12 +2,13 @@
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
-from entrenar_core.autograd.op import op
+from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
 from entrenar_core.autograd.tape import into
 
 
 @op
+@takes_held("weight")
 def low_rank_linear(
     x, weight, a, b, dropped=None, bias=None, residual=None, *, scale, transposed=False
 ):
@@ -18,7 +19,7 @@ def low_rank_linear(
     the second product. That is added to the first in place, and B·A is never formed; of a weight
     that needs no gradient, none is computed.
     """
-    _check(x.shape[-1], weight.shape[::-1] if transposed else weight.shape, a, b)
+    _check("low_rank_linear", x.shape[-1], weight.shape[::-1] if transposed else weight.shape, a, b)
     rows, outputs = x.reshape(-1, x.shape[-1]), len(b)  # (N, I)
     seen = rows if dropped is None else dropped.reshape(rows.shape)
     shape = (*x.shape[:-1], outputs)
@@ -64,7 +65,7 @@ def low_rank_linear(
 @op
 def low_rank_weight(weight, a, b, *, scale, transposed=False):
     """W + scale · B A, whole: weight (O, I), or (I, O) with `transposed`; a (R, I), b (O, R)."""
-    _check(a.shape[1], weight.shape[::-1] if transposed else weight.shape, a, b)
+    _check("low_rank_weight", a.shape[1], weight.shape[::-1] if transposed else weight.shape, a, b)
     total = kernels.matmul(b * b.dtype.type(scale), a)  # (O, I)
     total = weight + (total.T if transposed else total)
 
@@ -85,10 +86,9 @@ def _gradient(left, right, dest):
     return kernels.matmul(left, right, trans_a=True, out=dest.array, add=dest.add)
 
 
-def _check(inputs, weight, a, b):
+def _check(name, inputs, weight, a, b):
     if weight != (len(b), inputs) or a.shape != (b.shape[1], inputs):
         raise ShapeError(
-            f"low_rank_linear: {inputs} features, a weight {weight}, a {a.shape} and b {b.shape} "
-            "do not fit",
+            f"{name}: {inputs} features, a weight {weight}, a {a.shape} and b {b.shape} do not fit",
             hint="weight is (out, in), a (rank, in), b (out, rank)",
         )

@@ -4,12 +4,12 @@ Sources and targets are given by address. An encoder reads float32 or bfloat16 a
 decoder reads bytes and writes float32; both are told how many blocks there are.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.lanes import I16, Lanes, from_half, read, write
+from entrenar_core.kernels.cpu.lanes import I16, Lanes, Variable, from_half, read, write
 from entrenar_core.kernels.cpu.past_caches import aligned, streams
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
@@ -27,27 +27,43 @@ PARTS = 64
 """Ranges of blocks that are worked on at the same time."""
 
 
-def encoder(block: int, size: int) -> Callable[[Callable[[Lanes], Iterable[Lanes]]], Any]:
-    """Make `build(x)`, which turns the `block` numbers of a block into the parts of its `size`
-    bytes, one behind the other, a routine over blocks. Its last argument is how many bytes a number
-    of the source has: 4 for float32, 2 for bfloat16."""
+def encoder(
+    block: int, size: int, measure: Callable[[Lanes], Sequence[Lanes]]
+) -> Callable[[Callable[..., Iterable[Lanes]]], Any]:
+    """Make `build(x, *measured)`, which turns the `block` numbers of a block and what `measure(x)`
+    has found of them into the parts of its `size` bytes, one behind the other, a routine over
+    blocks. Its last argument is how many bytes a number of the source has: 4 for float32, 2 for
+    bfloat16.
 
-    def decorate(build: Callable[[Lanes], Iterable[Lanes]]) -> Any:
+    The next block is measured before one is built: a scale is at the end of a long chain of
+    operations, and the CPU has something to do meanwhile.
+    """
+
+    def decorate(build: Callable[..., Iterable[Lanes]]) -> Any:
         def of_width(builder: Any, source: Any, target: Any, blocks: Any, width: int) -> None:
+            def numbers(i: Any) -> Lanes:
+                return numbers_at(builder, place(builder, source, i, width * block), block, width)
+
+            measured = [Variable(found) for found in measure(numbers(I64(0)))]
             with counting(builder, blocks) as i:
-                x = numbers_at(builder, place(builder, source, i, width * block), block, width)
+                following = builder.add(i, I64(1))
+                is_last = builder.icmp_signed("==", following, blocks)
+                of_following = measure(numbers(builder.select(is_last, i, following)))
                 at = place(builder, target, i, size)
-                for part in build(x):
+                for part in build(numbers(i), *(found.get() for found in measured)):
                     write(part, at)
                     at = builder.add(at, I64(part.bytes))
+                for found, new in zip(measured, of_following, strict=True):
+                    found.set(new)
 
         def loop(builder: Any, source: Any, target: Any, blocks: Any, width: Any) -> None:
-            is_wide = builder.icmp_signed("==", width, I64(4))
-            with builder.if_else(is_wide) as (wide, narrow):
-                with wide:
-                    of_width(builder, source, target, blocks, 4)
-                with narrow:
-                    of_width(builder, source, target, blocks, 2)
+            with builder.if_then(builder.icmp_signed(">", blocks, I64(0))):
+                is_wide = builder.icmp_signed("==", width, I64(4))
+                with builder.if_else(is_wide) as (wide, narrow):
+                    with wide:
+                        of_width(builder, source, target, blocks, 4)
+                    with narrow:
+                        of_width(builder, source, target, blocks, 2)
 
         return routine(INTEGER, INTEGER, INTEGER, INTEGER, name=build.__name__)(loop)
 

@@ -68,22 +68,46 @@ def _inverse(d):
     return choose(usable, inverse, 0.0), usable
 
 
-def _around_zero(x, steps):
-    d = (_peak(x) + 0.0) / -steps
-    inverse, usable = _inverse(d)
-    half = choose(usable, d.like(steps + 0.5), 0.0)
+def _around_zero(steps):
+    """What measures a block whose codes begin at the peak: the scale, its inverse, and what is
+    added before rounding."""
+
+    def measure(x):
+        d = (_peak(x) + 0.0) / -steps
+        inverse, usable = _inverse(d)
+        return d, inverse, choose(usable, d.like(steps + 0.5), 0.0)
+
+    return measure
+
+
+def _codes_around_zero(x, inverse, half, steps):
     codes = (x * inverse.spread(BLOCK) + half.spread(BLOCK)).whole()
-    return d, least(codes, 2 * steps - 1)
+    return least(codes, 2 * steps - 1)
 
 
-def _from_least(x, steps):
-    m = _least(x)
-    d = (x.folded(most) - m).magnitude() / steps
-    inverse, usable = _inverse(d)
-    # a distance may be infinite, and 0 · ∞ is no number
-    base, half = choose(usable, m, 0.0), choose(usable, m.like(0.5), 0.0)
+def _from_least(steps):
+    """What measures a block whose codes begin at the least number: the scale and that number, what
+    to subtract, the inverse, and what is added before rounding."""
+
+    def measure(x):
+        m = _least(x)
+        d = (x.folded(most) - m).magnitude() / steps
+        inverse, usable = _inverse(d)
+        # a distance may be infinite, and 0 · ∞ is no number
+        return d, m, choose(usable, m, 0.0), inverse, choose(usable, m.like(0.5), 0.0)
+
+    return measure
+
+
+def _codes_from_least(x, base, inverse, half, steps):
     codes = ((x - base.spread(BLOCK)) * inverse.spread(BLOCK) + half.spread(BLOCK)).whole()
-    return d, m, least(codes, steps)
+    return least(codes, steps)
+
+
+def _largest(x):
+    """What measures a block with signed codes: the scale and its inverse."""
+    d = (x.bits() & ~SIGN).folded(most).as_float() / 127.0
+    return d, _inverse(d)[0]
 
 
 def _half(number):
@@ -99,34 +123,32 @@ def _fifth_bits(codes):
     return (codes > 15).bits()
 
 
-@encoder(BLOCK, 18)
-def encode_q4_0(x):
-    d, codes = _around_zero(x, 8)
+@encoder(BLOCK, 18, _around_zero(8))
+def encode_q4_0(x, d, inverse, half):
+    codes = _codes_around_zero(x, inverse, half, 8)
     return _half(d), _nibbles(codes)
 
 
-@encoder(BLOCK, 20)
-def encode_q4_1(x):
-    d, m, codes = _from_least(x, 15)
+@encoder(BLOCK, 20, _from_least(15))
+def encode_q4_1(x, d, m, base, inverse, half):
+    codes = _codes_from_least(x, base, inverse, half, 15)
     return _half(d), _half(m), _nibbles(codes)
 
 
-@encoder(BLOCK, 22)
-def encode_q5_0(x):
-    d, codes = _around_zero(x, 16)
+@encoder(BLOCK, 22, _around_zero(16))
+def encode_q5_0(x, d, inverse, half):
+    codes = _codes_around_zero(x, inverse, half, 16)
     return _half(d), _fifth_bits(codes), _nibbles(codes)
 
 
-@encoder(BLOCK, 24)
-def encode_q5_1(x):
-    d, m, codes = _from_least(x, 31)
+@encoder(BLOCK, 24, _from_least(31))
+def encode_q5_1(x, d, m, base, inverse, half):
+    codes = _codes_from_least(x, base, inverse, half, 31)
     return _half(d), _half(m), _fifth_bits(codes), _nibbles(codes)
 
 
-@encoder(BLOCK, 34)
-def encode_q8_0(x):
-    d = (x.bits() & ~SIGN).folded(most).as_float() / 127.0
-    inverse, _ = _inverse(d)
+@encoder(BLOCK, 34, _largest)
+def encode_q8_0(x, d, inverse):
     scaled = x * inverse.spread(BLOCK)
     # as in the reference: the number next below 0.5, with the sign of what it is added to
     half = ((scaled.bits() & SIGN) | 0x3EFFFFFF).as_float()

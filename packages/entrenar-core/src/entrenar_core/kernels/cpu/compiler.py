@@ -13,10 +13,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from numba.core import types
 from numba.core.errors import NumbaError
+from numba.core.runtime.nrt import rtsys
 
 from entrenar_core.kernels.registry import COMPILES
 
@@ -30,7 +32,7 @@ def read_through_child(dispatcher: Any) -> None:
     """
     if os.environ.get(COMPILES):
         return
-    read = dispatcher._cache.load_overload
+    read = _without_registries(dispatcher._cache)
     name = f"{dispatcher.py_func.__module__}:{dispatcher.py_func.__name__}"
 
     def load_overload(signature: Any, context: Any) -> Any:
@@ -40,6 +42,24 @@ def read_through_child(dispatcher: Any) -> None:
         return found
 
     dispatcher._cache.load_overload = load_overload
+
+
+def _without_registries(cache: Any) -> Callable[[Any, Any], Any]:
+    """What reads `cache` as its `load_overload` does, which first loads all that numba can compile.
+
+    That takes half a second in every process, and imports SciPy where there is one. Machine code
+    needs nothing of it but the symbols of numba's runtime; those of the thread pool are there since
+    `compile.start_threads`. Whatever compiles loads the rest by itself, later too.
+    """
+
+    def read(signature: Any, context: Any) -> Any:
+        rtsys.initialize(context)
+        with cache._guard_against_spurious_io_errors():
+            return cache._load_overload(signature, context)
+        return None  # the guard has caught an error
+
+    known = hasattr(cache, "_load_overload") and hasattr(cache, "_guard_against_spurious_io_errors")
+    return read if known else cache.load_overload
 
 
 def _compile(name: str, signature: Any) -> bool:

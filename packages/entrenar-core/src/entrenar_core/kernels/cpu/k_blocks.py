@@ -288,10 +288,10 @@ def _quantize_q6_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
         parts = room + numba.get_thread_id() * ROOM * 4
-        found = parts + 1024
+        powers, found = parts + 1024, parts + 3072
         for i in range(first, first + count):
             transpose(source + i * 1024, BYTES, 16, parts, BYTES, np.float32(1))
-            fit_symmetric(parts, found)
+            fit_symmetric(parts, powers, found)
             write_q6_k(source + i * 1024, found, target + i * 210)
 
 

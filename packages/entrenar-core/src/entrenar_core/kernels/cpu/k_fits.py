@@ -38,9 +38,13 @@ SCALE, OFFSET, INVERSE, LOWEST = range(4)
 INVERSE·(x − LOWEST), or as `fit_symmetric` says."""
 
 
+ROUNDER = 1.5 * 2**23
+"""A number plus this has its nearest integer in its lowest bits."""
+
+
 def nearest(x: Lanes) -> Lanes:
     """`k_blocks._nearest`."""
-    return ((x + 1.5 * 2**23).bits() & 0x7FFFFF) - 0x400000
+    return ((x + ROUNDER).bits() & 0x7FFFFF) - 0x400000
 
 
 def clipped(x: Lanes, low: int, high: int) -> Lanes:
@@ -175,23 +179,30 @@ fit_15 = _fit_offsets(15, -1.0, 21)
 fit_31 = _fit_offsets(31, -0.5, 16)
 
 
-@routine(INTEGER, INTEGER)
-def fit_symmetric(builder, parts, found):
+@routine(INTEGER, INTEGER, INTEGER)
+def fit_symmetric(builder, parts, powers, found):
     """`k_blocks._symmetric_fit`, from parts: SCALE, INVERSE and OFFSET, to which codes are nearest
-    in INVERSE·x + OFFSET. Of parts that are taken for zeros the offset is below all codes."""
+    in INVERSE·x + OFFSET. Of parts that are taken for zeros the offset is below all codes. There
+    is room at `powers` for x² and x³ of all numbers."""
+
+    def cube(at: Any) -> Any:
+        return builder.add(at, I64(SYMMETRIC_ROWS * BYTES))
+
     peak = Variable(_lanes(builder, 0.0))
     with _rows(builder, SYMMETRIC_ROWS) as at:
         x = _row(builder, parts, at)
+        _put(x * x, powers, at)
+        _put(x * x * x, powers, cube(at))
         peak.set(choose(x.magnitude() > peak.get().magnitude(), x, peak.get()))
 
     def sums(inverse: Lanes) -> tuple[Lanes, Lanes]:
         totals = [Variable(_lanes(builder, 0.0)) for _ in range(2)]
         with _rows(builder, SYMMETRIC_ROWS) as at:
-            x = _row(builder, parts, at)
-            codes = clipped(inverse * x, -32, 31).floats()
-            weight = x * x
-            totals[0].set(totals[0].get() + weight * x * codes)
-            totals[1].set(totals[1].get() + weight * codes * codes)
+            # floats already: no code is far from ±32 but in parts that are taken for zeros
+            codes = (inverse * _row(builder, parts, at) + ROUNDER) - ROUNDER
+            codes = least(most(codes, -32.0), 31.0)
+            totals[0].set(totals[0].get() + _row(builder, powers, cube(at)) * codes)
+            totals[1].set(totals[1].get() + _row(builder, powers, at) * codes * codes)
         sum_xl, sum_l2 = (total.get() for total in totals)
         return sum_xl, sum_l2
 

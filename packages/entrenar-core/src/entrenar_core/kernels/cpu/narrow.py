@@ -4,7 +4,53 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
+
+
+@inner
+def wide_bfloat16(bits):
+    """The float32 that a bfloat16 of these bits is."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+@inner
+def wide_float16(bits):
+    """The float32 that a float16 of these bits is."""
+    # exponent and mantissa moved into place are off by a factor of 2^112, subnormals too
+    bits = np.uint32(bits)
+    sign = np.uint32((bits & np.uint32(0x8000)) << np.uint32(16))
+    shifted = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13))
+    scaled = np.float32(shifted.view(np.float32) * F(2.0**112)).view(np.uint32)
+    special = shifted >= np.uint32(0x0F800000)  # infinity or NaN
+    wide = np.uint32(shifted | np.uint32(0x7F800000)) if special else scaled
+    return np.uint32(sign | wide).view(np.float32)
+
+
+@inner
+def nearest_bfloat16(bits):
+    """The bits of the bfloat16 that is nearest to the float32 of these bits."""
+    odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
+    nearest = np.uint32(bits + np.uint32(0x7FFF) + odd)
+    is_nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    kept = np.uint32(nearest if not is_nan else bits | np.uint32(0x400000))
+    return np.uint16(kept >> np.uint32(16))
+
+
+@inner
+def nearest_float16(bits):
+    """The bits of the float16 that is nearest to the float32 of these bits."""
+    sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
+    size = np.uint32(bits & np.uint32(0x7FFFFFFF))
+    # below 2^-14 a sum with 0.5 rounds to the steps of subnormals; above, rebias and round
+    small = np.uint32(F(size.view(np.float32) + F(0.5)).view(np.uint32) - np.uint32(0x3F000000))
+    odd = np.uint32((size >> np.uint32(13)) & np.uint32(1))
+    rebiased = np.uint32(size - np.uint32(0x38000000) + np.uint32(0xFFF) + odd)
+    normal = np.uint32(rebiased >> np.uint32(13))
+    large = np.uint32(0x7E00 if size > np.uint32(0x7F800000) else 0x7C00)
+    found = small if size < np.uint32(0x38800000) else normal
+    found = large if size >= np.uint32(0x47800000) else found
+    return np.uint16(sign | found)
 
 
 @jit
@@ -12,22 +58,15 @@ def _widen_bfloat16(x, out):
     for i in numba.prange(x.shape[0]):
         source, target = x[i], out[i]
         for j in range(source.size):
-            target[j] = np.uint32(np.uint32(source[j]) << np.uint32(16)).view(np.float32)
+            target[j] = wide_bfloat16(source[j])
 
 
 @jit
 def _widen_float16(x, out):
-    # exponent and mantissa moved into place are off by a factor of 2^112, subnormals too
     for i in numba.prange(x.shape[0]):
         source, target = x[i], out[i]
         for j in range(source.size):
-            bits = np.uint32(source[j])
-            sign = np.uint32((bits & np.uint32(0x8000)) << np.uint32(16))
-            shifted = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13))
-            scaled = np.float32(shifted.view(np.float32) * F(2.0**112)).view(np.uint32)
-            special = shifted >= np.uint32(0x0F800000)  # infinity or NaN
-            wide = np.uint32(shifted | np.uint32(0x7F800000)) if special else scaled
-            target[j] = np.uint32(sign | wide).view(np.float32)
+            target[j] = wide_float16(source[j])
 
 
 def _widened(function):
@@ -44,12 +83,7 @@ def _round_bfloat16(x, out):
     for i in numba.prange(x.shape[0]):
         source, target = x[i], out[i]
         for j in range(source.size):
-            bits = source[j]
-            odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
-            nearest = np.uint32(bits + np.uint32(0x7FFF) + odd)
-            is_nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-            kept = np.uint32(nearest if not is_nan else bits | np.uint32(0x400000))
-            target[j] = np.uint16(kept >> np.uint32(16))
+            target[j] = nearest_bfloat16(source[j])
 
 
 @jit
@@ -57,21 +91,7 @@ def _round_float16(x, out):
     for i in numba.prange(x.shape[0]):
         source, target = x[i], out[i]
         for j in range(source.size):
-            bits = source[j]
-            sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
-            size = np.uint32(bits & np.uint32(0x7FFFFFFF))
-            # below 2^-14 a sum with 0.5 rounds to the steps of subnormals; above, rebias and round
-            small = np.uint32(
-                F(size.view(np.float32) + F(0.5)).view(np.uint32) - np.uint32(0x3F000000)
-            )
-            odd = np.uint32((size >> np.uint32(13)) & np.uint32(1))
-            normal = np.uint32(
-                np.uint32(size - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)
-            )
-            large = np.uint32(0x7E00 if size > np.uint32(0x7F800000) else 0x7C00)
-            found = small if size < np.uint32(0x38800000) else normal
-            found = large if size >= np.uint32(0x47800000) else found
-            target[j] = np.uint16(sign | found)
+            target[j] = nearest_float16(source[j])
 
 
 _ROUNDED = {"bfloat16": _round_bfloat16, "float16": _round_float16}

@@ -1,0 +1,80 @@
+"""`kernels.low_rank` by pieces that stay in the cache from the first step to the last."""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.compile import jit
+from entrenar_core.kernels.cpu.narrow import (
+    nearest_bfloat16,
+    nearest_float16,
+    wide_bfloat16,
+    wide_float16,
+)
+from entrenar_core.kernels.cpu.products import product
+from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.registry import KERNELS, override
+
+ROWS, COLUMNS, VECTOR = 64, 512, 16
+"""Rows of the weight that a thread takes at a time, columns of them that are floats at a time, and
+columns that a product takes."""
+
+DEEPEST = 128
+"""Products over more numbers than this are BLAS's."""
+
+
+@inner
+def _widen(source, target, is_half):
+    if is_half:
+        for j in range(source.size):
+            target[j] = wide_float16(source[j])
+    else:
+        for j in range(source.size):
+            target[j] = wide_bfloat16(source[j])
+
+
+@inner
+def _round(source, target, is_half):
+    if is_half:
+        for j in range(source.size):
+            target[j] = nearest_float16(source[j])
+    else:
+        for j in range(source.size):
+            target[j] = nearest_bfloat16(source[j])
+
+
+@jit
+def _add(weight, left, right, out, halves):
+    rows, columns = weight.shape
+    depth = right.shape[0]
+    for block in numba.prange((rows + ROWS - 1) // ROWS):
+        first = block * ROWS
+        count = min(ROWS, rows - first)
+        piece = np.empty((ROWS, COLUMNS), np.float32)
+        for start in range(0, columns, COLUMNS):
+            width = min(COLUMNS, columns - start)
+            for i in range(count):
+                _widen(weight[first + i, start : start + width], piece[i, :width], halves[0])
+            product(
+                left.ctypes.data + 4 * depth * first, 4 * depth, 4,
+                right.ctypes.data + 4 * start, 4 * columns,
+                piece.ctypes.data, 4 * COLUMNS, count, width // VECTOR, depth, 1,
+            )  # fmt: skip
+            for i in range(count):
+                bits = piece[i, :width].view(np.uint32)
+                _round(bits, out[first + i, start : start + width], halves[1])
+
+
+_IS_HALF = {"bfloat16": False, "float16": True}
+
+
+@override("low_rank.add_low_rank", "bfloat16", "float16")
+def _add_low_rank(weight, left, right, *, out):
+    fits = weight.shape[1] % VECTOR == 0 and right.shape[0] <= DEEPEST
+    if not fits or out.dtype.name not in _IS_HALF or left.dtype != np.float32:
+        return KERNELS["low_rank.add_low_rank"].reference(weight, left, right, out=out)
+    halves = _IS_HALF[weight.dtype.name], _IS_HALF[out.dtype.name]
+    _add(
+        weight.view(np.uint16), np.ascontiguousarray(left), np.ascontiguousarray(right),
+        out.view(np.uint16), halves,
+    )  # fmt: skip
+    return out
