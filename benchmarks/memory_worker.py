@@ -16,6 +16,7 @@ from entrenar_core.data.batches import Batch
 from entrenar_core.optim import SGD, AdamW, Lion
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.process import keep_freed_memory
+from entrenar_core.train.warm_up import load_kernels
 
 OPTIMIZERS = {
     "adamw": AdamW,
@@ -48,9 +49,11 @@ def train(asked: dict[str, Any]) -> None:
         settings = lora.LoraConfig(rank=asked["rank"], alpha=asked["rank"], target_modules=chosen)
         lora.adapt(model, settings)
     model.recompute = asked["checkpointing"]
+    objective = LanguageModelling(model)
+    row = np.zeros((1, min(asked["seq_len"], 64)), np.int64)
+    load_kernels(model, objective, Batch(row, row, np.arange(1)))
     keep_freed_memory()
     optimizer = OPTIMIZERS[asked["optimizer"]](model.named_parameters())
-    objective = LanguageModelling(model)
     shape, vocabulary = (asked["batch"], asked["seq_len"]), model.config.vocab_size
     random = np.random.default_rng(0)
     for _ in range(STEPS):

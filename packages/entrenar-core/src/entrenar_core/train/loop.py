@@ -27,6 +27,7 @@ from entrenar_core.train.numerics import NonFiniteBudget
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_memory
 from entrenar_core.train.quantization import quantized
+from entrenar_core.train.warm_up import load_kernels
 
 _STATE = {
     "phase",
@@ -85,6 +86,8 @@ class Trainer:
         self.phase, self.metrics, self.store = phase, metrics, store
         self.checkpoint_every, self.evaluate = checkpoint_every, evaluate
         self.total_steps = total_steps(config, batches)
+        if config.quantization is None:  # whose observers would see what is no step
+            load_kernels(model, objective, batches.batch(0))
         keep_freed_memory()
         self.quantized = None
         learned = {}

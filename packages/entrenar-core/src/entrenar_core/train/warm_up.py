@@ -1,0 +1,26 @@
+"""Loading the compiled kernels of a step before the step's memory is there."""
+
+from typing import Any
+
+from entrenar_core.data.batches import Batch
+from entrenar_core.train.objective import Objective
+
+TOKENS = 64
+"""Of one row: enough for every kind of kernel that a step calls."""
+
+
+def load_kernels(model: Any, objective: Objective, batch: Batch) -> None:
+    """Compute gradients of the beginning of `batch`, and forget them and the loss.
+
+    A kernel is loaded when it is first called, and what the compiler needs for that stays where it
+    was allocated. In the middle of a step this is between arrays, or in the place of one that was
+    freed; the largest array of the next step does not fit there again, and the process grows by
+    it: 0.3 of 1.6 GB for a model with 150,000 tokens.
+    """
+    ids, labels = batch.ids[:1, :TOKENS], batch.labels[:1, :TOKENS]
+    loss = objective.loss(Batch(ids, labels, batch.row_ids[:1]), max(1, ids.size))
+    if loss.requires_grad:
+        loss.backward()
+    objective.parts()
+    for parameter in model.parameters():
+        parameter.grad = None
