@@ -95,14 +95,18 @@ def test_a_type_can_be_asked_for(base, tmp_path):
 
 
 def test_what_lies_beside_the_weights_is_copied(base, tmp_path):
-    (base / "1_Pooling").mkdir()
-    (base / "1_Pooling" / "config.json").write_text("{}")
+    for name in ("1_Pooling", "2_Dense", "checkpoints"):
+        (base / name).mkdir()
+        (base / name / "config.json").write_text("{}")
+    (base / "2_Dense" / "model.safetensors").write_bytes(b"weights of the part")
     (base / "pytorch_model.bin.index.json").write_text("{}")
     (base / ".hidden").write_text("x")
     merge(base, write_peft(tmp_path / "adapter"), tmp_path / "out")
     found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")}
     assert {"config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"} <= found
-    assert not {".hidden", "pytorch_model.bin.index.json"} & found
+    assert not {".hidden", "pytorch_model.bin.index.json", "checkpoints"} & found
+    dense_part = tmp_path / "out/2_Dense/model.safetensors"
+    assert dense_part.read_bytes() == b"weights of the part"
     assert (tmp_path / "out/tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
 
 

@@ -1,5 +1,6 @@
 """Writing a base with adapters merged into it, tensor by tensor: a model folder, or a lone file."""
 
+import re
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ WEIGHT_FILES = (
     ".ot", ".index.json", ".tflite",
 )  # fmt: skip
 """What the names of files with weights end with; they are not copied."""
+
+SENTENCE_PART = re.compile(r"\d+_\w+")
+"""What folders with the parts of a sentence model are called, such as 1_Pooling."""
 
 MAX_COPIED = 2**28
 """Bytes of the largest file that is copied along."""
@@ -98,16 +102,25 @@ def _config(merged: Merged, raw: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _copy_files(source: Path, target: Path, *, but: Set[str] = frozenset()) -> None:
-    """Copy what is no weights: tokenizer, settings of generation, parts of sentence models."""
+def _copy_files(source: Path, target: Path, *, but: Set[str]) -> None:
+    """Copy what is no weights, such as the tokenizer and settings of generation, and the parts that
+    a sentence model has in folders of their own. Other folders, of checkpoints and the like, are
+    not of the model."""
     for path in sorted(source.iterdir()):
         if path.name.startswith(".") or path.name in but:
             continue
-        if path.is_dir():
+        if not path.is_dir():
+            if not path.name.endswith(WEIGHT_FILES):
+                _copy(path, target)
+        elif SENTENCE_PART.fullmatch(path.name):
             files.make_folder(target / path.name)
-            _copy_files(path, target / path.name)
-        elif not path.name.endswith(WEIGHT_FILES):
-            files.write_bytes(target / path.name, read_bytes(path, max_bytes=MAX_COPIED))
+            for part in sorted(path.iterdir()):
+                if part.is_file():
+                    _copy(part, target / path.name)
+
+
+def _copy(path: Path, folder: Path) -> None:
+    files.write_bytes(folder / path.name, read_bytes(path, max_bytes=MAX_COPIED))
 
 
 def check_dtype(dtype: str | None) -> None:
