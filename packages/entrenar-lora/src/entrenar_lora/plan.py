@@ -109,7 +109,11 @@ class Plan:
             ("batch", sequences(self.batch_size, self.micro_batch, self.accumulation)),
             ("sequence length", f"{self.seq_len:,} tokens"),
             ("memory", f"{format_binary(self.total_bytes)} ({100 * self.utilisation:.1f}% of it)"),
-            ("step cost", f"{times(self.relative_step_cost)} (estimated from operations)"),
+            (
+                "step cost",
+                f"{times(self.relative_step_cost)} without checkpointing (estimated from "
+                "operations)",
+            ),
         ]
         if self.fits:
             rows += [
