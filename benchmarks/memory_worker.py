@@ -50,10 +50,10 @@ def train(asked: dict[str, Any]) -> None:
         lora.adapt(model, settings)
     model.recompute = asked["checkpointing"]
     objective = LanguageModelling(model)
-    row = np.zeros((1, min(asked["seq_len"], 64)), np.int64)
-    load_kernels(model, objective, Batch(row, row, np.arange(1)))
     keep_freed_memory()
     optimizer = OPTIMIZERS[asked["optimizer"]](model.named_parameters())
+    row = np.zeros((1, asked["seq_len"]), np.int64)
+    load_kernels(objective, Batch(row, row, np.arange(1)), optimizer)
     shape, vocabulary = (asked["batch"], asked["seq_len"]), model.config.vocab_size
     random = np.random.default_rng(0)
     for _ in range(STEPS):

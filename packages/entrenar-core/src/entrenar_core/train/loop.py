@@ -86,8 +86,6 @@ class Trainer:
         self.phase, self.metrics, self.store = phase, metrics, store
         self.checkpoint_every, self.evaluate = checkpoint_every, evaluate
         self.total_steps = total_steps(config, batches)
-        if config.quantization is None:  # whose observers would see what is no step
-            load_kernels(model, objective, batches.batch(0))
         keep_freed_memory()
         self.quantized = None
         learned = {}
@@ -104,6 +102,8 @@ class Trainer:
             eps=config.epsilon,
             weight_decay=config.weight_decay,
         )
+        if self.quantized is None:  # whose observers would see what is no step
+            load_kernels(objective, batches.batch(0), self.optimizer)
         self.step = 0
         self.budget = NonFiniteBudget()
         self._tokens, self._seconds = 0, 0.0

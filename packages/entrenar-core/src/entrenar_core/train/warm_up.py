@@ -1,16 +1,16 @@
 """Loading the compiled kernels of a step before the step's memory is there."""
 
-from typing import Any
-
 from entrenar_core.data.batches import Batch
+from entrenar_core.optim import Optimizer
 from entrenar_core.train.objective import Objective
 
 TOKENS = 64
 """Of one row: enough for every kind of kernel that a step calls."""
 
 
-def load_kernels(model: Any, objective: Objective, batch: Batch) -> None:
-    """Compute gradients of the beginning of `batch`, and forget them and the loss.
+def load_kernels(objective: Objective, batch: Batch, optimizer: Optimizer) -> None:
+    """Compute gradients of the beginning of `batch`, and forget them and the loss. `optimizer` has
+    the memory that they are written to.
 
     A kernel is loaded when it is first called, and what the compiler needs for that stays where it
     was allocated. In the middle of a step this is between arrays, or in the place of one that was
@@ -22,5 +22,4 @@ def load_kernels(model: Any, objective: Objective, batch: Batch) -> None:
     if loss.requires_grad:
         loss.backward()
     objective.parts()
-    for parameter in model.parameters():
-        parameter.grad = None
+    optimizer.zero_grad()
