@@ -33,7 +33,7 @@ def _nf4_part(size: int, block: int, start: int, count: int, dtype: str = "float
         codes, scales = quantize_nf4.reference(x, block=block)
         return {
             "codes": codes, "scales": scales, "block": block, "dtype": dtype, "start": start,
-            "out": np.empty(count, np.float32),
+            "out": np.zeros(count, np.float32),  # memory as it is found may hold NaNs that signal
         }  # fmt: skip
 
     return Case(f"{count} from {start} of {size} by {block} in {dtype}", make)
@@ -94,7 +94,7 @@ def _affine_part(bits: int, rows: int, length: int, start: int, count: int) -> C
         return {
             "data": stored, "scale": scale, "zero": zero,
             "bits": bits, "low": -3, "length": length, "start": start,
-            "out": np.empty(count, np.float32),
+            "out": np.zeros(count, np.float32),  # memory as it is found may hold NaNs that signal
         }  # fmt: skip
 
     return Case(f"{count} from {start} of ({rows}, {length}) in {bits} bits", make)
