@@ -30,7 +30,7 @@ from memory_cases import CASES, MODELS, Case
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_binary
-from entrenar_core.environment import environment
+from entrenar_core.environment import Environment, environment
 from entrenar_core.estimate import own_constants
 from entrenar_core.estimate.own_memory import own_memory
 from entrenar_core.estimate.setup import Setup
@@ -66,7 +66,7 @@ class Row:
 @dataclass(frozen=True)
 class Report:
     when: str
-    environment: dict[str, str]
+    environment: Environment
     base: int
     fragments: float
     rows: list[Row]
@@ -86,7 +86,7 @@ class Report:
         ]
         missed = self.missed()
         return [
-            Fields(None, [("when", self.when), *self.environment.items()]),
+            Fields(None, [("when", self.when), *asdict(self.environment).items()]),
             Table("Peak memory", ["training", "predicted", "measured", "error", "used to"], rows),
             Fields(
                 "On the half that nothing was fitted on",
