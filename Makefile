@@ -83,7 +83,7 @@ bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf 
 bench-merge: .venv-parity/.installed ## Time merging an adapter beside PEFT and the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
 
-bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 15 min, 4 GB
+bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 30 min, 6 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
 
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first

@@ -31,8 +31,7 @@ from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_binary
 from entrenar_core.environment import Environment, environment
-from entrenar_core.estimate import own_constants
-from entrenar_core.estimate.own_memory import own_memory
+from entrenar_core.estimate.own_memory import own_memory, smaller_phase
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import model_shape
 from entrenar_core.estimate.targets import matching
@@ -43,15 +42,15 @@ WORKER = Path(__file__).parent / "memory_worker.py"
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what follows from shapes, what comes and goes of it, and the peak."""
+    """One training: what follows from shapes, the smaller of its two phases, and the peak."""
 
     case: Case
     derived: int
-    moving: int
+    smaller: int
     measured: int
 
     def predicted(self, base: float, fragments: float) -> float:
-        return self.derived + base + fragments * self.moving
+        return self.derived + base + fragments * self.smaller
 
 
 @dataclass(frozen=True)
@@ -135,13 +134,10 @@ def run(case: Case, folder: Path, out: Output) -> Run:
     if not place.exists():
         work({"make": MODELS[case.model], "folder": str(place)})
     measured = work({**asdict(case), "folder": str(place)})["peak"]
-    setup = setup_of(case)
-    memory = own_memory(model_shape(MODELS[case.model], name=case.model, origin=""), setup)
-    overhead = memory["fixed overhead"]
-    peak = memory.total - overhead
-    moving = round((overhead - own_constants.BASE) / own_constants.FRAGMENTS)
-    out.note(f"{words(case)}: {format_binary(measured)}, terms {format_binary(peak)}")
-    return Run(case, peak, moving, measured)
+    memory = own_memory(model_shape(MODELS[case.model], name=case.model, origin=""), setup_of(case))
+    derived = memory.total - memory["fixed overhead"]
+    out.note(f"{words(case)}: {format_binary(measured)}, terms {format_binary(derived)}")
+    return Run(case, derived, smaller_phase(memory.terms), measured)
 
 
 def setup_of(case: Case) -> Setup:
@@ -191,7 +187,7 @@ def judged(runs: Sequence[Run]) -> Report:
 def fit(runs: Sequence[Run]) -> tuple[float, float]:
     """BASE and FRAGMENTS with the least squares of relative errors."""
     weights = np.array([1 / run.measured for run in runs])
-    matrix = np.array([[1.0, run.moving] for run in runs]) * weights[:, None]
+    matrix = np.array([[1.0, run.smaller] for run in runs]) * weights[:, None]
     missing = np.array([run.measured - run.derived for run in runs]) * weights
     base, fragments = np.linalg.lstsq(matrix, missing, rcond=None)[0]
     return float(base), float(fragments)

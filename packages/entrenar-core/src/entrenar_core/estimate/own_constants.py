@@ -1,13 +1,15 @@
 """What was measured of this library's own memory: everything else follows from shapes.
 
-Fitted by `benchmarks/memory.py --fit` on half of its configurations; the other half says how well
-that predicts (docs/lab-notes.md).
+Fitted by `benchmarks/memory.py` on half of its configurations; the other half says how well that
+predicts (docs/lab-notes.md).
 """
 
-FITTED = "roughly, on 26 November 2026"
-"""When, and where."""
+FITTED = "benchmarks/memory.py, 26 November 2026"
+"""By what, and when."""
 
-BASE = 215 * 2**20
-"""Python with NumPy, the compiled kernels, the work space of OpenBLAS: bytes."""
-FRAGMENTS = 0.02
-"""Bytes for each byte that comes and goes: what the allocator cannot use of what it holds."""
+BASE = 182_103_785
+"""Python with NumPy, the compiled kernels and the work space of OpenBLAS: bytes."""
+
+FRAGMENTS = 0.4053
+"""Of what only the loss or only the backward pass needs, the smaller of the two: the share that
+does not fit into what the other left."""

@@ -4,7 +4,7 @@ Sizes are bytes; arithmetic is in float32. The constants that do not follow from
 `own_constants`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from entrenar_common.units import format_binary
 from entrenar_core.autograd.ops.linear_loss import CHUNK
@@ -35,16 +35,23 @@ BASES: Mapping[str, float] = {"float32": 4, "bfloat16": 2, "int8": 1, "nf4": 0.5
 def own_memory(shape: ModelShape, setup: Setup) -> Memory:
     """The terms of `setup`, which has a base of `BASES` and an optimizer of `OPTIMIZERS`."""
     moving = [*_activations(shape, setup), *_loss(shape, setup)]
-    peak = Memory(tuple(moving), "").total
-    overhead = own_constants.BASE + round(own_constants.FRAGMENTS * peak)
+    overhead = own_constants.BASE + round(own_constants.FRAGMENTS * smaller_phase(moving))
     terms = [
         *_weights(shape, setup),
         *_trained(shape, setup),
         *moving,
         _dequantized(setup),
-        Term("fixed overhead", overhead, "the process before anything is loaded, and fragments"),
+        Term(
+            "fixed overhead", overhead, "the process without a model; what the allocator cannot use"
+        ),
     ]
     return Memory(tuple(terms), COMPUTED)
+
+
+def smaller_phase(terms: Sequence[Term]) -> int:
+    """The bytes that only the loss or only the backward pass needs, whichever are fewer."""
+    memory = Memory(tuple(terms), "")
+    return min(memory.of(LOSS), memory.of(BACKWARD))
 
 
 def _weights(shape: ModelShape, setup: Setup) -> list[Term]:
