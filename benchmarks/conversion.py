@@ -14,18 +14,16 @@ Peak memory is that of the process. With `--targets`, exits with 1 when one is m
 """
 
 import argparse
-import importlib.util
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from turns import Side, in_turns, turn
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
@@ -104,23 +102,6 @@ writer.close()
 
 SIDES = {"entrenar": ENTRENAR, "script": SCRIPT, "gguf": GGUF}
 
-TAIL = """
-import json, time
-seconds = time.perf_counter() - begun
-status = open("/proc/self/status").read()
-peak = int(status.split("VmHWM:")[1].split()[0]) * 1024  # getrusage's begins with the parent's
-print(json.dumps({"seconds": seconds, "peak": peak}))
-"""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One way of doing it: the median of the turns' seconds, and the largest peak of memory."""
-
-    name: str
-    seconds: float
-    peak_bytes: int
-
 
 @dataclass(frozen=True)
 class ConversionReport:
@@ -194,18 +175,16 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> ConversionRe
     source, output = folder / "model", folder / "model.gguf"
     out.note("making the model")
     weights = make_model(source, layers)
-    turn("entrenar", source, output, 0, layers)  # compiles, and fills the page cache
-    size = output.stat().st_size
-    names = [n for n in SIDES if n != "gguf" or importlib.util.find_spec("gguf")]
-    turns: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names:
-            out.note(f"turn {number + 1} of {rounds}: {name}")
-            turns[name].append(turn(name, source, output, size, layers))
-    sides = tuple(
-        Side(name, median(t["seconds"] for t in found), int(max(t["peak"] for t in found)))
-        for name, found in turns.items()
-    )
+    given = {"source": str(source), "output": str(output), "size": 0, "layers": layers}
+    turn(SIDES["entrenar"], given)  # compiles, and fills the page cache
+    given["size"] = size = output.stat().st_size
+    chosen = {n: code for n, code in SIDES.items() if n != "gguf" or find_spec("gguf")}
+
+    def clear() -> None:
+        for path in output.parent.glob(f"{output.name}*"):
+            path.unlink()
+
+    sides = in_turns(chosen, given, rounds=rounds, clear=clear, out=out)
     return ConversionReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cpu=environment().cpu,
@@ -215,17 +194,6 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> ConversionRe
         rounds=rounds,
         sides=sides,
     )
-
-
-def turn(name: str, source: Path, output: Path, size: int, layers: int) -> dict[str, float]:
-    """One turn of a side, in a process of its own: its seconds and its peak of memory."""
-    for path in output.parent.glob(f"{output.name}*"):
-        path.unlink()
-    os.sync()
-    given = f"source, output, size, layers = {str(source)!r}, {str(output)!r}, {size}, {layers}\n"
-    code = f"import time\nbegun = time.perf_counter()\n{given}{SIDES[name]}{TAIL}"
-    found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
-    return json.loads(found.stdout)
 
 
 def make_model(folder: Path, layers: int) -> int:

@@ -16,21 +16,18 @@ one is missed.
 """
 
 import argparse
-import importlib.util
-import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from conversion import SHAPE, TAIL, Side, make_model
+from conversion import SHAPE, make_model
+from turns import Side, in_turns, turn
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
@@ -175,15 +172,16 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> MergeBench:
     out.note("making the model")
     weights = make_model(source, layers)
     make_adapter(adapter, _projections(layers), rank=16)
-    turn("entrenar", source, adapter, output)  # compiles, and fills the page cache
-    names = [n for n in SIDES if n != "peft" or importlib.util.find_spec("peft")]
-    turns: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names:
-            out.note(f"turn {number + 1} of {rounds}: {name}")
-            turns[name].append(turn(name, source, adapter, output))
+    given = {"source": str(source), "adapter": str(adapter), "output": str(output)}
+    turn(SIDES["entrenar"], given)  # compiles, and fills the page cache
+    chosen = {n: code for n, code in SIDES.items() if n != "peft" or find_spec("peft")}
+
+    def clear() -> None:
+        shutil.rmtree(output, ignore_errors=True)
+
+    sides = in_turns(chosen, given, rounds=rounds, clear=clear, out=out)
     nbytes = sum(path.stat().st_size for path in source.glob("*.safetensors"))
-    shutil.rmtree(output, ignore_errors=True)
+    clear()
     out.note("merging in memory")
     attention, everything = in_memory(ATTENTION), in_memory(tuple(SEVEN_B))
     out.note("inspecting")
@@ -193,26 +191,11 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> MergeBench:
         weights=weights,
         nbytes=nbytes,
         rounds=rounds,
-        sides=tuple(
-            Side(name, median(t["seconds"] for t in found), int(max(t["peak"] for t in found)))
-            for name, found in turns.items()
-        ),
+        sides=sides,
         attention_seconds=attention,
         all_seconds=everything,
         inspect_seconds=inspecting(folder / "7b"),
     )
-
-
-def turn(name: str, source: Path, adapter: Path, output: Path) -> dict[str, float]:
-    """One turn of a side, in a process of its own: its seconds and its peak of memory."""
-    shutil.rmtree(output, ignore_errors=True)
-    os.sync()
-    given = f"source, adapter, output = {str(source)!r}, {str(adapter)!r}, {str(output)!r}\n"
-    code = f"import time\nbegun = time.perf_counter()\n{given}{SIDES[name]}{TAIL}"
-    found = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-    )
-    return json.loads(found.stdout)
 
 
 def _projections(layers: int) -> dict[str, tuple[int, int]]:

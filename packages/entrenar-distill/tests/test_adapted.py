@@ -144,3 +144,13 @@ def test_a_section_that_is_not_enabled_changes_nothing(world, write_config, trai
     report = train(write_config(student=student(world, enabled=False)))
     assert report.adapter is None
     assert not (tmp_path / "out" / "adapter").exists()
+
+
+def test_the_fused_student_is_written_for_llama_cpp_too(world, write_config, train, tmp_path):
+    output = {"format": "gguf", "quantize": "q8_0"}
+    report = train(write_config(student=student(world), output=output))
+    assert report.score("student in q8_0") is not None
+    whole, stored = (
+        models.load(tmp_path / "out" / name)(IDS).numpy() for name in ("", "model.gguf")
+    )
+    assert abs(stored - whole).max() <= 0.05 * abs(whole).max()

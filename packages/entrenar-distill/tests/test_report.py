@@ -216,6 +216,13 @@ def test_a_damaged_report_is_refused_with_the_place(change, text):
         from_json({**to_json(REPORT), **change})
 
 
+@pytest.mark.parametrize("absent", ["adapter", "quantization", "difference"])
+def test_a_report_from_before_there_was_such_a_thing_is_read_without_it(absent):
+    data = to_json(REPORT)
+    del data[absent]
+    assert getattr(from_json(data), absent) is None
+
+
 @pytest.mark.parametrize("data", [None, [], 3, {}, {"schema_version": "x"}])
 def test_what_is_no_report_is_refused(data):
     with pytest.raises(FormatError) as caught:

@@ -15,6 +15,7 @@ from entrenar_common.errors import EntrenarError
 from entrenar_core.io import gguf
 from entrenar_core.io.gguf import GGUFFile, GGUFFiles, Planned, Value, ValueType, write_gguf
 from entrenar_core.quant import BY_NUMBER, BlockArray
+from ggml_library import installed_library
 from gguf_bad_cases import BAD
 
 NUMBERS = {
@@ -75,8 +76,7 @@ LAXER = {
 
 @pytest.fixture
 def llama_cpp():
-    if ggml_reader.library() is None:
-        pytest.skip("there is no ggml: install llama-cpp-python or set ENTRENAR_GGML")
+    installed_library()
     return ggml_reader.llama_cpp_reads
 
 

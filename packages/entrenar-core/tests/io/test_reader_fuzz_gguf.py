@@ -12,6 +12,7 @@ import ggml_reader
 import gguf_bytes as gg
 from entrenar_common.errors import EntrenarError, FormatError, UnsupportedError
 from entrenar_core.quant import BY_NUMBER
+from ggml_library import installed_library
 from reader_fuzz import batches, run, seeds
 
 
@@ -136,6 +137,5 @@ def gguf_agrees(data: bytes) -> bool:
 @batches
 @given(seeds)
 def test_gguf_files_that_are_read_are_read_by_llama_cpp_with_equal_values(seed):
-    if ggml_reader.library() is None:
-        pytest.skip("there is no ggml: install llama-cpp-python or set ENTRENAR_GGML")
+    installed_library()
     run(seed, gguf_bytes, gguf_agrees)

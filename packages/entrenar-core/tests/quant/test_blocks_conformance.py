@@ -6,7 +6,7 @@ import pytest
 from block_inputs import BLOCK_INPUTS
 from entrenar_core.kernels.registry import Kernel
 from entrenar_core.quant.blocks import BY_NUMBER, ENCODED, BlockFormat
-from ggml_library import ggml_or_skip
+from ggml_library import Ggml, installed_library
 
 pytestmark = pytest.mark.conformance
 
@@ -21,7 +21,7 @@ EQUAL = 0.999
 
 @pytest.fixture(scope="module")
 def ggml():
-    return ggml_or_skip()
+    return Ggml(installed_library())
 
 
 @pytest.mark.parametrize("form", BY_NUMBER.values(), ids=lambda form: form.name)

@@ -280,14 +280,19 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 def _decode_record(kind: Any, value: Any, where: str) -> Any:
     data: Mapping[str, Any] = _expect(dict, value, where)
     hints = typing.get_type_hints(kind)
-    if data.keys() != hints.keys():
-        missing = sorted(hints.keys() - data.keys())
-        raise ValueError(
-            f"{where} lacks {', '.join(missing)}" if missing else f"{where} has unknown keys"
-        )
+    # what may be None is not in reports from before there was such a thing
+    optional = {field.name for field in dataclasses.fields(kind) if field.default is None}
+    if missing := sorted(hints.keys() - data.keys() - optional):
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    if data.keys() - hints.keys():
+        raise ValueError(f"{where} has unknown keys")
     # The names are those of our own record, never the file's.
     return kind(
-        **{name: _decode(hint, data[name], f"{where}.{name}") for name, hint in hints.items()}
+        **{
+            name: _decode(hint, data[name], f"{where}.{name}")
+            for name, hint in hints.items()
+            if name in data
+        }
     )
 
 

@@ -147,7 +147,7 @@ def check_gguf(model: Any, tokenizer: Tokenizer, *, pre: str | None = None) -> N
 def _names(family: Family, model: Any, where: str) -> dict[str, str]:
     """A tensor's name in the file → its name in the model."""
     found: dict[str, str] = {}
-    for ours in model.named_parameters():
+    for ours in model.base_parameters():
         name = family.names.to_gguf(ours)
         if name is not None:
             found[name] = ours

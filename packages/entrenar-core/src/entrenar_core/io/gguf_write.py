@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from typing import NamedTuple, NoReturn
 
@@ -11,7 +10,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
-from entrenar_core.io.files import AtomicWriter, Written
+from entrenar_core.io.files import Written
 from entrenar_core.io.gguf_header import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
@@ -25,6 +24,7 @@ from entrenar_core.io.gguf_header import (
 )
 from entrenar_core.io.gguf_pairs import MAX_KEYS, MAX_METADATA_BYTES, MAX_STRINGS
 from entrenar_core.io.gguf_values import Value, check_key, encode, encode_text
+from entrenar_core.io.streamed import written_behind
 from entrenar_core.quant import BlockArray, BlockFormat
 
 VERSION = 3
@@ -53,9 +53,10 @@ def write_gguf(
     """Writes a GGUF file, version 3, whole or not at all, and returns its size and hash.
 
     Names, types and shapes are told first, since they are at the file's beginning; then `read` is
-    asked for each tensor once, in order, in this thread, while another one hashes and writes the
-    tensor before it. So two tensors are in memory at most, besides what `read` needs, and an array
-    that lies in memory as the file is to have it is not copied.
+    asked for each tensor once, in order, in this thread, while another one hashes and writes what
+    came before. So two large tensors are in memory at most, or some small ones and one (see
+    `io.streamed`), besides what `read` needs, and an array that lies in memory as the file is to
+    have it is not copied.
     `general.alignment` is obeyed where the metadata has it, else tensors are aligned to 32 bytes.
 
     Raises ConfigError and ShapeError for what no reader would accept, StorageError.
@@ -65,14 +66,17 @@ def write_gguf(
     head = [_counts(tensors, metadata), *_pairs(metadata), *_infos(tensors, alignment)]
     if tensors:
         head.append(_padding(sum(map(len, head)), alignment))
-    with files.open_atomic(path) as file, ThreadPoolExecutor(1, "gguf-write") as pool:
-        pending = pool.submit(file.write, b"".join(head))
+    with files.open_atomic(path) as file, written_behind(file) as write:
+        write(b"".join(head))
+        padding = b""
         for tensor in tensors:
             memory = _memory(read(tensor.name), tensor)
-            pending.result()
-            pending = pool.submit(_write_tensor, file, memory, alignment)
+            # not before the tensor is read, since it waits for the large one that it belongs to
+            write(padding)
+            write(memory)
+            padding = _padding(memory.nbytes, alignment)
             del memory  # the other thread's alone
-        pending.result()
+        write(padding)
     return Written(file.size, file.sha256)
 
 
@@ -85,11 +89,6 @@ def file_size(metadata: Mapping[str, Value], tensors: Sequence[Planned]) -> int:
     if not tensors:
         return head
     return padded(head, alignment) + sum(padded(t.nbytes, alignment) for t in tensors)
-
-
-def _write_tensor(file: AtomicWriter, memory: memoryview, alignment: int) -> None:
-    file.write(memory)
-    file.write(_padding(memory.nbytes, alignment))
 
 
 def _padding(size: int, alignment: int) -> bytes:

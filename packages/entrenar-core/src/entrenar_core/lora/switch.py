@@ -54,7 +54,8 @@ def activate(model: Any, *names: str) -> None:
 
 @contextmanager
 def disabled(model: Any) -> Iterator[None]:
-    """Inside, the model is what it is without adapters."""
+    """Inside, the model is what its base is without adapters: where one started as a part of the
+    weights (PiSSA, OLoRA) or in few bits (LoftQ), without that part, or so."""
     names = active(model)
     activate(model)
     try:
