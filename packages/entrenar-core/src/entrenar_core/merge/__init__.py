@@ -1,0 +1,1 @@
+"""Models that become one: the methods, mergekit's configs, and what writes the result."""

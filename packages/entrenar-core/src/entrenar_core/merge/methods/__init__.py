@@ -1,0 +1,1 @@
+"""The methods of merging; importing this fills `merge.method.METHODS`."""
