@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -127,25 +127,44 @@ def _memory(array: np.ndarray) -> memoryview:
     return flat.view(np.uint8).data  # as bytes, since ml_dtypes' types have no buffer of their own
 
 
+class Journal(Protocol):
+    """What knows of files that a folder has already, and is told of those that are written."""
+
+    def has(self, path: Path) -> bool: ...
+
+    def add(self, path: Path, written: Written) -> None: ...
+
+
 def write_folder(
     folder: str | os.PathLike[str],
     tensors: Mapping[str, Any],
     max_shard_bytes: int = MAX_SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
+    *,
+    journal: Journal | None = None,
 ) -> list[Path]:
     """Writes a model's tensors as Hugging Face does, and returns the files' paths.
 
     One file `model.safetensors`, or shards of at most `max_shard_bytes` of data (a larger tensor
     has one of its own) in the mapping's order, with an index written last. `metadata` is
     `{"format": "pt"}` unless given. Weights that were in the folder are replaced; wherever it stops
-    half-way, the folder has the old ones or none that can be read, never a mixture.
+    half-way, the folder has the old ones or none that can be read, never a mixture. With a
+    `journal`, files that it has are not written anew.
     """
     folder = Path(folder)
     metadata = {"format": "pt"} if metadata is None else metadata
     shards = _shards(tensors, max_shard_bytes)
+
+    def write(path: Path, names: list[str]) -> None:
+        if journal is not None and journal.has(path):
+            return
+        written = write_file(path, _Subset(tensors, names), metadata)
+        if journal is not None:
+            journal.add(path, written)
+
     if len(shards) == 1:
         path = folder / SINGLE_NAME
-        write_file(path, tensors, metadata)
+        write(path, shards[0])
         _remove_others(folder, {path})
         return [path]
     # without its entry points a folder is no model: shards can then be replaced one by one
@@ -154,7 +173,7 @@ def write_folder(
     paths = []
     for number, names in enumerate(shards, 1):
         path = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_file(path, _Subset(tensors, names), metadata)
+        write(path, names)
         weight_map.update(dict.fromkeys(names, path.name))
         paths.append(path)
     index = {

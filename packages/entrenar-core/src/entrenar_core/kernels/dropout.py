@@ -10,10 +10,16 @@ MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 def kept(xp, key, count, p):
     """Booleans (count,): element i is kept when the i-th output of SplitMix64, seeded with `key`,
     is at least p · 2⁶⁴, so with probability 1 − p."""
-    z = (xp.arange(1, count + 1, dtype=xp.uint64) * xp.uint64(GOLDEN)) + xp.uint64(key)
+    return mixed(xp, key, 0, count) >= threshold(xp, p)
+
+
+def mixed(xp, key, start, count):
+    """The outputs of SplitMix64, seeded with `key`, from number `start` on: uint64 (count,)."""
+    z = xp.arange(start + 1, start + count + 1, dtype=xp.uint64) * xp.uint64(GOLDEN)
+    z = z + xp.uint64(key)
     z = (z ^ (z >> xp.uint64(30))) * xp.uint64(MIX_1)
     z = (z ^ (z >> xp.uint64(27))) * xp.uint64(MIX_2)
-    return (z ^ (z >> xp.uint64(31))) >= threshold(xp, p)
+    return z ^ (z >> xp.uint64(31))
 
 
 def threshold(xp, p):

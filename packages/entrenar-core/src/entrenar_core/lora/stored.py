@@ -201,6 +201,11 @@ class StoredAdapter(Closing):
         """The numbers of all tensors."""
         return sum(int(np.prod(self.info(name).shape)) for name in self.tensor_names())
 
+    @property
+    def paths(self) -> list[Path]:
+        """The file that its tensors are in."""
+        return [self._tensors.path]
+
     def close(self) -> None:
         """Closes the file; arrays that were read stay valid."""
         self._tensors.close()

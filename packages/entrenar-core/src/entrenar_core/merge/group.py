@@ -11,7 +11,7 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_core import kernels
-from entrenar_core.convert.pieces import widened
+from entrenar_core.kernels.narrow import is_narrow
 
 ELEMENTS = 2**18
 """Of a block, unless one row has more: 1 MiB of float32 for each model."""
@@ -66,19 +66,53 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
+class Cast:
+    """A tensor whose numbers are rounded to another type."""
+
+    rows: Rows
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
+
+    def read(self, part: slice) -> np.ndarray:
+        """Some rows of it, a copy."""
+        found = self.rows.read(part)
+        wide = kernels.widen(np.ascontiguousarray(found)) if is_narrow(found) else found
+        if self.dtype == np.float32:
+            return wide
+        wide = np.ascontiguousarray(wide, np.float32)
+        return kernels.rounded(wide, out=np.empty(wide.shape, self.dtype))
+
+    def release(self) -> None:
+        """Let the pages of what was read go."""
+        self.rows.release()
+
+
+@dataclass(frozen=True, eq=False)
 class Block:
-    """The same rows of all tensors of a group, float32 (rows, columns) in numbers of the working
-    type: those of the models but the base, and those of the base."""
+    """The same rows of all tensors of a group: `inputs` (n, rows, columns) is float32, in numbers
+    of the working type, the base first where there is one. The next block overwrites it."""
 
     part: slice
-    models: list[np.ndarray]
-    base: np.ndarray | None
+    inputs: np.ndarray
+    has_base: bool
+
+    @property
+    def base(self) -> np.ndarray:
+        """The rows of the base (rows, columns)."""
+        assert self.has_base
+        return self.inputs[0]
+
+    @property
+    def models(self) -> np.ndarray:
+        """The rows of the models but the base (n, rows, columns)."""
+        return self.inputs[1:] if self.has_base else self.inputs
 
     @property
     def shape(self) -> tuple[int, int]:
-        first = self.models[0] if self.models else self.base
-        assert first is not None
-        return first.shape[0], first.shape[1]
+        return self.inputs.shape[1], self.inputs.shape[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +121,7 @@ class Group:
 
     `models` are those that are not the base, `labels` what messages call them, in the same order.
     `work` is one of WORKING. `key` and `seed` decide what random methods draw.
+    Blocks have `elements`, or one row.
     """
 
     models: Sequence[Rows]
@@ -96,6 +131,7 @@ class Group:
     base_label: str = "base"
     key: str = ""
     seed: int = 0
+    elements: int = ELEMENTS
 
     @property
     def inputs(self) -> list[Rows]:
@@ -117,18 +153,25 @@ class Group:
     def blocks(self) -> Iterator[Block]:
         """All rows, some at a time, in order."""
         rows, columns = self.rows_and_columns
-        step = max(1, ELEMENTS // max(columns, 1))
+        step = min(max(1, self.elements // max(columns, 1)), max(rows, 1))
+        room = np.empty((len(self.inputs), step, columns), np.float32)
         for start in range(0, rows, step):
             part = slice(start, min(start + step, rows))
-            models = [self.floats(tensor, part) for tensor in self.models]
-            base = None if self.base is None else self.floats(self.base, part)
-            yield Block(part, models, base)
+            inputs = room[:, : part.stop - start]
+            for tensor, found in zip(self.inputs, inputs, strict=True):
+                self._read(tensor, part, found)
+            yield Block(part, inputs, self.base is not None)
         for tensor in self.inputs:
             tensor.release()
 
-    def floats(self, tensor: Rows, part: slice) -> np.ndarray:
-        """Some rows of a tensor as float32, in numbers of the working type."""
-        return rounded_to(widened(tensor.read(part)), self.work)
+    def _read(self, tensor: Rows, part: slice, out: np.ndarray) -> None:
+        rows = tensor.read(part)
+        if is_narrow(rows):
+            kernels.widen(np.ascontiguousarray(rows), out=out)
+        else:
+            out[...] = rows
+        if rows.dtype != self.work and self.work != np.float32:
+            out[...] = rounded_to(out, self.work)
 
 
 def rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ PerModel = Annotated[Sequence[float], "models"]
 """A number for each model but the base, in the order of `Group.models`."""
 
 PerInput = Annotated[Sequence[float | None], "inputs"]
-"""A number for each model, the base too, in the order of `Group.inputs`; None where none is given."""
+"""A number for each model, the base too, in the order of `Group.inputs`; None where there is none."""
 
 BasePolicy = Literal["required", "optional", "ignored"]
 """Whether a method needs a base. Where it is ignored, the base is a model as all others."""
@@ -30,6 +30,13 @@ LonePolicy = Literal["error", "any", "base", "base or skip"]
 """What is done with a tensor that a model may lack (such as an output matrix that is tied), when
 only some of the inputs have it: it is an error; the only one that has it gives it; it does if it
 is the base; or it does if it is the base, and else the tensor is left out."""
+
+
+
+def each(number: float | None) -> Any:
+    """A default that each model has."""
+    return number
+
 
 REQUIRED = inspect.Parameter.empty
 """The default of a parameter that has to be given."""

@@ -11,6 +11,7 @@ from entrenar_core.testing_cases import (
     losses,
     low_bits,
     matrices,
+    merging,
     updates,
 )
 from entrenar_core.testing_cases.case import WIDE as WIDE
@@ -19,7 +20,7 @@ from entrenar_core.testing_cases.case import Draw as Draw
 
 CASES: dict[str, list[Case]] = {
     name: cases
-    for module in (matrices, layers, attention, losses, updates, formats, low_bits)
+    for module in (matrices, layers, attention, losses, updates, formats, low_bits, merging)
     for name, cases in module.CASES.items()
 }
 """For every kernel, by the name it has in `registry.KERNELS`."""

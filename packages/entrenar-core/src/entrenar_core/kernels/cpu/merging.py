@@ -1,0 +1,422 @@
+"""`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.compile import BLOCK, F, exactly, jit, serial
+from entrenar_core.kernels.cpu.dropout import FIRST, SECOND, STEP
+from entrenar_core.kernels.cpu.narrow import (
+    nearest_bfloat16,
+    nearest_float16,
+    wide_bfloat16,
+    wide_float16,
+)
+from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.merging import LOWER, UPPER
+from entrenar_core.kernels.registry import override
+
+STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
+"""The number that stands for a working type in compiled code."""
+
+CHUNK = 1024
+"""Elements that one step after another is done with, in the first cache."""
+
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+
+
+@inner
+def _settle(x, step):
+    """Round in place to what the working type holds."""
+    bits = x.view(np.uint32)
+    if step == 1:
+        for j in range(x.size):
+            x[j] = wide_bfloat16(nearest_bfloat16(bits[j]))
+    elif step == 2:
+        for j in range(x.size):
+            x[j] = wide_float16(nearest_float16(bits[j]))
+
+
+@exactly
+def _task_vectors(models, base, out, step):
+    pieces = (base.size + BLOCK - 1) // BLOCK
+    for piece in numba.prange(pieces * len(models)):
+        row, first = piece // pieces, piece % pieces * BLOCK
+        model, origin = models[row, first : first + BLOCK], base[first : first + BLOCK]
+        found = out[row, first : first + BLOCK]
+        for j in range(model.size):
+            found[j] = model[j] - origin[j]
+        _settle(found, step)
+
+
+@override("merging.task_vectors", "float32")
+def task_vectors(models, base, *, work):
+    out = np.empty(models.shape, np.float32)
+    _task_vectors(models, base, out, STEPS[work])
+    return out
+
+
+@jit
+def _upper_counts(x, counts, rooms):
+    size = x.shape[1]
+    part = (size + len(rooms) - 1) // len(rooms)
+    for row in range(len(x)):
+        for thread in numba.prange(len(rooms)):
+            room = rooms[thread]
+            room[:] = 0
+            bits = x[row, thread * part : thread * part + part].view(np.uint32)
+            for j in range(bits.size):
+                room[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
+        for thread in range(len(rooms)):
+            for j in range(rooms.shape[1]):
+                counts[row, j] += rooms[thread, j]
+
+
+@override("merging.upper_counts", "float32")
+def upper_counts(x, counts):
+    _upper_counts(x, counts, np.empty((numba.get_num_threads(), UPPER), np.int32))
+    return counts
+
+
+@jit
+def _lower_counts(x, among, counts, rooms):
+    size = x.shape[1]
+    part = (size + len(rooms) - 1) // len(rooms)
+    for row in range(len(x)):
+        wanted = np.uint32(among[row])
+        for thread in numba.prange(len(rooms)):
+            room = rooms[thread]
+            room[:] = 0
+            bits = x[row, thread * part : thread * part + part].view(np.uint32)
+            for j in range(bits.size):
+                if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
+                    room[bits[j] & np.uint32(0xFFFF)] += 1
+        for thread in range(len(rooms)):
+            for j in range(rooms.shape[1]):
+                counts[row, j] += rooms[thread, j]
+
+
+@override("merging.lower_counts", "float32")
+def lower_counts(x, among, counts):
+    _lower_counts(x, among, counts, np.empty((numba.get_num_threads(), LOWER), np.int32))
+    return counts
+
+
+@serial
+def _count_equal(x, bounds, found):
+    low = high = 0
+    for j in range(x.size):
+        size = abs(x[j])
+        low += size == bounds[0]
+        high += size == bounds[1]
+    found[0], found[1] = low, high
+
+
+@serial
+def _keep(x, bounds, ties, low, high):
+    for j in range(x.size):
+        size = abs(x[j])
+        kept = size >= bounds[0] and size <= bounds[1]
+        if size == bounds[0]:
+            kept = kept and low >= ties[0] and low < ties[1]
+            low += 1
+        if size == bounds[1]:
+            kept = kept and high < ties[2]
+            high += 1
+        x[j] = x[j] if kept else F(0)
+
+
+@serial
+def _keep_inside(x, bounds):
+    for j in range(x.size):
+        size = abs(x[j])
+        x[j] = x[j] if size >= bounds[0] and size <= bounds[1] else F(0)
+
+
+@jit
+def _keep_between(x, bounds, ties, seen):
+    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
+    equal = np.zeros((len(x), pieces + 1, 2), np.int64)
+    for piece in numba.prange(pieces * len(x)):
+        row, number = piece // pieces, piece % pieces
+        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
+        _count_equal(part, bounds[row], equal[row, number + 1])
+    for row in range(len(x)):
+        equal[row, 0] = seen[row]
+        for number in range(pieces):
+            equal[row, number + 1] += equal[row, number]
+        seen[row] = equal[row, pieces]
+    for piece in numba.prange(pieces * len(x)):
+        row, number = piece // pieces, piece % pieces
+        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
+        before, after = equal[row, number], equal[row, number + 1]
+        if before[0] == after[0] and before[1] == after[1]:
+            _keep_inside(part, bounds[row])
+        else:
+            _keep(part, bounds[row], ties[row], before[0], before[1])
+
+
+@override("merging.keep_between", "float32")
+def keep_between(x, bounds, ties, seen):
+    _keep_between(x, bounds, ties, seen)
+    return x
+
+
+@inner
+def _mixed(key, number):
+    """The output of that number, counted from 0, of SplitMix64."""
+    z = key + np.uint64(number + 1) * STEP
+    z = (z ^ (z >> np.uint64(30))) * FIRST
+    z = (z ^ (z >> np.uint64(27))) * SECOND
+    return z ^ (z >> np.uint64(31))
+
+
+@jit
+def _keep_drawn(x, keys, limits, start):
+    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
+    for piece in numba.prange(pieces * len(x)):
+        row, first = piece // pieces, piece % pieces * BLOCK
+        part, key, limit = x[row, first : first + BLOCK], keys[row], limits[row]
+        for j in range(part.size):
+            part[j] = part[j] if _mixed(key, start + first + j) < limit else F(0)
+
+
+@override("merging.keep_drawn", "float32")
+def keep_drawn(x, keys, limits, start):
+    _keep_drawn(x, keys, limits, start)
+    return x
+
+
+@serial
+def _rank(x, order, other, counts):
+    """order: the numbers of the elements of x from the smallest magnitude to the largest."""
+    bits = x.view(np.uint32)
+    for j in range(x.size):
+        order[j] = j
+    for digit in range(4):
+        shift = np.uint32(8 * digit)
+        counts[:] = 0
+        for j in range(x.size):
+            counts[((bits[j] & MAGNITUDE) >> shift) & np.uint32(0xFF)] += 1
+        if counts[((bits[0] & MAGNITUDE) >> shift) & np.uint32(0xFF)] == x.size:
+            continue  # all of them have this digit
+        total = 0
+        for value in range(256):
+            total, counts[value] = total + counts[value], total
+        for j in range(x.size):
+            value = ((bits[order[j]] & MAGNITUDE) >> shift) & np.uint32(0xFF)
+            other[counts[value]] = order[j]
+            counts[value] += 1
+        order[:] = other
+
+
+@jit
+def _keep_ranked(x, keys, chances, start):
+    rows, columns = x.shape[1:]
+    for piece in numba.prange(len(x) * rows):
+        model, row = piece // rows, piece % rows
+        values = x[model, row]
+        order, other = np.empty(columns, np.int64), np.empty(columns, np.int64)
+        _rank(values, order, other, np.empty(256, np.int64))
+        low, spread = chances[model, 0], chances[model, 1]
+        for rank in range(columns):
+            j = order[rank]
+            draw = _mixed(keys[model], start + row * columns + j) >> np.uint64(11)
+            if np.float64(draw) * 2.0**-53 >= low + spread * (rank / max(columns - 1, 1)):
+                values[j] = F(0)
+
+
+@override("merging.keep_ranked", "float32")
+def keep_ranked(x, keys, chances, start):
+    _keep_ranked(x, keys, chances, start)
+    return x
+
+
+@exactly
+def _scale_rows(x, factors, step):
+    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
+    for piece in numba.prange(pieces * len(x)):
+        row, first = piece // pieces, piece % pieces * BLOCK
+        part = x[row, first : first + BLOCK]
+        for j in range(part.size):
+            part[j] *= factors[row]
+        _settle(part, step)
+
+
+@override("merging.scale_rows", "float32")
+def scale_rows(x, factors, *, work):
+    _scale_rows(x, factors, STEPS[work])
+    return x
+
+
+@exactly
+def _consensus(deltas, weights, base, out, elect, normalize, factor, step):
+    n, size = deltas.shape
+    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
+        at = slice(piece * CHUNK, piece * CHUNK + CHUNK)
+        origin, found = base[at], out[at]
+        count = origin.size
+        scaled = np.empty((n, CHUNK), np.float32)
+        total, divisor = np.empty(count, np.float32), np.empty(count, np.float32)
+        for i in range(n):
+            delta, row = deltas[i, at], scaled[i, :count]
+            for j in range(count):
+                row[j] = delta[j] * weights[i]
+            _settle(row, step)
+        if elect:
+            total[:] = scaled[0, :count]
+            for i in range(1, n):
+                for j in range(count):
+                    total[j] += scaled[i, j]
+            _settle(total, step)  # rounding may make it 0, which counts as +
+            for j in range(count):
+                total[j] = F(1) if total[j] >= F(0) else F(-1)
+            divisor[:] = F(0)
+            for i in range(n):
+                for j in range(count):
+                    counts = scaled[i, j] * total[j] > F(0)
+                    scaled[i, j] = scaled[i, j] if counts else F(0)
+                    divisor[j] += weights[i] if counts else F(0)
+        else:
+            divisor[:] = F(0)
+            for i in range(n):
+                for j in range(count):
+                    divisor[j] += weights[i]
+        found[:] = scaled[0, :count]
+        for i in range(1, n):
+            for j in range(count):
+                found[j] += scaled[i, j]
+        _settle(found, step)
+        if normalize:
+            _settle(divisor, step)
+            least = F(0) if elect else F(1e-8)
+            for j in range(count):
+                small = divisor[j] == F(0) or abs(divisor[j]) < least
+                found[j] /= F(1) if small else divisor[j]
+            _settle(found, step)
+        if factor != F(1):
+            for j in range(count):
+                found[j] *= factor
+            _settle(found, step)
+        for j in range(count):
+            found[j] += origin[j]
+        _settle(found, step)
+
+
+@override("merging.consensus", "float32")
+def consensus(deltas, weights, base, *, elect, normalize, factor, work):
+    out = np.empty_like(base)
+    _consensus(deltas, weights, base, out, elect, normalize, F(factor), STEPS[work])
+    return out
+
+
+@serial
+def _sum_of_magnitudes(x):
+    total = 0.0
+    for j in range(x.size):
+        total += np.float64(abs(x[j]))
+    return total
+
+
+@jit
+def _magnitudes(x, parts):
+    pieces = parts.shape[1]
+    for piece in numba.prange(pieces * len(x)):
+        row, number = piece // pieces, piece % pieces
+        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
+        parts[row, number] = _sum_of_magnitudes(part)
+
+
+@override("merging.magnitudes", "float32")
+def magnitudes(x):
+    parts = np.empty((len(x), (x.shape[1] + BLOCK - 1) // BLOCK))
+    _magnitudes(x, parts)
+    return parts.sum(1)
+
+
+@exactly
+def _weighted_sum(x, weights, out, divisor):
+    n, size = x.shape
+    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
+        at = slice(piece * CHUNK, piece * CHUNK + CHUNK)
+        found, first = out[at], x[0, at]
+        for j in range(found.size):
+            found[j] = first[j] * weights[0]
+        for i in range(1, n):
+            row = x[i, at]
+            for j in range(found.size):
+                product = np.float64(row[j]) * np.float64(weights[i])
+                found[j] = F(np.float64(found[j]) + product)
+        if divisor != F(1):
+            for j in range(found.size):
+                found[j] /= divisor
+
+
+@override("merging.weighted_sum", "float32")
+def weighted_sum(x, weights, *, divisor=None):
+    out = np.empty(x.shape[1], np.float32)
+    _weighted_sum(x, weights, out, F(1 if divisor is None else divisor))
+    return out
+
+
+@serial
+def _product(a, b):
+    total = 0.0
+    for j in range(a.size):
+        total += np.float64(a[j]) * np.float64(b[j])
+    return total
+
+
+@jit
+def _gram(x, parts):
+    n, size = x.shape
+    for piece in numba.prange(len(parts)):
+        at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
+        for i in range(n):
+            for k in range(i + 1):
+                parts[piece, i, k] = _product(x[i, at], x[k, at])
+
+
+@override("merging.gram", "float32")
+def gram(x):
+    parts = np.zeros(((x.shape[1] + BLOCK - 1) // BLOCK, len(x), len(x)))
+    _gram(x, parts)
+    return _whole(parts.sum(0))
+
+
+def _whole(lower):
+    """A symmetric matrix of which only the lower half is there."""
+    return lower + np.tril(lower, -1).T
+
+
+@jit
+def _compare(models, base, merged, parts, conflicts):
+    n, size = models.shape
+    for piece in numba.prange(len(parts)):
+        found, count = parts[piece], 0
+        x = np.empty((n + 2, CHUNK), np.float32)
+        for first in range(piece * BLOCK, min(piece * BLOCK + BLOCK, size), CHUNK):
+            at = slice(first, min(first + CHUNK, size))
+            width = base[at].size
+            up, down = np.zeros(width, np.uint8), np.zeros(width, np.uint8)
+            for i in range(n):
+                model, origin, change = models[i, at], base[at], x[i, :width]
+                for j in range(width):
+                    change[j] = model[j] - origin[j]
+                    up[j] |= change[j] > F(0)
+                    down[j] |= change[j] < F(0)
+            for j in range(width):
+                count += up[j] & down[j]
+            x[n, :width] = merged[at] - base[at]
+            x[n + 1, :width] = base[at]
+            for i in range(n + 2):
+                for k in range(i + 1):
+                    found[i, k] += _product(x[i, :width], x[k, :width])
+        conflicts[piece] = count
+
+
+@override("merging.compare", "float32")
+def compare(models, base, merged):
+    pieces, n = (base.size + BLOCK - 1) // BLOCK, len(models)
+    parts, conflicts = np.zeros((pieces, n + 2, n + 2)), np.zeros(pieces, np.int64)
+    _compare(models, base, merged, parts, conflicts)
+    return _whole(parts.sum(0)), int(conflicts.sum())

@@ -1,0 +1,108 @@
+"""Cases of the steps of merging models."""
+
+import numpy as np
+
+from entrenar_core.kernels.merging import LOWER, UPPER
+from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw
+
+SHAPES = ((1, 1), (2, 17), (3, 4097), (5, WIDE))
+WORK = ("float32", "bfloat16", "float16")
+
+
+def _ties(draw: Draw, *shape: int) -> np.ndarray:
+    """Numbers of which many are equal, some of them 0."""
+    return np.round(draw.normal(*shape), 1)
+
+
+def _over(shapes=SHAPES):
+    def cases(make) -> list[Case]:
+        return [Case(f"{n} of {size}", lambda d, n=n, s=size: make(d, n, s)) for n, size in shapes]
+
+    return cases
+
+
+def _worked(make) -> list[Case]:
+    return [
+        Case(f"{n} of {size} in {work}", lambda d, n=n, s=size, w=work: make(d, n, s) | {"work": w})
+        for n, size in SHAPES
+        for work in WORK
+    ]
+
+
+def _keys(n: int) -> np.ndarray:
+    return np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(7)
+
+
+def _keep_between(d: Draw, n: int, size: int) -> Arguments:
+    quarter = max(size // 40, 1)  # about half of the elements that are equal to a bound
+    return {
+        "x": _ties(d, n, size),
+        "bounds": np.tile(np.float32([[0.5, 1.5]]), (n, 1)),
+        "ties": np.tile(np.int64([[1, quarter, quarter]]), (n, 1)),
+        "seen": np.zeros((n, 2), np.int64) + np.arange(n)[:, None],
+    }  # fmt: skip
+
+
+def _keep_drawn(d: Draw, n: int, size: int) -> Arguments:
+    limits = np.full(n, 2**63, np.uint64) // np.arange(1, n + 1, dtype=np.uint64)
+    return {"x": d.normal(n, size), "keys": _keys(n), "limits": limits, "start": 12_345}
+
+
+def _keep_ranked(d: Draw, n: int, rows: int, columns: int) -> Arguments:
+    chances = np.tile(np.float64([[0.3, 0.4]]), (n, 1))
+    x = _ties(d, n, rows, columns)
+    return {"x": x, "keys": _keys(n), "chances": chances, "start": 999}
+
+
+def _consensus(elect: bool, normalize: bool, factor: float):
+    def make(d: Draw, n: int, size: int) -> Arguments:
+        return {
+            "deltas": _ties(d, n, size), "weights": np.linspace(-0.5, 1.5, n, dtype=d.dtype),
+            "base": d.normal(size), "elect": elect, "normalize": normalize, "factor": factor,
+        }  # fmt: skip
+
+    return _worked(make)
+
+
+def _counts(width: int):
+    return lambda d, n, size: {"x": _ties(d, n, size), "counts": np.ones((n, width), np.int64)}
+
+
+def _among(d: Draw, n: int, size: int) -> Arguments:
+    x = _ties(d, n, size)
+    among = (np.abs(x[:, 0]).astype(np.float32).view(np.uint32) >> 16).astype(np.int64)
+    return {"x": x, "among": among, "counts": np.ones((n, LOWER), np.int64)}
+
+
+_over_all = _over()
+
+CASES = {
+    "merging.task_vectors": _worked(
+        lambda d, n, size: {"models": d.normal(n, size), "base": d.normal(size)}
+    ),
+    "merging.upper_counts": _over_all(_counts(UPPER)),
+    "merging.lower_counts": _over_all(_among),
+    "merging.keep_between": _over_all(_keep_between),
+    "merging.keep_drawn": _over_all(_keep_drawn),
+    "merging.keep_ranked": [
+        Case(f"{shape}", lambda d, s=shape: _keep_ranked(d, *s))
+        for shape in ((1, 1, 1), (2, 3, 1), (2, 7, 129), (3, 2, 4097))
+    ],
+    "merging.scale_rows": _worked(
+        lambda d, n, size: {"x": d.normal(n, size), "factors": d.normal(n)}
+    ),
+    "merging.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "merging.consensus": [
+        case
+        for options in ((True, True, 1.0), (True, False, 0.7), (False, True, 1.0), (False, False, 2.0))
+        for case in _consensus(*options)
+    ],
+    "merging.weighted_sum": [
+        *_over_all(lambda d, n, size: {"x": d.normal(n, size), "weights": d.normal(n)}),
+        Case("divided", lambda d: {"x": d.normal(3, 4097), "weights": d.normal(3), "divisor": 1.7}),
+    ],
+    "merging.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "merging.compare": _over_all(
+        lambda d, n, size: {"models": d.normal(n, size), "base": d.normal(size), "merged": d.normal(size)}
+    ),
+}
