@@ -122,7 +122,9 @@ CASES = {
         },
         pad=100,
     ),
-    "new tokens in a model's": Case("second", {"<new>": (0, False), "<s>": ("base", True)}, base=None),
+    "new tokens in a model's": Case(
+        "second", {"<new>": (0, False), "<s>": ("base", True)}, base=None
+    ),
 }
 
 

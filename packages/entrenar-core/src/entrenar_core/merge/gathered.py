@@ -47,10 +47,13 @@ class GatheredRows:
             tensor.release()
 
     def _gather(self, origin: np.ndarray, row: np.ndarray) -> np.ndarray:
-        out = np.zeros((len(origin), self.shape[1]), self.dtype)
-        for index in np.unique(origin[origin >= 0]):
+        out = np.empty((len(origin), self.shape[1]), self.dtype)
+        for index in np.unique(origin):
             here = np.flatnonzero(origin == index)
-            gather(self.tensors[index], row[here], out=out, at=here)
+            if index < 0:
+                out[here] = 0
+            else:
+                gather(self.tensors[index], row[here], out=out, at=here)
         return out
 
     @cached_property
@@ -92,17 +95,29 @@ class AsColumn:
 def gather(tensor: Rows, rows: np.ndarray, *, out: np.ndarray, at: np.ndarray) -> None:
     """Puts the rows of these numbers into the rows `at` of `out`, in its type.
 
-    Rows that are near each other are read as one slice, so that a table which is read in order, or
-    nearly so, is read in few of them.
+    Where reads are views of memory, all is read and nothing but these rows is touched. Elsewhere
+    rows that are near each other are read as one slice, and no others.
     """
     if len(rows) == 0:
         return
+    if _gives_views(tensor):
+        _put(tensor.read(slice(0, tensor.shape[0])), rows, out=out, at=at)
+        return
     order = np.argsort(rows, kind="stable")
     rows, at = rows[order], at[order]
-    near = max(1, NEAR // max(tensor.shape[1], 1))
-    cuts = np.flatnonzero(np.diff(rows) > near) + 1
-    starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), len(rows)]
-    for start, stop in zip(starts, stops, strict=True):
-        low = int(rows[start])
-        found = tensor.read(slice(low, int(rows[stop - 1]) + 1))
-        out[at[start:stop]] = found[rows[start:stop] - low]
+    cuts = np.flatnonzero(np.diff(rows) > NEAR // max(tensor.shape[1], 1)) + 1
+    for run, places in zip(np.split(rows, cuts), np.split(at, cuts), strict=True):
+        found = tensor.read(slice(int(run[0]), int(run[-1]) + 1))
+        _put(found, run - run[0], out=out, at=places)
+
+
+def _gives_views(tensor: Rows) -> bool:
+    part = slice(0, 1)
+    return np.may_share_memory(tensor.read(part), tensor.read(part))
+
+
+def _put(found: np.ndarray, rows: np.ndarray, *, out: np.ndarray, at: np.ndarray) -> None:
+    if found.dtype == out.dtype:  # bits: numpy copies its own types many times as fast
+        bits = f"u{out.dtype.itemsize}"
+        found, out = found.view(bits), out.view(bits)
+    out[at] = found[rows]
