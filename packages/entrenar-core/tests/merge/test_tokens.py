@@ -126,7 +126,7 @@ def test_a_model_without_a_tokenizer_has_the_bases_tokens_if_it_has_as_many_rows
 
 def test_a_model_without_a_tokenizer_and_with_other_rows_is_an_error():
     models = {"base": model(of_words("?", "a")), "one": ModelTokens(None, 3)}
-    with pytest.raises(ShapeError, match="one: .* 3 rows .* base has 2"):
+    with pytest.raises(ShapeError, match=r"one: .* 3 rows .* base has 2"):
         merged_tokens(models, UNION)
 
 
@@ -138,7 +138,7 @@ def test_a_base_without_a_tokenizer_is_an_error():
 
 @pytest.mark.parametrize(("source", "base"), [("other", "one"), ("base", "other")])
 def test_a_model_that_is_not_merged_gives_no_tokenizer(source, base):
-    with pytest.raises(ConfigError, match="'?other'? is wanted") as caught:
+    with pytest.raises(ConfigError, match="tokenizer of other is wanted") as caught:
         merged_tokens({"one": model(of_words("?"))}, TokenizerChoice(source), base=base)
     assert caught.value.hint == "there are one"
 

@@ -1,16 +1,17 @@
 """The same tokenizers, and the same bytes of embeddings, as mergekit's own functions make."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from entrenar_core.merge.group import Held
+from entrenar_core.merge.group import Held, rows_and_columns
 from entrenar_core.merge.token_choice import ModelToken, TokenChoice, TokenizerChoice, Zero
 from entrenar_core.merge.tokens import merged_tokens
 from entrenar_core.merge.vocabulary import Vocabulary
-from mergekit_tokens import assert_same_tokenizer, size_of, three, tokens_of, write
+from mergekit_tokens import ROWS, SETS, assert_same_tokenizer, size_of, tokens_of, write
 
 pytestmark = [
     pytest.mark.parity,
@@ -23,13 +24,18 @@ order that depends on the machine."""
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Of each model; the second's embedding is padded."""
-    root, padding = tmp_path_factory.mktemp("models"), {"second": 7}
-    return {
-        name: write(root / name, made, size_of(made) + padding.get(name, 0))
-        for name, made in three().items()
-    }
+def sets(tmp_path_factory):
+    """The folders of the models, of each set that was asked for."""
+
+    @cache
+    def made(name):
+        root = tmp_path_factory.mktemp("models")
+        return {
+            model: write(root / model, content, size_of(content) + ROWS.get((name, model), 0))
+            for model, content in SETS[name]().items()
+        }
+
+    return made
 
 
 @pytest.fixture
@@ -57,6 +63,8 @@ class Case:
     """token → (source, force); a source is a name, (name, token or id), 0 or None."""
     pad: int | None = None
     base: str | None = "base"
+    models: str = "byte-level"
+    """One of SETS."""
 
     def ours(self, folders):
         chosen = {t: TokenChoice(self._ours(s, folders), f) for t, (s, f) in self.tokens.items()}
@@ -111,6 +119,9 @@ CASES = {
     "base": Case("base"),
     "a model": Case("third"),
     "padded": Case(pad=64),
+    "tokens without a row": Case(models="stripped", pad=16),
+    "a base with tokens without a row": Case("base", models="stripped"),
+    "other kinds": Case(models="kinds"),
     "new tokens": Case(
         tokens={
             "<new>": (("second", "<tool>"), False),
@@ -134,13 +145,12 @@ def references(folders):
     return {name: ModelReference.parse(str(folder)) for name, folder in folders.items()}
 
 
-def tables(folders, dtypes, columns=COLUMNS):
+def tables(folders, dtypes):
     random = np.random.default_rng(5)
     sizes = {name: tokens_of(folder).rows for name, folder in folders.items()}
-    shapes = {name: (rows, columns) if columns else (rows,) for name, rows in sizes.items()}
     return {
-        name: random.standard_normal(shape, np.float32).astype(dtype)
-        for (name, shape), dtype in zip(shapes.items(), dtypes, strict=True)
+        name: random.standard_normal((rows, COLUMNS), np.float32).astype(dtype)
+        for (name, rows), dtype in zip(sizes.items(), dtypes, strict=True)
     }
 
 
@@ -153,7 +163,8 @@ def as_torch(array):
 
 @pytest.mark.usefixtures("ordered")
 @pytest.mark.parametrize("name", CASES)
-def test_the_tokenizer_is_the_one_that_mergekit_builds(name, folders, tmp_path):
+def test_the_tokenizer_is_the_one_that_mergekit_builds(name, sets, tmp_path):
+    folders = sets(CASES[name].models)
     ours, (info, _) = CASES[name].ours(folders), CASES[name].theirs(folders)
     assert dict(ours.tokens.vocabulary) == info.tokenizer.get_vocab()
     assert_same_tokenizer(ours.tokens.tokenizer, info.tokenizer, tmp_path)
@@ -165,10 +176,26 @@ F32, BF16, F16 = np.float32, ml_dtypes.bfloat16, np.float16
 @pytest.mark.usefixtures("ordered")
 @pytest.mark.parametrize("dtypes", [(F32,) * 3, (BF16,) * 3, (F16,) * 3, (BF16, F16, BF16)])
 @pytest.mark.parametrize("name", CASES)
-def test_embeddings_are_those_of_mergekit_bit_for_bit(name, dtypes, folders):
-    case = CASES[name]
+def test_embeddings_are_those_of_mergekit_bit_for_bit(name, dtypes, sets):
+    case, folders = CASES[name], sets(CASES[name].models)
+    assert_same_tables(case, folders, tables(folders, dtypes))
+
+
+@pytest.mark.usefixtures("ordered")
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("name", CASES)
+def test_tensors_of_one_axis_are_those_of_mergekit(name, dtype, sets):
+    case, folders = CASES[name], sets(CASES[name].models)
+    # Small integers: their sum is exact, and its order, which depends on the machine, is the same.
+    made = {
+        key: (np.arange(tokens_of(folder).rows) * 7 % 5 - 2).astype(dtype)
+        for key, folder in folders.items()
+    }
+    assert_same_tables(case, folders, made)
+
+
+def assert_same_tables(case, folders, made):
     ours, (info, task) = case.ours(folders), case.theirs(folders)
-    made = tables(folders, dtypes)
     named = references(folders)
     wanted = task.execute(info, {named[key]: as_torch(table) for key, table in made.items()})
     found = ours.aligned({folders[key]: Held(table) for key, table in made.items()})
@@ -176,7 +203,9 @@ def test_embeddings_are_those_of_mergekit_bit_for_bit(name, dtypes, folders):
         rows = found[folders[key]]
         expected = wanted[named[key]]
         assert rows.shape == tuple(expected.shape)
-        read = np.concatenate([rows.read(slice(0, 333)), rows.read(slice(333, rows.shape[0]))])
+        count = rows_and_columns(rows.shape)[0]
+        read = np.concatenate([rows.read(slice(0, 333)), rows.read(slice(333, count))])
+        read = read.reshape(rows.shape)
         assert read.dtype == rows.dtype == as_numpy(expected).dtype
         np.testing.assert_array_equal(as_bits(read), as_bits(as_numpy(expected)))
 

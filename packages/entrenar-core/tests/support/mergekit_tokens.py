@@ -39,6 +39,29 @@ def three() -> dict[str, tuple[Json, Json]]:
     return {"base": base, "second": second, "third": third}
 
 
+def stripped() -> dict[str, tuple[Json, Json]]:
+    """A base whose last four tokens have no row, one of them merged from others without one."""
+    content, config = CASES["gpt-2"](400)
+    content["model"]["vocab"] |= {"<u0>": 400, "<u1>": 401, "<u0><u1>": 402}
+    content["model"]["merges"].append(["<u0>", "<u1>"])
+    base = with_added((content, config), "<unused>")
+    return {"base": base, "second": three()["second"], "third": CASES["train_bpe"](390)}
+
+
+def kinds() -> dict[str, tuple[Json, Json]]:
+    """Models of tokens that have nothing in common."""
+    return {
+        "base": with_added(CASES["bert uncased"](300), "<tool>"),
+        "second": CASES["llama 2"](400),
+        "third": CASES["roberta"](400),
+    }
+
+
+SETS = {"byte-level": three, "stripped": stripped, "kinds": kinds}
+ROWS = {("byte-level", "second"): 7, ("stripped", "base"): -4, ("stripped", "second"): -1}
+"""More or fewer rows than a model has tokens."""
+
+
 def size_of(made: tuple[Json, Json]) -> int:
     """Rows that an embedding needs."""
     content = made[0]

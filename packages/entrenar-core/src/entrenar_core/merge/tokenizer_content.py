@@ -85,7 +85,7 @@ class TokenizerContent:
         prefix = len(model["continuing_subword_prefix"] or "")
         model["vocab"] = {t: n for t, n in model["vocab"].items() if t not in unused}
         model["merges"] = [
-            (left, right)
+            [left, right]
             for left, right in model["merges"]
             if unused.isdisjoint((left, right, left + right[prefix:]))
         ]
