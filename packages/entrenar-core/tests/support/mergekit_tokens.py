@@ -51,8 +51,8 @@ def stripped() -> dict[str, tuple[Json, Json]]:
 def kinds() -> dict[str, tuple[Json, Json]]:
     """Models of tokens that have nothing in common."""
     return {
-        "base": with_added(CASES["bert uncased"](300), "<tool>"),
-        "second": CASES["llama 2"](400),
+        "base": with_added(CASES["llama 2"](400), "<tool>"),
+        "second": CASES["bert uncased"](300),
         "third": CASES["roberta"](400),
     }
 

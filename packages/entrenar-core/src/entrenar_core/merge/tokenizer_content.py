@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
-from entrenar_common.errors import UnsupportedError
+from entrenar_common.errors import FormatError, UnsupportedError
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokenizer_json import MAX_ADDED_TOKENS
 
@@ -103,7 +103,8 @@ class TokenizerContent:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of it: the one it was made from, if nothing was changed.
 
-        Raises UnsupportedError for more added tokens than a tokenizer.json is allowed.
+        Raises UnsupportedError for more added tokens than a tokenizer.json is allowed, and for
+        tokens that its normalizer makes something else of.
         """
         if not self._changed:
             return self._tokenizer
@@ -114,7 +115,13 @@ class TokenizerContent:
             )
         ordered = sorted(self.added.values(), key=lambda entry: entry["id"])
         content = self._content | {"added_tokens": ordered}
-        return Tokenizer.from_json(content, self._config, where=self.where)
+        try:
+            return Tokenizer.from_json(content, self._config, where=self.where)
+        except FormatError as error:
+            raise UnsupportedError(
+                f"{self.where}: its tokenizer cannot have these tokens: {error.message}",
+                hint="use the tokenizer of one of the models, or that of another one as the base",
+            ) from error
 
     def _settle(self) -> None:
         """Makes added tokens of what tokenizer_config.json says, and forgets its second list of
