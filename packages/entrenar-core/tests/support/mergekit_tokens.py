@@ -57,7 +57,13 @@ def kinds() -> dict[str, tuple[Json, Json]]:
     }
 
 
-SETS = {"byte-level": three, "stripped": stripped, "kinds": kinds}
+def four() -> dict[str, tuple[Json, Json]]:
+    """Three that have tokens in common which the first one lacks."""
+    small = {"base": CASES["gpt-2"](300), "fourth": CASES["gpt-4"](490)}
+    return three() | small
+
+
+SETS = {"byte-level": three, "stripped": stripped, "kinds": kinds, "four": four}
 ROWS = {("byte-level", "second"): 7, ("stripped", "base"): -4, ("stripped", "second"): -1}
 """More or fewer rows than a model has tokens."""
 
