@@ -49,7 +49,7 @@ class Vocabulary:
     base: ModelKey | None = None
 
     def __post_init__(self) -> None:
-        assert self._named is not None  # what is wrong in the choice is an error before all work
+        _ = self._named  # what is wrong in the choice is an error before all work
 
     @cached_property
     def size(self) -> int:
