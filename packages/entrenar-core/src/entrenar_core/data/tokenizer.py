@@ -145,6 +145,22 @@ class Tokenizer:
             config["chat_template"] = self._texts[_TEMPLATE]
         return json.loads(self._inner.to_str()), config
 
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja text that makes a prompt of messages; of several by name, the default one."""
+        found = self._texts.get(_TEMPLATE, self._config.get("chat_template"))
+        if isinstance(found, list):
+            named = [entry for entry in found if isinstance(entry, dict)]
+            found = {entry.get("name"): entry.get("template") for entry in named}.get("default")
+        return found if isinstance(found, str) else None
+
+    def with_chat_template(self, template: str) -> "Tokenizer":
+        """The same tokenizer with this chat template, in place of all that it has."""
+        made = Tokenizer(self._inner, special=self._special, where=self._where)
+        made._config = {key: v for key, v in self._config.items() if key != "chat_template"}
+        made._texts = {_TEMPLATE: template}
+        return made
+
     def save(self, folder: str | Path) -> None:
         """Writes the files that `Tokenizer.load` and transformers' AutoTokenizer read."""
         folder = Path(folder)
