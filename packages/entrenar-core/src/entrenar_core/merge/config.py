@@ -50,7 +50,7 @@ class MergeConfig:
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """All that are merged, once each: the base, then as the config names them."""
+        """All that are needed, once each: the base, then as the config names them."""
         first = [self.base] if self.base is not None else []
         named = [source.model for part in self.slices for source in part.sources]
         return tuple(dict.fromkeys([*first, *named]))
@@ -115,6 +115,9 @@ def parse_merge_config(located: Located) -> MergeConfig:
         parameters.note(("name",), "name has no effect")
     _check_counts(config, problems)
     _check_tokens(config, problems)
+    if config.tokenizer and config.tokenizer.source == "base" and not base and config.models:
+        key = "tokenizer" if "tokenizer" in keys else "tokenizer_source"
+        parameters.note((key,), f"with no base_model, {config.models[0]} gives the tokenizer")
     problems.raise_any()
     return replace(config, notes=tuple(parameters.notes))
 
@@ -203,6 +206,3 @@ def _check_tokens(config: MergeConfig, problems: Problems) -> None:
                     ("tokenizer", "tokens", token, "source"),
                     f"{model} is none of the models that are merged",
                 )
-    if config.tokenizer.source == "base" and config.base is None:
-        path = ("tokenizer", "source") if config.tokenizer.tokens else ("tokenizer_source",)
-        problems.add(path, "there is no base_model whose tokenizer it could be")

@@ -29,8 +29,9 @@ class TokenRule:
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """`source`: all tokens of all models, those of the base, or those of one model. The number of
-    rows is made a multiple of `pad_to_multiple_of`, where that is given."""
+    """`source`: all tokens of all models, those of the base (the first of all models where there is
+    none), or those of one model. The number of rows is made a multiple of `pad_to_multiple_of`,
+    where that is given."""
 
     source: ModelRef | Literal["union", "base"]
     tokens: Mapping[str, TokenRule] = field(default_factory=dict)
