@@ -271,6 +271,20 @@ def test_all_mistakes_are_reported_together_in_the_order_of_their_lines():
     ]  # fmt: skip
 
 
+def test_a_base_that_cannot_be_read_is_one_mistake():
+    message = refused(TWO.replace("base_model: a", "base_model: a@b@c"))
+    assert message.startswith("merge.yaml: line 2: base_model: cannot read 'a@b@c'")
+    text = SLICE.replace("RANGE", "[0, 2]").replace(
+        "    parameters", "    base_model: 3\n    parameters"
+    )
+    assert refused(text).startswith("merge.yaml: line 9: slices.0.base_model: must name a model")
+
+
+def test_names_in_messages_cannot_steer_a_terminal():
+    message = refused(TWO.replace("ties", '"t\\e[2Jies"') + '"\\e[2J": 1\n')
+    assert "\x1b" not in message
+
+
 @pytest.mark.parametrize("text", ["", "- a\n", "linear\n"])
 def test_a_file_of_something_else_is_refused(text):
     assert "must be a section of keys" in refused(text)

@@ -403,13 +403,17 @@ def granite(*, biased):
     return toy
 
 
-@pytest.mark.parametrize("owners", ["a", "b", "c", "ab", "ac", "bc"])
-@pytest.mark.parametrize("method", PARTLY)
+SOME = [
+    (method, owners)
+    for method, text in PARTLY.items()
+    for owners in (("a", "b", "c", "ab", "ac", "bc") if "<c>" in text else ("a", "b"))
+]
+
+
+@pytest.mark.parametrize(("method", "owners"), SOME)
 def test_what_becomes_of_a_tensor_that_some_lack_is_what_mergekit_does(method, owners, tmp_path):
     text = PARTLY[method]
     toys = {name: granite(biased=name in owners) for name in NAMES if f"<{name}>" in text}
-    if not set(owners) < toys.keys():
-        return  # all have it
     for name, toy in toys.items():
         store(toy, tmp_path / name)
         text = text.replace(f"<{name}>", str(tmp_path / name))

@@ -113,7 +113,8 @@ def parse_merge_config(located: Located) -> MergeConfig:
     )
     if "name" in keys:
         parameters.note(("name",), "name has no effect")
-    _check_counts(config, problems)
+    if base is not None or "base_model" not in keys:
+        _check_counts(config, problems)
     _check_tokens(config, problems)
     if config.tokenizer and config.tokenizer.source == "base" and not base and config.models:
         key = "tokenizer" if "tokenizer" in keys else "tokenizer_source"

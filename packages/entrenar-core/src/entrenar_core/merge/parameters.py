@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrenar_common.text import nearest
+from entrenar_common.text import escape_controls, nearest
 from entrenar_core.io.yaml_file import KeyPath
 from entrenar_core.merge.method import METHODS, Method, Parameter
 from entrenar_core.merge.problems import Problems, shown
@@ -95,7 +95,7 @@ class ParameterReader:
     def note(self, path: KeyPath, text: str) -> None:
         """Something in the config that changes nothing."""
         where = self.problems.located.where(path)
-        self.notes.append(f"{where}: {text}" if where else text)
+        self.notes.append(escape_controls(f"{where}: {text}" if where else text))
 
     def _foreign(self, name: str, path: KeyPath) -> None:
         """A parameter of other methods is left over from one; no method's is a mistake."""

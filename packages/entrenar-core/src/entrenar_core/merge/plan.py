@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from entrenar_common.text import escape_controls
 from entrenar_core.merge.config import MergeConfig
 from entrenar_core.merge.counts import wrong_count
 from entrenar_core.merge.method import Method
@@ -159,7 +160,7 @@ class _Planner:
             self.misfits.lacking(found.name, [s.model for s in found.sources], found.lacking)
         elif todo == "skip":
             lack = ", ".join(str(model) for model in found.lacking)
-            self.notes.append(f"{found.name} is left out: not in {lack}")
+            self.notes.append(escape_controls(f"{found.name} is left out: not in {lack}"))
         elif todo == "copy":
             copied, vocabulary = tuple(found.sources), found.is_vocabulary
             self.tensors.append(

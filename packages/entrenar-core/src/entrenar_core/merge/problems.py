@@ -34,9 +34,10 @@ class Problems:
         self, path: KeyPath, text: str, *, hint: str | None = None, unsupported: bool = False
     ) -> None:
         """A problem of the value at `path`; `unsupported` where nothing here does what it means."""
-        key = ".".join(escape_controls(str(part)) for part in path)
+        key = ".".join(str(part) for part in path)
         said = f"{key}: {text}" if key else text
-        self.found.append(Problem(self.located.where(path), said, hint, unsupported))
+        where = self.located.where(path)
+        self.found.append(Problem(where, escape_controls(said), hint, unsupported))
 
     def section(self, value: Any, path: KeyPath, known: Sequence[str]) -> dict[str, Any]:
         """The keys of a section that have a value; empty, with a problem, where it is none."""

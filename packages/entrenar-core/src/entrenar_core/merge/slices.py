@@ -78,7 +78,7 @@ class SliceReader:
             self.problems.add((*path, "sources"), "is missing")
         read = [self._range(item, place, base) for place, item in items]
         sources = tuple(source for source in read if source)
-        is_whole = len(sources) == len(read) > 0
+        is_whole = len(sources) == len(read) > 0 and (base is not None or "base_model" not in keys)
         lengths = {end - start for start, end in (s.layers for s in sources if s.layers)}
         if is_whole and len(lengths) > 1:
             text = " and ".join(str(length) for length in sorted(lengths))
