@@ -208,6 +208,7 @@ def test_a_tokenizer_source_is_all_the_base_or_a_model(source, wanted):
         (TWO.replace("base_model: a", "base_model: null"), 3, "ties needs a base_model"),
         (TWO.replace("ties", "model_stock").replace("weight: 0.5", "filter_wise: true"), 3,
          "merges at least 3 models, and there are 2"),
+        (TWO.replace("ties", "nuslerp"), 3, "merges 2 models besides the base, and there are 1"),
         ("merge_method: linear\nmodels: []\n", 2, "a list of at least one, not an empty list"),
         ("merge_method: linear\nmodels: a\n", 2, "a list of at least one, not 'a'"),
         ("merge_method: linear\nmodels: [a]\n", 2, "must be a section of keys, not 'a'"),

@@ -289,6 +289,15 @@ def test_slices_of_different_models_must_fit_together_too():
     assert f"{UP.format(0)} and {UP.format(1)}: (16, 8) in a, (16, 9) in b" in details
 
 
+def test_layers_of_one_model_may_be_of_several_shapes():
+    def toy():
+        model = llama()
+        model.shapes[UP.format(2)] = (24, 8)
+        return model
+
+    assert planned(KARCHER, a=toy(), b=toy()).layers == 4
+
+
 def test_the_ends_of_a_stack_must_be_of_one_number_of_tokens():
     details, hint = misfits(STACK, b=llama(rows=40))
     assert details == [f"{EMBEDDINGS} and {HEAD}: (32,) in a, (40,) in b"]

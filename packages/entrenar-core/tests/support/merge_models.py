@@ -1,11 +1,11 @@
 """Methods of merging as far as a plan sees them, their parameters, and models without numbers."""
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import entrenar_core.merge.methods  # noqa: F401 (it fills the table)
 from entrenar_core.io.yaml_file import parse_yaml
 from entrenar_core.merge.config import MergeConfig, parse_merge_config
 from entrenar_core.merge.method import METHODS, PerInput, PerModel, method
@@ -59,6 +59,7 @@ def _register() -> None:
 @contextmanager
 def stand_ins(*, real: bool = False) -> Iterator[None]:
     """Within it METHODS has the methods above; with `real`, those that are there come first."""
+    importlib.import_module("entrenar_core.merge.methods")  # it fills the table
     before = dict(METHODS)
     METHODS.clear()
     _register()
@@ -106,7 +107,7 @@ PARTS = {
 
 def llama(layers: int = 4, *, rows: int = 32, tied: bool = False, **changes: Any) -> Toy:
     """A model of Llama's names with three tensors in a layer."""
-    shapes = {"model.embed_tokens.weight": (rows, 8)}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, 8)}
     for layer in range(layers):
         shapes |= {f"model.layers.{layer}.{part}": shape for part, shape in PARTS.items()}
     shapes["model.norm.weight"] = (8,)
