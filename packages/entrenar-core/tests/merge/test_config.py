@@ -8,7 +8,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.merge.config import read_merge_config
 from entrenar_core.merge.reference import AdapterRef, ModelRef
 from entrenar_core.merge.settings import Choice
-from entrenar_core.merge.tokens import ModelToken, TokenRule
+from entrenar_core.merge.tokenizer_config import ModelToken, TokenRule
 from merge_models import config_of, ref, stand_ins
 
 

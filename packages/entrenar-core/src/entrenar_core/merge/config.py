@@ -20,7 +20,7 @@ from entrenar_core.merge.problems import Problems, shown
 from entrenar_core.merge.reference import ModelRef, read_reference
 from entrenar_core.merge.settings import Settings
 from entrenar_core.merge.slices import OutputSlice, SliceReader
-from entrenar_core.merge.tokens import TokenizerChoice, read_tokenizer
+from entrenar_core.merge.tokenizer_config import TokenizerChoice, read_tokenizer
 
 KEYS = (
     "merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype",
