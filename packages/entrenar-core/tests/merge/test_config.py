@@ -8,7 +8,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.merge.config import read_merge_config
 from entrenar_core.merge.reference import AdapterRef, ModelRef
 from entrenar_core.merge.settings import Choice
-from entrenar_core.merge.tokenizer_config import ModelToken, TokenRule
+from entrenar_core.merge.token_choice import ModelToken, TokenChoice, Zero
 from merge_models import config_of, ref, stand_ins
 
 
@@ -144,10 +144,10 @@ def test_a_tokenizer_has_rules_for_tokens():
     assert choice is not None
     assert (choice.source, choice.pad_to_multiple_of) == ("union", 64)
     assert choice.tokens == {
-        "<a>": TokenRule(ref("b")),
-        "<b>": TokenRule("zero", force=True),
-        "<c>": TokenRule(ModelToken(ref("a"), token_id=7)),
-        "7": TokenRule(None, force=True),
+        "<a>": TokenChoice(ref("b")),
+        "<b>": TokenChoice(Zero(), force=True),
+        "<c>": TokenChoice(ModelToken(ref("a"), token_id=7)),
+        "7": TokenChoice(None, force=True),
     }
     assert config.chat_template == "auto"
 

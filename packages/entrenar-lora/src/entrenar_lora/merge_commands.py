@@ -6,9 +6,15 @@ import math
 
 import click
 
-from entrenar_common.cli import Command, Output, common_options
+from entrenar_common.cli import MEMORY, Command, Output, common_options
 
-METHODS = ["linear", "cat", "svd", "ties", "dare"]
+OF_ADAPTERS = ["linear", "cat", "svd", "ties", "dare"]
+OF_MODELS = [
+    "linear", "task_arithmetic", "slerp", "nuslerp", "multislerp", "ties", "dare_linear",
+    "dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "model_stock", "sce",
+    "karcher", "arcee_fusion", "nearswap", "passthrough",
+]  # fmt: skip
+"""What `entrenar_core.merge` has, said here since it is slow to import; a test compares them."""
 
 
 def _numbers(_context: click.Context, _option: click.Option, value: str | None):
@@ -25,16 +31,29 @@ def _numbers(_context: click.Context, _option: click.Option, value: str | None):
 
 @click.command(cls=Command)
 @click.option(
+    "--config",
+    metavar="FILE",
+    help="Merge of models as mergekit's YAML describes it.",
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="PATH",
+    multiple=True,
+    help="Model to merge with others: a folder, a file, a name on the hub, or MODEL+ADAPTER. "
+    "Repeatable.",
+)
+@click.option(
     "--base",
     metavar="PATH",
-    help="Model to merge into: a folder, a file of tensors (.safetensors, .bin) or a GGUF file.",
+    help="Model to merge adapters into, or that models are compared with: a folder, a file of "
+    "tensors (.safetensors, .bin) or a GGUF file.",
 )
 @click.option(
     "--adapter",
     "adapters",
     metavar="PATH",
     multiple=True,
-    required=True,
     help="Adapter: a folder, a file of tensors with its adapter_config.json beside it, or JSON. "
     "Repeatable.",
 )
@@ -42,14 +61,35 @@ def _numbers(_context: click.Context, _option: click.Option, value: str | None):
     "--weights",
     metavar="NUMBERS",
     callback=_numbers,
-    help="What each adapter's update is multiplied by, such as 0.7,0.3.  [default: 1 for each]",
+    help="What each adapter's update, or each model, counts, such as 0.7,0.3.  [default: 1 for "
+    "each]",
 )
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
-    default="linear",
-    help="How updates are combined: their weighted sum (linear; cat keeps every direction, svd "
-    "cuts it to a rank), or by ties or dare.",
+    type=click.Choice(list(dict.fromkeys([*OF_ADAPTERS, *OF_MODELS]))),
+    metavar="NAME",
+    help="How adapters are combined: linear (the default), cat (keeps every direction), svd (cuts "
+    f"to a rank), ties, dare. How models are: {', '.join(OF_MODELS)}.",
+)
+@click.option(
+    "--t", type=float, help="How far slerp goes from the first model, 0, to the other, 1."
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Another parameter of a method for models, such as lambda=0.8. Repeatable.",
+)
+@click.option(
+    "--semantics",
+    type=click.Choice(["mergekit", "paper", "peft"]),
+    help="Whose definition of ties and dare models are merged by.  [default: mergekit]",
+)
+@click.option(
+    "--tokenizer-source",
+    metavar="SOURCE",
+    help="Whose tokens merged models have: union, base, or one of the models.",
 )
 @click.option(
     "--rank",
@@ -60,9 +100,10 @@ def _numbers(_context: click.Context, _option: click.Option, value: str | None):
 @click.option(
     "--density",
     type=float,
-    help="Share of elements that ties (0.2) and dare (0.5) keep.",
+    help="Share of elements that are kept: of adapters by ties (0.2) and dare (0.5), of models by "
+    "all methods that trim (1).",
 )
-@click.option("--seed", type=int, default=0, help="Seed of what dare keeps.")
+@click.option("--seed", type=int, default=0, help="Seed of what is drawn.")
 @click.option("--scale", type=float, default=1.0, help="Factor of all updates; -1 takes them out.")
 @click.option(
     "--as",
@@ -83,15 +124,28 @@ def _numbers(_context: click.Context, _option: click.Option, value: str | None):
     metavar="PATH",
     help="What is written: a folder, or a file (.safetensors, .bin, .gguf; of adapters .json too).",
 )
-@click.option("--dry-run", is_flag=True, help="Show every tensor that changes, and write nothing.")
+@click.option(
+    "--to",
+    type=click.Choice(["safetensors", "gguf"]),
+    help="Kind of file that merged models are written to; by default what --output is called.",
+)
+@click.option("--quantize", metavar="NAME", help="Format of a GGUF file: q8_0, q4_k_m and others.")
+@click.option(
+    "--memory-limit",
+    type=MEMORY,
+    metavar="SIZE",
+    help="Most memory that merging models may take, such as 2GB.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing.")
 @common_options
 def merge(
-    out: Output, base, adapters, weights, method, rank, density, seed, scale, target, dtype, alpha,
-    output, dry_run,
+    out: Output, config, models, base, adapters, weights, method, t, settings, semantics,
+    tokenizer_source, rank, density, seed, scale, target, dtype, alpha, output, to, quantize,
+    memory_limit, dry_run,
 ) -> None:  # fmt: skip
-    """Merge adapters into their base model, or several adapters into one.
+    """Merge adapters into their base model, several adapters into one, or whole models.
 
-    The base is read and written tensor by tensor, so it never is in memory as a whole.
+    Models are read and written tensor by tensor, so none is in memory as a whole.
 
     \b
     Examples:
@@ -99,12 +153,56 @@ def merge(
       entrenar-lora merge --base model.gguf --adapter ./adapter --output out.gguf
       entrenar-lora merge --adapter ./a --adapter ./b --weights 0.7,0.3 \\
           --method svd --rank 32 --output ./both
+      entrenar-lora merge --method slerp --t 0.5 --model ./a --model ./b \\
+          --output ./merged
+      entrenar-lora merge --config mergekit.yaml --output ./merged
     """
-    from entrenar_lora.merging import Wanted, merge_adapters, merge_into_base
-
     if output is None and not dry_run:
         raise click.UsageError("give --output, or --dry-run")
-    wanted = Wanted(weights, scale, method, rank, density, seed, alpha)
+    given = click.get_current_context()
+    if config is not None or models:
+        _refuse(given, _OF_ADAPTERS, "is for adapters, not for models")
+        _merge_models(
+            out, (config, models, base, method, weights, density, t, semantics, settings, dtype,
+                  tokenizer_source), output, quantization=quantize, to=to, seed=seed,
+            memory_limit=memory_limit, dry_run=dry_run,
+        )  # fmt: skip
+        return
+    if not adapters:
+        raise click.UsageError("give --adapter, --model or --config")
+    _refuse(given, _OF_MODELS, "is for models: give them with --model")
+    wanted = weights, scale, method or "linear", rank, density, seed, alpha
+    _merge_adapters(out, base, adapters, output, wanted, target, dtype, dry_run)
+
+
+_OF_ADAPTERS = ("adapters", "rank", "scale", "target", "alpha")
+_OF_MODELS = ("t", "settings", "semantics", "tokenizer_source", "to", "quantize", "memory_limit")
+"""Options that are for one of the two alone."""
+
+
+def _refuse(context: click.Context, names: tuple[str, ...], why: str) -> None:
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} {why}")
+
+
+def _merge_models(out: Output, asked, output, *, memory_limit, **how) -> None:
+    from entrenar_lora.model_merging import Asked, merge_by
+
+    report = merge_by(
+        Asked(*asked), output, memory_limit=memory_limit, progress=out.progress(),
+        announce=out.note, **how,
+    )  # fmt: skip
+    out.emit(report, schema="entrenar.lora.merge-models/1")
+
+
+def _merge_adapters(out: Output, base, adapters, output, options, target, dtype, dry_run) -> None:
+    from entrenar_lora.merging import Wanted, merge_adapters, merge_into_base
+
+    wanted = Wanted(*options)
+    if wanted.method not in OF_ADAPTERS:
+        raise click.UsageError(f"--method {wanted.method} is for models, not for adapters")
     if (target or ("model" if base else "adapter")) == "model":
         if base is None:
             raise click.UsageError("--as model needs --base")

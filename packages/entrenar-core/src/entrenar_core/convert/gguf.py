@@ -32,7 +32,8 @@ class GGUFPlan(Closing):
     llama.cpp will not do as the model does. `pre` names llama.cpp's pre-tokenizer where it cannot
     be told from the tokenizer. `weights` has other numbers for some parameters, by name and in
     their shapes, than the model at `path`: those from which a recipe makes the model's numbers.
-    `source` is where its config and weights come from, where that is not what lies at `path`.
+    `source` is where its config and weights come from, and `tokenizer` is its tokenizer, where that
+    is not what lies at `path`.
 
     Raises UnsupportedError for a model or a tokenizer that llama.cpp cannot run, and what opening
     the model raises.
@@ -47,6 +48,7 @@ class GGUFPlan(Closing):
         pre: str | None = None,
         weights: Mapping[str, np.ndarray] | None = None,
         source: Source | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.path, self.recipe, self._weights = path, recipe, weights or {}
         raw = read_raw(path) if source is None else source.raw
@@ -56,7 +58,9 @@ class GGUFPlan(Closing):
             self._described: Described = self.family.describe(self.model.model)
             self.ours = _names(self.family, self.model.model, str(path))
             self.tensors = self._planned()
-            self.keys = self._keys(name or path.resolve().stem, pre)
+            self.keys = self._keys(
+                name or path.resolve().stem, pre, tokenizer or load_tokenizer(path)
+            )
         except BaseException:
             self.model.close()
             raise
@@ -73,8 +77,7 @@ class GGUFPlan(Closing):
         format_of = self.recipe.format_of
         return [Planned(n, format_of(n, shape, model), shape) for n, shape in shapes.items()]
 
-    def _keys(self, name: str, pre: str | None) -> dict[str, Value]:
-        tokenizer = load_tokenizer(self.path)
+    def _keys(self, name: str, pre: str | None, tokenizer: Tokenizer) -> dict[str, Value]:
         rows = self.model.model.config.vocab_size
         return {
             "general.architecture": text(self.family.architecture),

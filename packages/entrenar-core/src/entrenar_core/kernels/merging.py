@@ -40,8 +40,8 @@ def task_vectors(models, base, *, work):
 def upper_counts(x, counts):
     """Adds to counts (n, UPPER) how often the elements of x (n, size), without their signs, have
     each upper half of their 32 bits."""
-    upper = magnitude_bits(x) >> xp.uint32(16)
     xp = array_module(x)
+    upper = magnitude_bits(x) >> xp.uint32(16)
     for row, found in zip(upper, counts, strict=True):
         found += xp.bincount(row, minlength=UPPER)
     return counts

@@ -79,7 +79,7 @@ def _folder(merged: Merged, output: Path) -> list[Path]:
         )
     with new_folder(output) as folder:
         paths = write_folder(folder, merged)
-        _copy_files(base.path, folder, but={CONFIG})
+        copy_files(base.path, folder, but={CONFIG})
         if (base.path / CONFIG).exists():
             files.write_json(folder / CONFIG, _config(merged, files.read_json(base.path / CONFIG)))
     return [output / path.name for path in paths]
@@ -102,10 +102,10 @@ def _config(merged: Merged, raw: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _copy_files(source: Path, target: Path, *, but: Set[str]) -> None:
-    """Copy what is no weights, such as the tokenizer and settings of generation, and the parts that
-    a sentence model has in folders of their own. Other folders, of checkpoints and the like, are
-    not of the model."""
+def copy_files(source: Path, target: Path, *, but: Set[str]) -> None:
+    """Copy what is no weights and not called as one of `but`, such as the tokenizer and settings of
+    generation, and the parts that a sentence model has in folders of their own. Other folders, of
+    checkpoints and the like, are not of the model."""
     for path in sorted(source.iterdir()):
         if path.name.startswith(".") or path.name in but:
             continue

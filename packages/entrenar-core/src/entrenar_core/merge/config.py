@@ -20,7 +20,8 @@ from entrenar_core.merge.problems import Problems, shown
 from entrenar_core.merge.reference import ModelRef, read_reference
 from entrenar_core.merge.settings import Settings
 from entrenar_core.merge.slices import OutputSlice, SliceReader
-from entrenar_core.merge.tokenizer_config import TokenizerChoice, read_tokenizer
+from entrenar_core.merge.token_choice import TokenizerChoice
+from entrenar_core.merge.tokenizer_config import choice_models, read_tokenizer
 
 KEYS = (
     "merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype",
@@ -201,7 +202,7 @@ def _check_tokens(config: MergeConfig, problems: Problems) -> None:
     if config.tokenizer is None:
         return
     for token, rule in config.tokenizer.tokens.items():
-        for model in TokenizerChoice("union", {token: rule}).models():
+        for model in choice_models(TokenizerChoice("union", {token: rule})):
             if config.slices and model not in config.models:
                 problems.add(
                     ("tokenizer", "tokens", token, "source"),

@@ -23,7 +23,6 @@ from entrenar_core.merge.memory import Forecast, Need, forecast
 from entrenar_core.merge.method import method_named
 from entrenar_core.merge.plan import plan
 from entrenar_core.merge.planned import PlannedTensor, Source
-from entrenar_core.merge.reference import ModelRef
 from entrenar_core.merge.report import Observed
 from entrenar_core.merge.tensor import MergedTensor
 from entrenar_core.merge.tokens import ModelTokens, merged_tokens
@@ -184,9 +183,7 @@ class Job(Closing):
 def _tokens(model: Input) -> ModelTokens:
     tables = [model.shape(name)[0] for name in model.vocabulary if len(model.shape(name)) == 2]
     if not tables:
-        raise ConfigError(
-            f"{model.ref} has no table of tokens", hint="leave tokenizer_source out"
-        )
+        raise ConfigError(f"{model.ref} has no table of tokens", hint="leave tokenizer_source out")
     tokenizer = load_tokenizer(model.path) if has_tokenizer(model.path) else None
     return ModelTokens(tokenizer, min(tables))
 

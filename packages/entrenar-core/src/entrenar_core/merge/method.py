@@ -1,9 +1,10 @@
 """What a method of merging is: a function of a group of tensors, whose keyword parameters are its
 settings."""
 
+import importlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,11 +18,11 @@ Rule = Callable[[Block], np.ndarray]
 """From a block of the tensors, in their order, to that of the result: float32 (rows, columns), in
 numbers that the group's working type has."""
 
-PerModel = Annotated[Sequence[float], "models"]
-"""A number for each model but the base, in the order of `Group.models`."""
+PerModel = Annotated[Any, "models"]
+"""A number for each model but the base, in the order of `Group.models`; as a default, for all."""
 
-PerInput = Annotated[Sequence[float | None], "inputs"]
-"""A number for each model, the base too, in the order of `Group.inputs`; None where there is none."""
+PerInput = Annotated[Any, "inputs"]
+"""A number or None for each model, the base too, in the order of `Group.inputs`."""
 
 BasePolicy = Literal["required", "optional", "ignored"]
 """Whether a method needs a base. Where it is ignored, the base is a model as all others."""
@@ -30,13 +31,6 @@ LonePolicy = Literal["error", "any", "base", "base or skip"]
 """What is done with a tensor that a model may lack (such as an output matrix that is tied), when
 only some of the inputs have it: it is an error; the only one that has it gives it; it does if it
 is the base; or it does if it is the base, and else the tensor is left out."""
-
-
-
-def each(number: float | None) -> Any:
-    """A default that each model has."""
-    return number
-
 
 REQUIRED = inspect.Parameter.empty
 """The default of a parameter that has to be given."""
@@ -83,7 +77,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
-"""All methods by name; `methods` fills it."""
+"""Those that are registered; `all_methods` has all of them."""
 
 
 def method(
@@ -106,11 +100,15 @@ def method(
     return register
 
 
+def all_methods() -> Mapping[str, Method]:
+    """All methods by name."""
+    importlib.import_module("entrenar_core.merge.methods")  # it fills the table
+    return METHODS
+
+
 def method_named(name: str) -> Method:
     """The method of that name; ConfigError names the nearest one where there is none."""
-    import entrenar_core.merge.methods  # noqa: F401 (it fills the table)
-
-    found = METHODS.get(name)
+    found = all_methods().get(name)
     if found is None:
         close = nearest(name, METHODS)
         meant = f"did you mean {close}? " if close else ""

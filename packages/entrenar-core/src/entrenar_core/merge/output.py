@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError, UnsupportedError
+from entrenar_common.errors import ConfigError
 from entrenar_core.convert.gguf import GGUFPlan
 from entrenar_core.convert.recipe import recipe_named
+from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
+from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.files import sha256_file
 from entrenar_core.io.safetensors import write_file, write_folder
@@ -25,6 +27,13 @@ from entrenar_core.models.source import Info, Source
 
 CONFIG = "config.json"
 GGUF, LONE = ".gguf", ".safetensors"
+TOKENIZER_FILES = {
+    "added_tokens.json", "chat_template.json", "chat_template.jinja", "merges.txt",
+    "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer.model",
+    "tokenizer_config.json", "vocab.json", "vocab.txt",
+}  # fmt: skip
+"""What says how a model's text becomes tokens."""
+
 MAX_SHARD_BYTES = 2 * 10**9
 """Of a file of weights, unless one tensor has more: what a run that was cut off does again."""
 
@@ -100,7 +109,8 @@ def _folder(job: Job, output: Path, recipe_text: str, hashes: Hashes, version: s
         job.observed |= {n: Observed.of_plain(found) for n, found in staging.notes.items()}
         write_folder(folder, job.tensors, MAX_SHARD_BYTES, journal=_Noted(staging, job))
         if job.donor.path.is_dir():
-            copy_files(job.donor.path, folder, but={CONFIG, "README.md", RECIPE})
+            left = TOKENIZER_FILES if job.tokenizer is not None else set()
+            copy_files(job.donor.path, folder, but={CONFIG, "README.md", RECIPE, *left})
         tokenizer = job.tokenizer
         if tokenizer is None and not job.donor.path.is_dir():
             tokenizer = _stored_tokenizer(job.donor.path)
@@ -120,9 +130,7 @@ def _folder(job: Job, output: Path, recipe_text: str, hashes: Hashes, version: s
         files.write_text(folder / "README.md", text)
 
 
-def _stored_tokenizer(path: Path) -> Any:
-    from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
-
+def _stored_tokenizer(path: Path) -> Tokenizer | None:
     return load_tokenizer(path) if has_tokenizer(path) else None
 
 
@@ -159,7 +167,7 @@ def _gguf(job: Job, output: Path, quantization: str | None) -> None:
     recipe = recipe_named(quantization or stored[min(dtypes)])
     source = MergedSource(job)
     with GGUFPlan(job.donor.path, recipe, source=source, tokenizer=job.tokenizer) as plan:
-        plan.write(output, progress=job.progress)
+        plan.write(output)
 
 
 class MergedSource(Source):
@@ -201,12 +209,3 @@ class MergedWeights:
 
     def close(self) -> None:
         """The models stay open: whoever opened them closes them."""
-
-
-def unsupported_head(job: Job) -> None:
-    """Raise UnsupportedError where the result could be no GGUF file."""
-    if not job.donor.raw:
-        raise UnsupportedError(
-            f"{job.donor.ref} has no config, so llama.cpp could not run it",
-            hint="give a model folder",
-        )

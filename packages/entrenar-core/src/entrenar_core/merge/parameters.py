@@ -8,9 +8,12 @@ from typing import Any
 
 from entrenar_common.text import escape_controls, nearest
 from entrenar_core.io.yaml_file import KeyPath
-from entrenar_core.merge.method import METHODS, Method, Parameter
+from entrenar_core.merge.method import Method, Parameter, all_methods
 from entrenar_core.merge.problems import Problems, shown
 from entrenar_core.merge.settings import Choice, Scalar, Setting, Settings
+
+WITHOUT_EFFECT = ("int8_mask",)
+"""What mergekit's methods know and this library needs not: masks take no memory here."""
 
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
@@ -99,11 +102,14 @@ class ParameterReader:
 
     def _foreign(self, name: str, path: KeyPath) -> None:
         """A parameter of other methods is left over from one; no method's is a mistake."""
-        if any(name in method.parameters for method in METHODS.values()):
+        if name in WITHOUT_EFFECT:
+            self.note(path, f"{name} has no effect: masks are not kept")
+            return
+        if any(name in method.parameters for method in all_methods().values()):
             self.note(path, f"{name} is no parameter of {self.method.name} and has no effect")
             return
         own = self.method.parameters
-        everyone = {known for method in METHODS.values() for known in method.parameters}
+        everyone = {known for method in all_methods().values() for known in method.parameters}
         close = nearest(name, own) or nearest(name, everyone)
         self.problems.add(
             path,

@@ -19,15 +19,15 @@ class Figures:
     there is none, and m what the result has.
 
     `base_norm` ‖base‖, None without one; `norms` ‖dᵢ‖; `cosines` between dᵢ and dₖ for i < k;
-    `merged_norm` ‖m‖; `shares` ⟨dᵢ, m⟩/⟨m, m⟩, which say how much each model is in the result;
-    `disagreement` the share of elements in which the signs of dᵢ disagree.
+    `merged_norm` ‖m‖; `weights` the wᵢ for which Σ wᵢdᵢ comes nearest to m, which say how much of
+    each model is in the result; `disagreement` the share of elements in which the signs of dᵢ disagree.
     """
 
     base_norm: float | None
     norms: tuple[float, ...]
     cosines: tuple[float, ...]
     merged_norm: float
-    shares: tuple[float, ...]
+    weights: tuple[float, ...]
     disagreement: float
 
 
@@ -53,7 +53,7 @@ class Observed:
         """The figures that follow."""
         n = len(self.products) - 2
         norms = [sqrt(max(self.products[i, i], 0.0)) for i in range(n + 2)]
-        merged = self.products[n, n]
+        weights = np.linalg.lstsq(self.products[:n, :n], self.products[:n, n])[0]
         return Figures(
             base_norm=norms[n + 1] if self.has_base else None,
             norms=tuple(norms[:n]),
@@ -63,7 +63,7 @@ class Observed:
                 for k in range(i + 1, n)
             ),
             merged_norm=norms[n],
-            shares=tuple(_ratio(self.products[i, n], merged) for i in range(n)),
+            weights=tuple(map(float, weights)),
             disagreement=_ratio(self.conflicts, self.elements),
         )
 

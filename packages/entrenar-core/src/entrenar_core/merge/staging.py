@@ -1,4 +1,4 @@
-"""The hidden folder that a merge fills, which a run that was cut off left and the next goes on with.
+"""The hidden folder that a merge fills: a run that was cut off leaves it, and the next goes on.
 
 Whatever is finished in it is known by a journal; a file that is not is written anew. It gets the
 output's name when all of it is there.

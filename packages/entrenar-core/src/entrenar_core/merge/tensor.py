@@ -1,4 +1,4 @@
-"""One merged tensor: made piece by piece while it is written, and compared with what it is made of."""
+"""One merged tensor: made in pieces while it is written, and compared with what it is made of."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,47 +1,19 @@
 """Which tokenizer the merged model gets, and where the rows of its tokens come from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from entrenar_core.io.yaml_file import KeyPath
 from entrenar_core.merge.problems import Problems, shown
 from entrenar_core.merge.reference import ModelRef, read_reference
+from entrenar_core.merge.token_choice import ModelToken, TokenChoice, TokenizerChoice, Zero
 
 
-@dataclass(frozen=True)
-class ModelToken:
-    """The row of another token of a model: of its text or its number, one of the two."""
-
-    model: ModelRef
-    token: str | None = None
-    token_id: int | None = None
-
-
-@dataclass(frozen=True)
-class TokenRule:
-    """Where a token's row comes from in the models that lack it: a model's row of it, a model's of
-    another token, zeros, or as of all other tokens (None); `force`: in those that have it too."""
-
-    source: ModelRef | ModelToken | Literal["zero"] | None
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class TokenizerChoice:
-    """`source`: all tokens of all models, those of the base (the first of all models where there is
-    none), or those of one model. The number of rows is made a multiple of `pad_to_multiple_of`,
-    where that is given."""
-
-    source: ModelRef | Literal["union", "base"]
-    tokens: Mapping[str, TokenRule] = field(default_factory=dict)
-    pad_to_multiple_of: int | None = None
-
-    def models(self) -> list[ModelRef]:
-        """Those whose rows the rules take."""
-        sources = [rule.source for rule in self.tokens.values()]
-        owners = [s.model if isinstance(s, ModelToken) else s for s in sources]
-        return [owner for owner in owners if isinstance(owner, ModelRef)]
+def choice_models(choice: TokenizerChoice) -> list[ModelRef]:
+    """The models whose embeddings the rules of a choice take."""
+    sources = [rule.source for rule in choice.tokens.values()]
+    owners = [s.model if isinstance(s, ModelToken) else s for s in sources]
+    return [owner for owner in owners if isinstance(owner, ModelRef)]
 
 
 def read_tokenizer(keys: Mapping[str, Any], problems: Problems) -> TokenizerChoice | None:
@@ -81,7 +53,8 @@ def _from_section(value: Any, problems: Problems) -> TokenizerChoice | None:
     rules = {
         token: _rule(given, (*path, "tokens", token), problems) for token, given in tokens.items()
     }
-    return TokenizerChoice(source, rules, multiple) if source else None
+    is_whole = multiple is None or _is_whole(multiple, least=1)
+    return TokenizerChoice(source, rules, multiple) if source and is_whole else None
 
 
 def _source(
@@ -94,32 +67,31 @@ def _source(
     return read_reference(value, path, problems)
 
 
-def _rule(value: Any, path: KeyPath, problems: Problems) -> TokenRule:
+def _rule(value: Any, path: KeyPath, problems: Problems) -> TokenChoice:
     keys = problems.section(value, path, ("source", "force"))
     force = keys.get("force", False)
     if not isinstance(force, bool):
         problems.add((*path, "force"), f"must be true or false, not {shown(force)}")
     source = keys.get("source")
     if source is None:
-        return TokenRule(None, bool(force))
+        return TokenChoice(None, bool(force))
     place = (*path, "source")
     if isinstance(source, dict) and "kind" in source:
-        return TokenRule(_kind(source, place, problems), bool(force))
-    return TokenRule(read_reference(source, place, problems), bool(force))
+        return TokenChoice(_kind(source, place, problems), bool(force))
+    return TokenChoice(read_reference(source, place, problems), bool(force))
 
 
-def _kind(
-    value: dict[str, Any], path: KeyPath, problems: Problems
-) -> ModelToken | Literal["zero"] | None:
+def _kind(value: dict[str, Any], path: KeyPath, problems: Problems) -> ModelToken | Zero | None:
     if value["kind"] == "zero":
         problems.section(value, path, ("kind",))
-        return "zero"
+        return Zero()
     if value["kind"] != "model_token":
         problems.add((*path, "kind"), f"must be model_token or zero, not {shown(value['kind'])}")
         return None
     keys = problems.section(value, path, ("kind", "model", "token", "token_id"))
     if ("token" in keys) == ("token_id" in keys):
         problems.add(path, "must have either token or token_id")
+        return None
     token, number = keys.get("token"), keys.get("token_id")
     if token is not None and not isinstance(token, str):
         problems.add((*path, "token"), f"must be text, not {shown(token)}")

@@ -61,7 +61,8 @@ def _consensus(elect: bool, normalize: bool, factor: float):
             "base": d.normal(size), "elect": elect, "normalize": normalize, "factor": factor,
         }  # fmt: skip
 
-    return _worked(make)
+    options = f"elect {elect}, normalize {normalize}, factor {factor}"
+    return [Case(f"{case.name}, {options}", case.make) for case in _worked(make)]
 
 
 def _counts(width: int):
@@ -94,7 +95,12 @@ CASES = {
     "merging.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "merging.consensus": [
         case
-        for options in ((True, True, 1.0), (True, False, 0.7), (False, True, 1.0), (False, False, 2.0))
+        for options in (
+            (True, True, 1.0),
+            (True, False, 0.7),
+            (False, True, 1.0),
+            (False, False, 2.0),
+        )
         for case in _consensus(*options)
     ],
     "merging.weighted_sum": [
@@ -103,6 +109,10 @@ CASES = {
     ],
     "merging.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "merging.compare": _over_all(
-        lambda d, n, size: {"models": d.normal(n, size), "base": d.normal(size), "merged": d.normal(size)}
+        lambda d, n, size: {
+            "models": d.normal(n, size),
+            "base": d.normal(size),
+            "merged": d.normal(size),
+        }
     ),
 }

@@ -1,5 +1,7 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
+from functools import partial
+
 import numba
 import numpy as np
 
@@ -103,16 +105,18 @@ def lower_counts(x, among, counts):
 
 @serial
 def _count_equal(x, bounds, found):
-    low = high = 0
+    lower, upper = bounds[0], bounds[1]
+    low = high = np.int32(0)
     for j in range(x.size):
         size = abs(x[j])
-        low += size == bounds[0]
-        high += size == bounds[1]
+        low += np.int32(size == lower)
+        high += np.int32(size == upper)
     found[0], found[1] = low, high
 
 
 @serial
 def _keep(x, bounds, ties, low, high):
+    """Element by element, where some of those that are equal to a bound are kept."""
     for j in range(x.size):
         size = abs(x[j])
         kept = size >= bounds[0] and size <= bounds[1]
@@ -126,10 +130,32 @@ def _keep(x, bounds, ties, low, high):
 
 
 @serial
-def _keep_inside(x, bounds):
+def _keep_inside(x, lower, upper):
     for j in range(x.size):
         size = abs(x[j])
-        x[j] = x[j] if size >= bounds[0] and size <= bounds[1] else F(0)
+        x[j] = x[j] if size >= lower and size <= upper else F(0)
+
+
+@serial
+def _share(before, after, first, end):
+    """Which of the elements numbered from `before` up to `after` are between two numbers: 1 for
+    all of them, 0 for none, -1 for some."""
+    if before >= first and after <= end:
+        return 1
+    return 0 if after <= first or before >= end else -1
+
+
+@serial
+def _keep_piece(x, bounds, ties, before, after):
+    low = _share(before[0], after[0], ties[0], ties[1])
+    high = _share(before[1], after[1], 0, ties[2])
+    if low < 0 or high < 0 or bounds[0] == bounds[1]:
+        _keep(x, bounds, ties, before[0], before[1])
+        return
+    lower, upper = bounds[0], bounds[1]
+    lower = lower if low == 1 else np.nextafter(lower, F(np.inf))
+    upper = upper if high == 1 else np.nextafter(upper, F(-np.inf))
+    _keep_inside(x, lower, upper)
 
 
 @jit
@@ -148,11 +174,7 @@ def _keep_between(x, bounds, ties, seen):
     for piece in numba.prange(pieces * len(x)):
         row, number = piece // pieces, piece % pieces
         part = x[row, number * BLOCK : number * BLOCK + BLOCK]
-        before, after = equal[row, number], equal[row, number + 1]
-        if before[0] == after[0] and before[1] == after[1]:
-            _keep_inside(part, bounds[row])
-        else:
-            _keep(part, bounds[row], ties[row], before[0], before[1])
+        _keep_piece(part, bounds[row], ties[row], equal[row, number], equal[row, number + 1])
 
 
 @override("merging.keep_between", "float32")
@@ -248,58 +270,85 @@ def scale_rows(x, factors, *, work):
     return x
 
 
+exact = partial(exactly, parallel=False)
+"""For parts of the work of an `exactly` kernel."""
+
+
+@exact
+def _elect(scaled, weights, sign, divisor, step):
+    """Set to 0 what has not the sign of the sum; add up the weights of the rest in `divisor`."""
+    _add_up(scaled, sign, step)
+    for j in range(sign.size):
+        sign[j] = F(1) if sign[j] >= F(0) else F(-1)
+    divisor[:] = F(0)
+    for i in range(len(scaled)):
+        row, weight = scaled[i], weights[i]
+        for j in range(sign.size):
+            counts = row[j] * sign[j] > F(0)
+            row[j] = row[j] if counts else F(0)
+            divisor[j] += weight if counts else F(0)
+    _settle(divisor, step)
+
+
+@exact
+def _add_up(rows, out, step):
+    out[:] = rows[0]
+    for i in range(1, len(rows)):
+        row = rows[i]
+        for j in range(out.size):
+            out[j] += row[j]
+    _settle(out, step)
+
+
+@exact
+def _weigh(deltas, weights, out, step):
+    for i in range(len(deltas)):
+        delta, row, weight = deltas[i], out[i], weights[i]
+        for j in range(row.size):
+            row[j] = delta[j] * weight
+        _settle(row, step)
+
+
+@exact
+def _divide(x, divisor, least, step):
+    for j in range(x.size):
+        small = divisor[j] == F(0) or abs(divisor[j]) < least
+        x[j] /= F(1) if small else divisor[j]
+    _settle(x, step)
+
+
+@exact
+def _finish(x, base, factor, step):
+    """base + factor·x, in place."""
+    if factor != F(1):
+        for j in range(x.size):
+            x[j] *= factor
+        _settle(x, step)
+    for j in range(x.size):
+        x[j] += base[j]
+    _settle(x, step)
+
+
 @exactly
 def _consensus(deltas, weights, base, out, elect, normalize, factor, step):
     n, size = deltas.shape
     for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, piece * CHUNK + CHUNK)
-        origin, found = base[at], out[at]
-        count = origin.size
-        scaled = np.empty((n, CHUNK), np.float32)
-        total, divisor = np.empty(count, np.float32), np.empty(count, np.float32)
-        for i in range(n):
-            delta, row = deltas[i, at], scaled[i, :count]
-            for j in range(count):
-                row[j] = delta[j] * weights[i]
-            _settle(row, step)
+        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
+        found = out[at]
+        scaled = np.empty((n, found.size), np.float32)
+        sign, divisor = np.empty(found.size, np.float32), np.empty(found.size, np.float32)
+        _weigh(deltas[:, at], weights, scaled, step)
         if elect:
-            total[:] = scaled[0, :count]
-            for i in range(1, n):
-                for j in range(count):
-                    total[j] += scaled[i, j]
-            _settle(total, step)  # rounding may make it 0, which counts as +
-            for j in range(count):
-                total[j] = F(1) if total[j] >= F(0) else F(-1)
-            divisor[:] = F(0)
-            for i in range(n):
-                for j in range(count):
-                    counts = scaled[i, j] * total[j] > F(0)
-                    scaled[i, j] = scaled[i, j] if counts else F(0)
-                    divisor[j] += weights[i] if counts else F(0)
+            _elect(scaled, weights, sign, divisor, step)
         else:
             divisor[:] = F(0)
             for i in range(n):
-                for j in range(count):
-                    divisor[j] += weights[i]
-        found[:] = scaled[0, :count]
-        for i in range(1, n):
-            for j in range(count):
-                found[j] += scaled[i, j]
-        _settle(found, step)
-        if normalize:
+                divisor += weights[i]
             _settle(divisor, step)
-            least = F(0) if elect else F(1e-8)
-            for j in range(count):
-                small = divisor[j] == F(0) or abs(divisor[j]) < least
-                found[j] /= F(1) if small else divisor[j]
-            _settle(found, step)
-        if factor != F(1):
-            for j in range(count):
-                found[j] *= factor
-            _settle(found, step)
-        for j in range(count):
-            found[j] += origin[j]
-        _settle(found, step)
+        _add_up(scaled, found, step)
+        if normalize:
+            _divide(found, divisor, F(0) if elect else F(1e-8), step)
+        _finish(found, base[at], factor, step)
 
 
 @override("merging.consensus", "float32")
@@ -366,9 +415,18 @@ def _product(a, b):
     return total
 
 
+@serial
+def _short_product(a, b):
+    """As `_product`, in float32: for so few elements that it makes no difference to people."""
+    total = F(0)
+    for j in range(a.size):
+        total += a[j] * b[j]
+    return total
+
+
 @jit
 def _gram(x, parts):
-    n, size = x.shape
+    n = len(x)
     for piece in numba.prange(len(parts)):
         at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
         for i in range(n):
@@ -410,7 +468,7 @@ def _compare(models, base, merged, parts, conflicts):
             x[n + 1, :width] = base[at]
             for i in range(n + 2):
                 for k in range(i + 1):
-                    found[i, k] += _product(x[i, :width], x[k, :width])
+                    found[i, k] += _short_product(x[i, :width], x[k, :width])
         conflicts[piece] = count
 
 

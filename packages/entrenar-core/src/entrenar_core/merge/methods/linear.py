@@ -5,7 +5,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError
 from entrenar_core.kernels import merging
 from entrenar_core.merge.group import Block, Group
-from entrenar_core.merge.method import PerInput, Rule, each, method
+from entrenar_core.merge.method import PerInput, Rule, method
 from entrenar_core.merge.numbers import Numbers
 
 
@@ -29,7 +29,7 @@ def linear(group: Group, *, weight: PerInput, normalize: bool = True) -> Rule:
 
 
 @method("passthrough", source="", base="ignored", inputs=(1, 1), symmetric=False)
-def passthrough(group: Group, *, scale: PerInput = each(None)) -> Rule:
+def passthrough(group: Group, *, scale: PerInput = None) -> Rule:
     """The one tensor that there is, times `scale` if one is given."""
     r, factor = Numbers(group.work), scale[0]
 

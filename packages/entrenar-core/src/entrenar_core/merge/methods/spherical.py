@@ -7,7 +7,7 @@ import numpy as np
 from entrenar_common.errors import NumericsError, UnsupportedError
 from entrenar_core.kernels import merging
 from entrenar_core.merge.group import Block, Group
-from entrenar_core.merge.method import PerModel, Rule, each, method
+from entrenar_core.merge.method import PerModel, Rule, method
 from entrenar_core.merge.numbers import Numbers, at, sums
 
 NEARLY_PARALLEL = 0.9995
@@ -111,9 +111,7 @@ def multislerp(
     r = Numbers(group.work)
     if len(group.models) == 1:
         return lambda block: block.models[0].copy()
-    weights = r(np.array(weight, np.float32))
-    if normalize_weights:
-        weights = r(weights / r(weights.sum(dtype=np.float32)))
+    weights = _weights(r, weight, normalize_weights)
     column = weights[:, None, None]
 
     def vectors(block: Block) -> np.ndarray:
@@ -155,6 +153,11 @@ def multislerp(
         return r(found + block.base) if block.has_base else found
 
     return rule
+
+
+def _weights(r: Numbers, weight: PerModel, normalize: bool) -> np.ndarray:
+    weights = r(np.array(weight, np.float32))
+    return r(weights / r(weights.sum(dtype=np.float32))) if normalize else weights
 
 
 def _straight(group: Group, r: Numbers, weights: np.ndarray) -> Rule:
@@ -267,4 +270,3 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
 
 def _from_base(r: Numbers, block: Block, model: np.ndarray) -> np.ndarray:
     return r(model - block.base) if block.has_base else model
-
