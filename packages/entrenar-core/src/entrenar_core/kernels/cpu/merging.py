@@ -1,11 +1,13 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
-from functools import partial
+from typing import Any
 
 import numba
 import numpy as np
+from numba.core import types
 
-from entrenar_core.kernels.cpu.compile import BLOCK, F, exactly, jit, serial
+from entrenar_core.kernels.cpu.compile import BLOCK, SERIAL, F, exactly, jit
+from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.dropout import FIRST, SECOND, STEP
 from entrenar_core.kernels.cpu.narrow import (
     nearest_bfloat16,
@@ -13,7 +15,7 @@ from entrenar_core.kernels.cpu.narrow import (
     wide_bfloat16,
     wide_float16,
 )
-from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.cpu.vectors import carray, inner, intrinsic
 from entrenar_core.kernels.merging import LOWER, UPPER
 from entrenar_core.kernels.registry import override
 
@@ -25,8 +27,37 @@ CHUNK = 1024
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 
-exact = partial(exactly, parallel=False)
-"""For parts of the work of an `exactly` kernel."""
+PLAN = 16
+"""Numbers at most in what a crew is told: sizes, and the addresses of arrays."""
+
+exact: Any = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""As `inner`, with every operation rounded by itself."""
+
+
+def _array_at(kind):
+    """A function from an address to the array (rows, columns) of `kind` that lies there."""
+
+    @intrinsic
+    def pointer(_typing, _address):
+        def generate(_context, builder, signature, arguments):
+            target = _context.get_value_type(signature.return_type)
+            return builder.inttoptr(arguments[0], target)
+
+        return types.CPointer(kind)(types.int64), generate
+
+    @inner
+    def array(address, rows, columns):
+        return carray(pointer(address), (rows, columns))
+
+    return array
+
+
+floats, doubles, wholes = map(_array_at, (types.float32, types.float64, types.int64))
+
+
+def _threads(size):
+    """How many threads share work on so many numbers."""
+    return numba.get_num_threads() if size > SERIAL else 1
 
 
 @inner
@@ -95,7 +126,7 @@ def task_vectors(inputs, *, work):
     return out
 
 
-@serial
+@inner
 def _count_upper(x, room):
     """Neighbours are often equal, and one count has to wait for the other: so two of each."""
     bits = x.view(np.uint32)
@@ -150,7 +181,7 @@ def lower_counts(x, among, counts):
     return counts
 
 
-@serial
+@inner
 def _count_equal(x, bounds, found):
     lower, upper = bounds[0], bounds[1]
     low = high = np.int32(0)
@@ -161,7 +192,7 @@ def _count_equal(x, bounds, found):
     found[0], found[1] = low, high
 
 
-@serial
+@inner
 def _keep(x, out, bounds, ties, low, high):
     """Element by element, where some of those that are equal to a bound are kept."""
     for j in range(x.size):
@@ -176,14 +207,14 @@ def _keep(x, out, bounds, ties, low, high):
         out[j] = x[j] if kept else F(0)
 
 
-@serial
+@inner
 def _keep_inside(x, out, lower, upper):
     for j in range(x.size):
         size = abs(x[j])
         out[j] = x[j] if size >= lower and size <= upper else F(0)
 
 
-@serial
+@inner
 def _share(before, after, first, end):
     """Which of the elements numbered from `before` up to `after` are between two numbers: 1 for
     all of them, 0 for none, -1 for some."""
@@ -192,7 +223,7 @@ def _share(before, after, first, end):
     return 0 if after <= first or before >= end else -1
 
 
-@serial
+@inner
 def _keep_piece(x, out, bounds, ties, before, after):
     low = _share(before[0], after[0], ties[0], ties[1])
     high = _share(before[1], after[1], 0, ties[2])
@@ -205,30 +236,48 @@ def _keep_piece(x, out, bounds, ties, before, after):
     _keep_inside(x, out, lower, upper)
 
 
-@jit
-def _keep_between(x, out, bounds, ties, seen):
-    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
-    equal = np.zeros((len(x), pieces + 1, 2), np.int64)
-    for piece in numba.prange(pieces * len(x)):
+def _count(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, pieces = plan[0], plan[1], plan[2], plan[3]
+    x, bounds = floats(plan[4], n, size), floats(plan[6], n, 2)
+    equal = wholes(plan[8], n * (pieces + 1), 2)
+    for piece in range(thread, pieces * n, threads):
         row, number = piece // pieces, piece % pieces
-        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
-        _count_equal(part, bounds[row], equal[row, number + 1])
-    for row in range(len(x)):
-        equal[row, 0] = seen[row]
-        for number in range(pieces):
-            equal[row, number + 1] += equal[row, number]
-        seen[row] = equal[row, pieces]
-    for piece in numba.prange(pieces * len(x)):
+        at = slice(number * BLOCK, min(number * BLOCK + BLOCK, size))
+        _count_equal(x[row, at], bounds[row], equal[row * (pieces + 1) + number + 1])
+
+
+def _keep_counted(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, pieces = plan[0], plan[1], plan[2], plan[3]
+    x, out, bounds = floats(plan[4], n, size), floats(plan[5], n, size), floats(plan[6], n, 2)
+    ties, equal = wholes(plan[7], n, 3), wholes(plan[8], n * (pieces + 1), 2)
+    for piece in range(thread, pieces * n, threads):
         row, number = piece // pieces, piece % pieces
-        at = slice(number * BLOCK, number * BLOCK + BLOCK)
-        before, after = equal[row, number], equal[row, number + 1]
-        _keep_piece(x[row, at], out[row, at], bounds[row], ties[row], before, after)
+        at = slice(number * BLOCK, min(number * BLOCK + BLOCK, size))
+        before = row * (pieces + 1) + number
+        _keep_piece(
+            x[row, at], out[row, at], bounds[row], ties[row], equal[before], equal[before + 1]
+        )
+
+
+_share_count, _share_keep = Crew(_count), Crew(_keep_counted)
 
 
 @override("merging.keep_between", "float32")
 def keep_between(x, bounds, ties, seen):
-    out = np.empty_like(x)
-    _keep_between(x, out, bounds, ties, seen)
+    n, size = x.shape
+    x, bounds = np.ascontiguousarray(x), np.ascontiguousarray(bounds, np.float32)
+    ties, out = np.ascontiguousarray(ties, np.int64), np.empty(x.shape, np.float32)
+    pieces, threads = (size + BLOCK - 1) // BLOCK, _threads(size * n)
+    equal = np.zeros((n, pieces + 1, 2), np.int64)
+    addresses = [array.ctypes.data for array in (x, out, bounds, ties, equal)]
+    plan = np.array([n, size, threads, pieces, *addresses], np.int64)
+    _share_count(plan, threads)
+    equal[:, 0] = seen
+    np.cumsum(equal, axis=1, out=equal)
+    seen[:] = equal[:, -1]
+    _share_keep(plan, threads)
     return out
 
 
@@ -259,7 +308,7 @@ def keep_drawn(x, keys, limits, start):
     return out
 
 
-@serial
+@inner
 def _rank(x, order, other, counts):
     """order: the numbers of the elements of x from the smallest magnitude to the largest."""
     bits = x.view(np.uint32)
@@ -358,6 +407,16 @@ def _weigh(deltas, weights, out, step):
 
 
 @exact
+def _total(weights, n, out, step):
+    out[:] = F(0)
+    for i in range(n):
+        weight = weights[i]
+        for j in range(out.size):
+            out[j] += weight
+    _settle(out, step)
+
+
+@exact
 def _divide(x, divisor, least, step):
     for j in range(x.size):
         small = divisor[j] == F(0) or abs(divisor[j]) < least
@@ -377,36 +436,45 @@ def _finish(x, base, factor, step):
     _settle(x, step)
 
 
-@exactly
-def _consensus(deltas, weights, base, out, elect, normalize, factor, step):
-    n, size = deltas.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
-        found = out[at]
-        scaled = np.empty((n, found.size), np.float32)
-        sign, divisor = np.empty(found.size, np.float32), np.empty(found.size, np.float32)
-        _weigh(deltas[:, at], weights, scaled, step)
+def _consensus(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, step = plan[0], plan[1], plan[2], plan[3]
+    deltas, base, out = floats(plan[4], n, size), floats(plan[5], 1, size), floats(plan[6], 1, size)
+    numbers = floats(plan[7], 1, n + 1)[0]
+    elect, normalize = plan[8] == 1, plan[9] == 1
+    scaled, room = np.empty((n, CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
+    for first in range(thread * CHUNK, size, threads * CHUNK):
+        at = slice(first, min(first + CHUNK, size))
+        count = at.stop - first
+        rows, found = scaled[:, :count], out[0, at]
+        sign, divisor = room[0, :count], room[1, :count]
+        _weigh(deltas[:, at], numbers, rows, step)
         if elect:
-            _elect(scaled, weights, sign, divisor, step)
+            _elect(rows, numbers, sign, divisor, step)
         else:
-            divisor[:] = F(0)
-            for i in range(n):
-                divisor += weights[i]
-            _settle(divisor, step)
-        _add_up(scaled, found, step)
+            _total(numbers, n, divisor, step)
+        _add_up(rows, found, step)
         if normalize:
             _divide(found, divisor, F(0) if elect else F(1e-8), step)
-        _finish(found, base[at], factor, step)
+        _finish(found, base[0, at], numbers[n], step)
+
+
+_share_consensus = Crew(_consensus)
 
 
 @override("merging.consensus", "float32")
 def consensus(deltas, weights, base, *, elect, normalize, factor, work):
-    out = np.empty_like(base)
-    _consensus(deltas, weights, base, out, elect, normalize, F(factor), STEPS[work])
+    n, size = deltas.shape
+    out, numbers = np.empty_like(base), np.append(weights, F(factor)).astype(np.float32)
+    deltas, base = np.ascontiguousarray(deltas), np.ascontiguousarray(base)
+    threads = _threads(size)
+    addresses = [array.ctypes.data for array in (deltas, base, out, numbers)]
+    plan = [n, size, threads, STEPS[work], *addresses, int(elect), int(normalize)]
+    _share_consensus(np.array(plan, np.int64), threads)
     return out
 
 
-@serial
+@inner
 def _sum_of_magnitudes(x):
     total = 0.0
     for j in range(x.size):
@@ -455,7 +523,7 @@ def weighted_sum(x, weights, *, divisor=None):
     return out
 
 
-@serial
+@inner
 def _product(a, b):
     total = 0.0
     for j in range(a.size):
@@ -463,11 +531,11 @@ def _product(a, b):
     return total
 
 
-@serial
-def _short_product(a, b):
+@inner
+def _short_product(a, b, size):
     """As `_product`, in float32: for so few elements that it makes no difference to people."""
     total = F(0)
-    for j in range(a.size):
+    for j in range(size):
         total += a[j] * b[j]
     return total
 
@@ -494,30 +562,42 @@ def _whole(lower):
     return lower + np.tril(lower, -1).T
 
 
-@jit
-def _compare(changes, base, merged, parts, conflicts):
-    n, size = changes.shape
-    for piece in numba.prange(len(parts)):
-        found, count = parts[piece], 0
-        result = np.empty(CHUNK, np.float32)
+def _compare(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, pieces = plan[0], plan[1], plan[2], plan[3]
+    changes, base = floats(plan[4], n, size), floats(plan[5], 1, size)[0]
+    merged, conflicts = floats(plan[6], 1, size)[0], wholes(plan[8], 1, pieces)[0]
+    parts = doubles(plan[7], pieces * (n + 2), n + 2)
+    change = np.empty(CHUNK, np.float32)
+    for piece in range(thread, pieces, threads):
+        found = parts[piece * (n + 2) : (piece + 1) * (n + 2)]
         for first in range(piece * BLOCK, min(piece * BLOCK + BLOCK, size), CHUNK):
             at = slice(first, min(first + CHUNK, size))
-            origin = base[at]
-            change = result[: origin.size]
-            change[:] = merged[at] - origin
-            for i in range(n):
-                for k in range(i + 1):
-                    found[i, k] += _short_product(changes[i, at], changes[k, at])
-                found[n, i] += _short_product(changes[i, at], change)
-                found[n + 1, i] += _short_product(changes[i, at], origin)
-            found[n, n] += _short_product(change, change)
-            found[n + 1, n] += _short_product(change, origin)
-            found[n + 1, n + 1] += _short_product(origin, origin)
-            count += _disagreements(changes[:, at])
-        conflicts[piece] = count
+            _difference(merged[at], base[at], change)
+            _products(changes[:, at], change, base[at], found)
+            conflicts[piece] += _disagreements(changes[:, at])
 
 
-@serial
+@inner
+def _difference(x, y, out):
+    for j in range(x.size):
+        out[j] = x[j] - y[j]
+
+
+@inner
+def _products(changes, change, origin, found):
+    n, size = changes.shape
+    for i in range(n):
+        for k in range(i + 1):
+            found[i, k] += _short_product(changes[i], changes[k], size)
+        found[n, i] += _short_product(changes[i], change, size)
+        found[n + 1, i] += _short_product(changes[i], origin, size)
+    found[n, n] += _short_product(change, change, size)
+    found[n + 1, n] += _short_product(change, origin, size)
+    found[n + 1, n + 1] += _short_product(origin, origin, size)
+
+
+@inner
 def _disagreements(rows):
     up, down = np.zeros(rows.shape[1], np.uint8), np.zeros(rows.shape[1], np.uint8)
     for i in range(len(rows)):
@@ -531,9 +611,15 @@ def _disagreements(rows):
     return count
 
 
+_share_compare = Crew(_compare)
+
+
 @override("merging.compare", "float32")
 def compare(changes, base, merged):
-    pieces, n = (base.size + BLOCK - 1) // BLOCK, len(changes)
+    n, size = changes.shape
+    changes, base, merged = map(np.ascontiguousarray, (changes, base, merged))
+    pieces, threads = (size + BLOCK - 1) // BLOCK, _threads(size)
     parts, conflicts = np.zeros((pieces, n + 2, n + 2)), np.zeros(pieces, np.int64)
-    _compare(changes, base, merged, parts, conflicts)
+    addresses = [array.ctypes.data for array in (changes, base, merged, parts, conflicts)]
+    _share_compare(np.array([n, size, threads, pieces, *addresses], np.int64), threads)
     return _whole(parts.sum(0)), int(conflicts.sum())
