@@ -144,7 +144,8 @@ def multislerp(
 
     length = np.sqrt(sums(group, lambda block: np.square(tangent(block)))).item()
     length = r(r(length) + np.float32(eps))
-    cosine, sine = r(np.cos(length)), r(r(np.sin(length)) / length)
+    cosine = r(np.cos(length))
+    sine = r(r(np.sin(length)) / length) if length else np.float32(1)  # eps may round to 0
     scale = r(r(norms.reshape(-1) * weights).sum(dtype=np.float32))
 
     def rule(block: Block) -> np.ndarray:
