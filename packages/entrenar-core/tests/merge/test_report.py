@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import comparing
 from entrenar_core.merge.report import Observed, unrelated
 
 
 def observed(changes: np.ndarray, base: np.ndarray, merged: np.ndarray) -> Observed:
-    products, conflicts = merging.compare(changes, base, merged)
+    products, conflicts = comparing.compare(changes, base, merged)
     return Observed(products, conflicts, base.size, bool(base.any()))
 
 

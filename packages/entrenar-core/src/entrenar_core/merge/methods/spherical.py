@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import comparing, merging
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import PerModel, Rule, method
 from entrenar_core.merge.numbers import Numbers, at, sums
@@ -24,7 +24,7 @@ def slerp(group: Group, *, t: float) -> Rule:
     opposite. In float32, whatever the working type."""
     found = np.zeros((2, 2))
     for block in group.blocks():
-        found += merging.gram(block.inputs.reshape(2, -1))
+        found += comparing.gram(block.inputs.reshape(2, -1))
     norms = np.sqrt(np.diag(found)).astype(np.float32)
     norms[norms <= SMALL] = 1  # a vector of zeros has no direction
     cosine = np.clip(np.float32(found[0, 1] / (float(norms[0]) * float(norms[1]))), -1, 1)
