@@ -42,7 +42,7 @@ def _upper_counts(x, counts, rooms):
 
 @override("trimming.upper_counts", "float32")
 def upper_counts(x, counts):
-    _upper_counts(x, counts, np.empty((numba.get_numthreads_for(), 2, UPPER), np.int32))
+    _upper_counts(x, counts, np.empty((numba.get_num_threads(), 2, UPPER), np.int32))
     return counts
 
 
@@ -66,7 +66,7 @@ def _lower_counts(x, among, counts, rooms):
 
 @override("trimming.lower_counts", "float32")
 def lower_counts(x, among, counts):
-    _lower_counts(x, among, counts, np.empty((numba.get_numthreads_for(), LOWER), np.int32))
+    _lower_counts(x, among, counts, np.empty((numba.get_num_threads(), LOWER), np.int32))
     return counts
 
 
