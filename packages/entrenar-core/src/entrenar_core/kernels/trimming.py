@@ -43,7 +43,8 @@ def keep_between(x, bounds, ties, seen):
 
     Of the elements whose magnitude is a bound, only some are kept: those equal to the lower one,
     counted from 0 in their order, from ties[i, 0] up to ties[i, 1], and those equal to the upper
-    one up to ties[i, 2]. `seen` (n, 2) has how many of them came before, and is brought up to date.
+    one up to ties[i, 2]. `seen` (n, 2) has how many of them came before, and is brought up to date
+    as far as it matters for what follows.
     """
     xp = array_module(x)
     size, x = abs(x), x.copy()

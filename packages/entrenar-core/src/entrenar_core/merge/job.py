@@ -111,8 +111,8 @@ class Job(Closing):
         for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
             if key in found:
                 found[key] = self.plan.layers
-        if "layer_types" in found and self.plan.layers != self.donor.layers:
-            found["layer_types"] = [found["layer_types"][0]] * self.plan.layers
+        if "layer_types" in found:
+            found["layer_types"] = self._layer_types(found["layer_types"])
         if self.vocabulary is not None and "vocab_size" in found:
             found["vocab_size"] = self.vocabulary.size
         names = {tensor.name for tensor in self.plan.tensors}
@@ -123,6 +123,17 @@ class Job(Closing):
         if found and len(dtypes) == 1:
             found[key] = dtypes.pop()
         return found
+
+    def _layer_types(self, types: list[Any]) -> list[Any]:
+        if self.plan.layers == len(types):
+            return types
+        if len(set(types)) > 1:
+            raise ConfigError(
+                f"{self.donor.ref} has layers of {len(set(types))} types, and layers were put "
+                "together anew",
+                hint="models whose layers are all of one type can be stacked",
+            )
+        return types[:1] * self.plan.layers
 
     def group(self, tensor: PlannedTensor) -> Group:
         """What a tensor of the result is made of."""

@@ -83,28 +83,31 @@ def _difference(x, y, out):
 
 
 @inner
-def _products(changes, change, origin, found):
-    n, size = changes.shape
+def _products(changes, change, base, at, found):
+    # rows are cut one by one: of columns of a matrix nobody knows that they lie side by side
+    n, origin = len(changes), base[at]
     for i in range(n):
+        row = changes[i, at]
         for k in range(i + 1):
-            found[i, k] += _short_product(changes[i], changes[k], size)
-        found[n, i] += _short_product(changes[i], change, size)
-        found[n + 1, i] += _short_product(changes[i], origin, size)
-    found[n, n] += _short_product(change, change, size)
-    found[n + 1, n] += _short_product(change, origin, size)
-    found[n + 1, n + 1] += _short_product(origin, origin, size)
+            found[i, k] += _short_product(row, changes[k, at], row.size)
+        found[n, i] += _short_product(row, change, row.size)
+        found[n + 1, i] += _short_product(row, origin, row.size)
+    found[n, n] += _short_product(change, change, origin.size)
+    found[n + 1, n] += _short_product(change, origin, origin.size)
+    found[n + 1, n + 1] += _short_product(origin, origin, origin.size)
 
 
 @inner
-def _disagreements(rows):
-    up, down = np.zeros(rows.shape[1], np.uint8), np.zeros(rows.shape[1], np.uint8)
-    for i in range(len(rows)):
-        row = rows[i]
+def _disagreements(changes, at, room):
+    up, down = room[0], room[1]
+    up[:], down[:] = 0, 0
+    for i in range(len(changes)):
+        row = changes[i, at]
         for j in range(row.size):
-            up[j] |= row[j] > F(0)
-            down[j] |= row[j] < F(0)
+            up[j] |= np.uint8(row[j] > F(0))
+            down[j] |= np.uint8(row[j] < F(0))
     count = np.int32(0)
-    for j in range(up.size):
+    for j in range(CHUNK):
         count += np.int32(up[j] & down[j])
     return count
 
@@ -115,14 +118,14 @@ def _compare(pointer, thread):
     changes, base = floats(plan[4], n, size), floats(plan[5], 1, size)[0]
     merged, conflicts = floats(plan[6], 1, size)[0], wholes(plan[8], 1, pieces)[0]
     parts = doubles(plan[7], pieces * (n + 2), n + 2)
-    change = np.empty(CHUNK, np.float32)
+    change, room = np.empty(CHUNK, np.float32), np.empty((2, CHUNK), np.uint8)
     for piece in range(thread, pieces, threads):
         found = parts[piece * (n + 2) : (piece + 1) * (n + 2)]
         for first in range(piece * BLOCK, min(piece * BLOCK + BLOCK, size), CHUNK):
             at = slice(first, min(first + CHUNK, size))
             _difference(merged[at], base[at], change)
-            _products(changes[:, at], change, base[at], found)
-            conflicts[piece] += _disagreements(changes[:, at])
+            _products(changes, change, base, at, found)
+            conflicts[piece] += _disagreements(changes, at, room)
 
 
 _share_compare = Crew(_compare)

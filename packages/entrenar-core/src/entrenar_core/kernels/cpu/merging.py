@@ -118,7 +118,7 @@ def _elect(scaled, weights, sign, divisor, step):
         sign[j] = F(1) if sign[j] >= F(0) else F(-1)
     divisor[:] = F(0)
     for i in range(len(scaled)):
-        row, weight = scaled[i], weights[i]
+        row, weight = scaled[i, : sign.size], weights[i]
         for j in range(sign.size):
             counts = row[j] * sign[j] > F(0)
             row[j] = row[j] if counts else F(0)
@@ -128,18 +128,20 @@ def _elect(scaled, weights, sign, divisor, step):
 
 @exact
 def _add_up(rows, out, step):
-    out[:] = rows[0]
+    out[:] = rows[0, : out.size]
     for i in range(1, len(rows)):
-        row = rows[i]
+        row = rows[i, : out.size]
         for j in range(out.size):
             out[j] += row[j]
     _settle(out, step)
 
 
 @exact
-def _weigh(deltas, weights, out, step):
+def _weigh(deltas, at, weights, out, step):
+    # rows are cut one by one: of columns of a matrix nobody knows that they lie side by side
     for i in range(len(deltas)):
-        delta, row, weight = deltas[i], out[i], weights[i]
+        delta, weight = deltas[i, at], weights[i]
+        row = out[i, : delta.size]
         for j in range(row.size):
             row[j] = delta[j] * weight
         _settle(row, step)
@@ -185,14 +187,13 @@ def _consensus(pointer, thread):
     for first in range(thread * CHUNK, size, threads * CHUNK):
         at = slice(first, min(first + CHUNK, size))
         count = at.stop - first
-        rows, found = scaled[:, :count], out[0, at]
-        sign, divisor = room[0, :count], room[1, :count]
-        _weigh(deltas[:, at], numbers, rows, step)
+        found, sign, divisor = out[0, at], room[0, :count], room[1, :count]
+        _weigh(deltas, at, numbers, scaled, step)
         if elect:
-            _elect(rows, numbers, sign, divisor, step)
+            _elect(scaled, numbers, sign, divisor, step)
         else:
             _total(numbers, n, divisor, step)
-        _add_up(rows, found, step)
+        _add_up(scaled, found, step)
         if normalize:
             _divide(found, divisor, F(0) if elect else F(1e-8), step)
         _finish(found, base[0, at], numbers[n], step)
