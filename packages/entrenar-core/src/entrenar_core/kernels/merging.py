@@ -31,9 +31,11 @@ def magnitude_bits(x):
 
 
 @kernel
-def task_vectors(models, base, *, work):
-    """models (n, size) − base (size,)."""
-    return in_numbers_of(models - base, work)
+def task_vectors(inputs, *, work):
+    """What inputs[1:] (n, size) have more than inputs[0], in float32; `inputs` is of any of
+    the three types."""
+    wide = widen.reference(inputs) if inputs.dtype.name != "float32" else inputs
+    return in_numbers_of(wide[1:] - wide[0], work)
 
 
 @kernel
@@ -61,7 +63,7 @@ def lower_counts(x, among, counts):
 
 @kernel
 def keep_between(x, bounds, ties, seen):
-    """Sets to 0 in place what is not between two magnitudes: of x[i], |x| < bounds[i, 0] and
+    """x (n, size) with 0 for what is not between two magnitudes: of x[i], |x| < bounds[i, 0] and
     |x| > bounds[i, 1].
 
     Of the elements whose magnitude is a bound, only some are kept: those equal to the lower one,
@@ -69,7 +71,7 @@ def keep_between(x, bounds, ties, seen):
     one up to ties[i, 2]. `seen` (n, 2) has how many of them came before, and is brought up to date.
     """
     xp = array_module(x)
-    size = abs(x)
+    size, x = abs(x), x.copy()
     for row, magnitude, bound, tie, before in zip(x, size, bounds, ties, seen, strict=True):
         low, high = magnitude == bound[0], magnitude == bound[1]
         number_low = xp.cumsum(low) - 1 + before[0]
@@ -84,9 +86,9 @@ def keep_between(x, bounds, ties, seen):
 
 @kernel
 def keep_drawn(x, keys, limits, start):
-    """Sets to 0 in place what is not drawn: of x[i] the j-th element is kept where the number
+    """x (n, size) with 0 for what is not drawn: of x[i] the j-th element is kept where the number
     start + j of SplitMix64, seeded with keys[i], is below limits[i], of uint64."""
-    xp = array_module(x)
+    xp, x = array_module(x), x.copy()
     for row, key, limit in zip(x, keys, limits, strict=True):
         row[mixed(xp, key, start, row.size) >= limit] = 0
     return x
@@ -94,13 +96,13 @@ def keep_drawn(x, keys, limits, start):
 
 @kernel
 def keep_ranked(x, keys, chances, start):
-    """Sets to 0 in place what is not drawn, the smaller the likelier: x (n, rows, columns).
+    """x (n, rows, columns) with 0 for what is not drawn, the smaller the likelier.
 
     An element whose magnitude has rank k of its row, from 0 for the smallest, the earlier one first
     where they are equal, is kept with the chance low + spread·k/(columns − 1), where chances[i] is
     (low, spread); drawn as `keep_drawn` does, in float64 of 53 bits.
     """
-    xp = array_module(x)
+    xp, x = array_module(x), x.copy()
     columns = x.shape[2]
     for rows, key, (low, spread) in zip(x, keys, chances, strict=True):
         order = xp.argsort(abs(rows), axis=1, kind="stable")
@@ -178,13 +180,12 @@ def gram(x):
 
 
 @kernel
-def compare(models, base, merged):
-    """How models (n, size) changed what base (size,) is, and what `merged` (size,) has of it.
+def compare(changes, base, merged):
+    """How `changes` (n, size) to what `base` (size,) is, and what `merged` (size,) has of them.
 
-    Returns the products with each other of n + 2 vectors (float64): modelsᵢ − base, merged − base,
-    and base; and in how many elements the signs of modelsᵢ − base disagree.
+    Returns the products with each other of n + 2 vectors (float64): changes, merged − base, and
+    base; and in how many elements the signs of the changes disagree.
     """
-    xp = array_module(models)
-    changes = models - base
+    xp = array_module(changes)
     conflicts = int(((changes > 0).any(0) & (changes < 0).any(0)).sum())
     return gram.reference(xp.concatenate([changes, (merged - base)[None], base[None]])), conflicts

@@ -17,7 +17,8 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.closing import Closing
 from entrenar_core.merge.chat import with_chat_template
 from entrenar_core.merge.config import MergeConfig
-from entrenar_core.merge.group import WORKING, Cast, Group, Rows, working_type
+from entrenar_core.merge.elected import whole_model
+from entrenar_core.merge.group import WORKING, Cast, Group, Rows, Whole, working_type
 from entrenar_core.merge.inputs import MAPPED, Input, StoredRows, open_inputs
 from entrenar_core.merge.memory import Forecast, Need, forecast
 from entrenar_core.merge.method import method_named
@@ -125,6 +126,12 @@ class Job(Closing):
 
     def group(self, tensor: PlannedTensor) -> Group:
         """What a tensor of the result is made of."""
+        found = self._group(tensor)
+        if tensor.is_copied or tensor.shared.get("semantics") != "paper":
+            return found
+        return replace(found, whole=self._whole) if self.config.method.name == "ties" else found
+
+    def _group(self, tensor: PlannedTensor) -> Group:
         rows = {source: self._rows(source) for source in tensor.inputs}
         if tensor.is_vocabulary and self.vocabulary is not None:
             by_model = {source.model: held for source, held in rows.items()}
@@ -140,6 +147,19 @@ class Job(Closing):
             seed=self.seed,
             elements=self.forecast.elements,
         )
+
+    @cached_property
+    def _whole(self) -> Whole:
+        """What is decided for whole models, where the method is TIES as its paper has it."""
+        mixed = [t for t in self.plan.tensors if not t.is_copied and self.tensors[t.name].is_number]
+        densities = {tensor.per_model["density"] for tensor in mixed}
+        if len(densities) != 1 or len({tensor.models_named for tensor in mixed}) != 1:
+            raise ConfigError(
+                "ties as the paper has it trims whole models, and density or the models differ "
+                "between tensors",
+                hint="give one density for each model, or semantics: mergekit",
+            )
+        return whole_model([self._group(tensor) for tensor in mixed], densities.pop())
 
     def _rows(self, source: Source) -> Rows:
         rows = StoredRows(self.inputs[source.model], source.name)

@@ -52,9 +52,9 @@ class MergedTensor:
 
 
 def _compared(block: Block, found: np.ndarray) -> tuple[np.ndarray, int]:
-    models = block.models.reshape(len(block.models), -1)
+    changes = block.changes.reshape(len(block.changes), -1)
     base = block.base if block.has_base else np.zeros(block.shape, np.float32)
-    return merging.compare(models, base.reshape(-1), found.reshape(-1))
+    return merging.compare(changes, base.reshape(-1), found.reshape(-1))
 
 
 def _complain(group: Group, block: Block) -> None:

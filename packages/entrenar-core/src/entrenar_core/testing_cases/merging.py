@@ -78,9 +78,7 @@ def _among(d: Draw, n: int, size: int) -> Arguments:
 _over_all = _over()
 
 CASES = {
-    "merging.task_vectors": _worked(
-        lambda d, n, size: {"models": d.normal(n, size), "base": d.normal(size)}
-    ),
+    "merging.task_vectors": _worked(lambda d, n, size: {"inputs": d.normal(n + 1, size)}),
     "merging.upper_counts": _over_all(_counts(UPPER)),
     "merging.lower_counts": _over_all(_among),
     "merging.keep_between": _over_all(_keep_between),
@@ -110,7 +108,7 @@ CASES = {
     "merging.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "merging.compare": _over_all(
         lambda d, n, size: {
-            "models": d.normal(n, size),
+            "changes": d.normal(n, size),
             "base": d.normal(size),
             "merged": d.normal(size),
         }

@@ -25,6 +25,9 @@ CHUNK = 1024
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 
+exact = partial(exactly, parallel=False)
+"""For parts of the work of an `exactly` kernel."""
+
 
 @inner
 def _settle(x, step):
@@ -38,23 +41,71 @@ def _settle(x, step):
             x[j] = wide_float16(nearest_float16(bits[j]))
 
 
+@inner
+def _widened(bits, out, kind):
+    """Bits of a narrow type as float32."""
+    if kind == 1:
+        for j in range(bits.size):
+            out[j] = wide_bfloat16(bits[j])
+    else:
+        for j in range(bits.size):
+            out[j] = wide_float16(bits[j])
+
+
+@exact
+def _subtract(model, base, step):
+    for j in range(model.size):
+        model[j] -= base[j]
+    _settle(model, step)
+
+
 @exactly
-def _task_vectors(models, base, out, step):
-    pieces = (base.size + BLOCK - 1) // BLOCK
-    for piece in numba.prange(pieces * len(models)):
-        row, first = piece // pieces, piece % pieces * BLOCK
-        model, origin = models[row, first : first + BLOCK], base[first : first + BLOCK]
-        found = out[row, first : first + BLOCK]
-        for j in range(model.size):
-            found[j] = model[j] - origin[j]
-        _settle(found, step)
+def _narrow_task_vectors(inputs, out, kind, step):
+    n, size = out.shape
+    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
+        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
+        base = np.empty(CHUNK, np.float32)[: inputs[0, at].size]
+        _widened(inputs[0, at], base, kind)
+        for i in range(n):
+            _widened(inputs[i + 1, at], out[i, at], kind)
+            _subtract(out[i, at], base, step)
+
+
+@exactly
+def _task_vectors(inputs, out, step):
+    n, size = out.shape
+    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
+        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
+        for i in range(n):
+            out[i, at] = inputs[i + 1, at]
+            _subtract(out[i, at], inputs[0, at], step)
+
+
+@override("merging.task_vectors", "bfloat16", "float16")
+def _of_narrow(inputs, *, work):
+    out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
+    _narrow_task_vectors(inputs.view(np.uint16), out, STEPS[inputs.dtype.name], STEPS[work])
+    return out
 
 
 @override("merging.task_vectors", "float32")
-def task_vectors(models, base, *, work):
-    out = np.empty(models.shape, np.float32)
-    _task_vectors(models, base, out, STEPS[work])
+def task_vectors(inputs, *, work):
+    out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
+    _task_vectors(inputs, out, STEPS[work])
     return out
+
+
+@serial
+def _count_upper(x, room):
+    """Neighbours are often equal, and one count has to wait for the other: so two of each."""
+    bits = x.view(np.uint32)
+    room[:] = 0
+    even, odd = room[0], room[1]
+    for j in range(0, bits.size - 1, 2):
+        even[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
+        odd[(bits[j + 1] & MAGNITUDE) >> np.uint32(16)] += 1
+    if bits.size % 2:
+        even[(bits[bits.size - 1] & MAGNITUDE) >> np.uint32(16)] += 1
 
 
 @jit
@@ -63,19 +114,15 @@ def _upper_counts(x, counts, rooms):
     part = (size + len(rooms) - 1) // len(rooms)
     for row in range(len(x)):
         for thread in numba.prange(len(rooms)):
-            room = rooms[thread]
-            room[:] = 0
-            bits = x[row, thread * part : thread * part + part].view(np.uint32)
-            for j in range(bits.size):
-                room[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
+            _count_upper(x[row, thread * part : thread * part + part], rooms[thread])
         for thread in range(len(rooms)):
-            for j in range(rooms.shape[1]):
-                counts[row, j] += rooms[thread, j]
+            for j in range(UPPER):
+                counts[row, j] += np.int64(rooms[thread, 0, j]) + np.int64(rooms[thread, 1, j])
 
 
 @override("merging.upper_counts", "float32")
 def upper_counts(x, counts):
-    _upper_counts(x, counts, np.empty((numba.get_num_threads(), UPPER), np.int32))
+    _upper_counts(x, counts, np.empty((numba.get_num_threads(), 2, UPPER), np.int32))
     return counts
 
 
@@ -115,7 +162,7 @@ def _count_equal(x, bounds, found):
 
 
 @serial
-def _keep(x, bounds, ties, low, high):
+def _keep(x, out, bounds, ties, low, high):
     """Element by element, where some of those that are equal to a bound are kept."""
     for j in range(x.size):
         size = abs(x[j])
@@ -126,14 +173,14 @@ def _keep(x, bounds, ties, low, high):
         if size == bounds[1]:
             kept = kept and high < ties[2]
             high += 1
-        x[j] = x[j] if kept else F(0)
+        out[j] = x[j] if kept else F(0)
 
 
 @serial
-def _keep_inside(x, lower, upper):
+def _keep_inside(x, out, lower, upper):
     for j in range(x.size):
         size = abs(x[j])
-        x[j] = x[j] if size >= lower and size <= upper else F(0)
+        out[j] = x[j] if size >= lower and size <= upper else F(0)
 
 
 @serial
@@ -146,20 +193,20 @@ def _share(before, after, first, end):
 
 
 @serial
-def _keep_piece(x, bounds, ties, before, after):
+def _keep_piece(x, out, bounds, ties, before, after):
     low = _share(before[0], after[0], ties[0], ties[1])
     high = _share(before[1], after[1], 0, ties[2])
     if low < 0 or high < 0 or bounds[0] == bounds[1]:
-        _keep(x, bounds, ties, before[0], before[1])
+        _keep(x, out, bounds, ties, before[0], before[1])
         return
     lower, upper = bounds[0], bounds[1]
     lower = lower if low == 1 else np.nextafter(lower, F(np.inf))
     upper = upper if high == 1 else np.nextafter(upper, F(-np.inf))
-    _keep_inside(x, lower, upper)
+    _keep_inside(x, out, lower, upper)
 
 
 @jit
-def _keep_between(x, bounds, ties, seen):
+def _keep_between(x, out, bounds, ties, seen):
     pieces = (x.shape[1] + BLOCK - 1) // BLOCK
     equal = np.zeros((len(x), pieces + 1, 2), np.int64)
     for piece in numba.prange(pieces * len(x)):
@@ -173,14 +220,16 @@ def _keep_between(x, bounds, ties, seen):
         seen[row] = equal[row, pieces]
     for piece in numba.prange(pieces * len(x)):
         row, number = piece // pieces, piece % pieces
-        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
-        _keep_piece(part, bounds[row], ties[row], equal[row, number], equal[row, number + 1])
+        at = slice(number * BLOCK, number * BLOCK + BLOCK)
+        before, after = equal[row, number], equal[row, number + 1]
+        _keep_piece(x[row, at], out[row, at], bounds[row], ties[row], before, after)
 
 
 @override("merging.keep_between", "float32")
 def keep_between(x, bounds, ties, seen):
-    _keep_between(x, bounds, ties, seen)
-    return x
+    out = np.empty_like(x)
+    _keep_between(x, out, bounds, ties, seen)
+    return out
 
 
 @inner
@@ -193,19 +242,21 @@ def _mixed(key, number):
 
 
 @jit
-def _keep_drawn(x, keys, limits, start):
+def _keep_drawn(x, out, keys, limits, start):
     pieces = (x.shape[1] + BLOCK - 1) // BLOCK
     for piece in numba.prange(pieces * len(x)):
         row, first = piece // pieces, piece % pieces * BLOCK
-        part, key, limit = x[row, first : first + BLOCK], keys[row], limits[row]
+        at, key, limit = slice(first, first + BLOCK), keys[row], limits[row]
+        part, found = x[row, at], out[row, at]
         for j in range(part.size):
-            part[j] = part[j] if _mixed(key, start + first + j) < limit else F(0)
+            found[j] = part[j] if _mixed(key, start + first + j) < limit else F(0)
 
 
 @override("merging.keep_drawn", "float32")
 def keep_drawn(x, keys, limits, start):
-    _keep_drawn(x, keys, limits, start)
-    return x
+    out = np.empty_like(x)
+    _keep_drawn(x, out, keys, limits, start)
+    return out
 
 
 @serial
@@ -249,8 +300,9 @@ def _keep_ranked(x, keys, chances, start):
 
 @override("merging.keep_ranked", "float32")
 def keep_ranked(x, keys, chances, start):
-    _keep_ranked(x, keys, chances, start)
-    return x
+    out = x.copy()
+    _keep_ranked(out, keys, chances, start)
+    return out
 
 
 @exactly
@@ -268,10 +320,6 @@ def _scale_rows(x, factors, step):
 def scale_rows(x, factors, *, work):
     _scale_rows(x, factors, STEPS[work])
     return x
-
-
-exact = partial(exactly, parallel=False)
-"""For parts of the work of an `exactly` kernel."""
 
 
 @exact
@@ -447,34 +495,45 @@ def _whole(lower):
 
 
 @jit
-def _compare(models, base, merged, parts, conflicts):
-    n, size = models.shape
+def _compare(changes, base, merged, parts, conflicts):
+    n, size = changes.shape
     for piece in numba.prange(len(parts)):
         found, count = parts[piece], 0
-        x = np.empty((n + 2, CHUNK), np.float32)
+        result = np.empty(CHUNK, np.float32)
         for first in range(piece * BLOCK, min(piece * BLOCK + BLOCK, size), CHUNK):
             at = slice(first, min(first + CHUNK, size))
-            width = base[at].size
-            up, down = np.zeros(width, np.uint8), np.zeros(width, np.uint8)
+            origin = base[at]
+            change = result[: origin.size]
+            change[:] = merged[at] - origin
             for i in range(n):
-                model, origin, change = models[i, at], base[at], x[i, :width]
-                for j in range(width):
-                    change[j] = model[j] - origin[j]
-                    up[j] |= change[j] > F(0)
-                    down[j] |= change[j] < F(0)
-            for j in range(width):
-                count += up[j] & down[j]
-            x[n, :width] = merged[at] - base[at]
-            x[n + 1, :width] = base[at]
-            for i in range(n + 2):
                 for k in range(i + 1):
-                    found[i, k] += _short_product(x[i, :width], x[k, :width])
+                    found[i, k] += _short_product(changes[i, at], changes[k, at])
+                found[n, i] += _short_product(changes[i, at], change)
+                found[n + 1, i] += _short_product(changes[i, at], origin)
+            found[n, n] += _short_product(change, change)
+            found[n + 1, n] += _short_product(change, origin)
+            found[n + 1, n + 1] += _short_product(origin, origin)
+            count += _disagreements(changes[:, at])
         conflicts[piece] = count
 
 
+@serial
+def _disagreements(rows):
+    up, down = np.zeros(rows.shape[1], np.uint8), np.zeros(rows.shape[1], np.uint8)
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(row.size):
+            up[j] |= row[j] > F(0)
+            down[j] |= row[j] < F(0)
+    count = np.int32(0)
+    for j in range(up.size):
+        count += np.int32(up[j] & down[j])
+    return count
+
+
 @override("merging.compare", "float32")
-def compare(models, base, merged):
-    pieces, n = (base.size + BLOCK - 1) // BLOCK, len(models)
+def compare(changes, base, merged):
+    pieces, n = (base.size + BLOCK - 1) // BLOCK, len(changes)
     parts, conflicts = np.zeros((pieces, n + 2, n + 2)), np.zeros(pieces, np.int64)
-    _compare(models, base, merged, parts, conflicts)
+    _compare(changes, base, merged, parts, conflicts)
     return _whole(parts.sum(0)), int(conflicts.sum())

@@ -70,7 +70,7 @@ def nuslerp(
     r = Numbers(group.work)
 
     def vectors(block: Block) -> np.ndarray:
-        return np.stack([_from_base(r, block, model) for model in block.models])
+        return block.changes
 
     norms = np.maximum(r(np.sqrt(sums(group, lambda b: np.square(vectors(b)), axis=axis))), r(1e-7))
 
@@ -115,7 +115,7 @@ def multislerp(
     column = weights[:, None, None]
 
     def vectors(block: Block) -> np.ndarray:
-        return np.stack([_from_base(r, block, model) for model in block.models])
+        return block.changes
 
     def summed(x: np.ndarray) -> np.ndarray:
         return r(np.sum(x, axis=0, dtype=np.float32))
@@ -169,7 +169,7 @@ def _straight(group: Group, r: Numbers, weights: np.ndarray) -> Rule:
         )
 
     def rule(block: Block) -> np.ndarray:
-        first, second = (_from_base(r, block, model) for model in block.models)
+        first, second = block.changes
         found = r(r(first * weights[0]) + r(second * weights[1]))
         return r(found + block.base) if block.has_base else found
 
@@ -266,7 +266,3 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
     if size > tol:
         _norm_of(group, mean, lambda block: r(mean.of(block) / size))
     return True
-
-
-def _from_base(r: Numbers, block: Block, model: np.ndarray) -> np.ndarray:
-    return r(model - block.base) if block.has_base else model
