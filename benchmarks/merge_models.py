@@ -161,7 +161,8 @@ class MergeModelsBench:
             columns = ("Method", "Script", "entrenar", "Of its speed", "Peak memory")
             rows = [found.row() for found in self.disk]
             view.append(Table(f"1.1B parameters, {self.layers} of 22 layers", columns, rows))
-        view.append(Text("All targets are met." if self.passed() else "Targets are missed."))
+        said = "All targets are met." if self.passed() else "Targets are missed."
+        view.append(Text(said if self.mergekit or self.disk else "Nothing was measured."))
         return view
 
 
