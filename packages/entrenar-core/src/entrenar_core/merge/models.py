@@ -127,7 +127,7 @@ def described(
         **{key: value for key, value in (others or {}).items() if value is not None},
     }
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    return parse_merge_config(Located("the merge", data)), text
+    return parse_merge_config(Located("the settings", data)), text
 
 
 def read(path: Path) -> tuple[MergeConfig, str]:

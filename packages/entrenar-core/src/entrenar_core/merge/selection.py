@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from entrenar_core.kernels import merging
-from entrenar_core.kernels.merging import LOWER, UPPER
+from entrenar_core.kernels import trimming
+from entrenar_core.kernels.trimming import LOWER, UPPER
 from entrenar_core.merge.group import Block, Group
 
 
@@ -28,7 +28,7 @@ def ranked(
     n = len(ranks)
     upper = np.zeros((n, UPPER), np.int64)
     for block in _blocks(groups):
-        merging.upper_counts(values(block), upper)
+        trimming.upper_counts(values(block), upper)
     before = np.cumsum(upper, axis=1) - upper
     bins = [[int(np.searchsorted(before[i], r, "right")) - 1 for r in ranks[i]] for i in range(n)]
     if all(group.work.name == "bfloat16" for group in groups):
@@ -42,7 +42,7 @@ def ranked(
     for block in _blocks(groups):
         found = values(block)
         for column in range(most):
-            merging.lower_counts(found, wanted[:, column], lower[column])
+            trimming.lower_counts(found, wanted[:, column], lower[column])
     return [
         [
             _within(lower[column, i], bins[i][column], int(before[i, bins[i][column]]), rank)

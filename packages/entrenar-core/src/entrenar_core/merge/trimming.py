@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from entrenar_common.errors import ConfigError
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import comparing, trimming
 from entrenar_core.merge.group import Group
 from entrenar_core.merge.numbers import Numbers
 from entrenar_core.merge.selection import ranked
@@ -33,7 +33,7 @@ def _flat(changes: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Between:
-    """Keeps what `kernels.merging.keep_between` keeps."""
+    """Keeps what `kernels.trimming.keep_between` keeps."""
 
     bounds: np.ndarray
     ties: np.ndarray
@@ -46,7 +46,7 @@ class Between:
         self.seen = np.zeros((len(self.bounds), 2), np.int64)
 
     def __call__(self, changes: np.ndarray) -> np.ndarray:
-        kept = merging.keep_between(_flat(changes), self.bounds, self.ties, self.seen)
+        kept = trimming.keep_between(_flat(changes), self.bounds, self.ties, self.seen)
         return kept.reshape(changes.shape)
 
 
@@ -110,7 +110,7 @@ class Drawn:
         self.start = 0
 
     def __call__(self, changes: np.ndarray) -> np.ndarray:
-        kept = merging.keep_drawn(_flat(changes), self.keys, self.limits, self.start)
+        kept = trimming.keep_drawn(_flat(changes), self.keys, self.limits, self.start)
         self.start += changes[0].size
         return kept.reshape(changes.shape)
 
@@ -143,7 +143,7 @@ class DrawnByRank:
         self.start = 0
 
     def __call__(self, changes: np.ndarray) -> np.ndarray:
-        kept = merging.keep_ranked(changes, self.keys, self.chances, self.start)
+        kept = trimming.keep_ranked(changes, self.keys, self.chances, self.start)
         self.start += changes[0].size
         return kept
 
@@ -192,8 +192,8 @@ def rescaling(group: Group, trim: Trim, density: Sequence[float]) -> np.ndarray:
     r = Numbers(group.work)
     before, after = np.zeros(len(density)), np.zeros(len(density))
     for block in group.blocks():
-        before += merging.magnitudes(_flat(block.changes))
-        after += merging.magnitudes(_flat(trim(block.changes)))
+        before += comparing.magnitudes(_flat(block.changes))
+        after += comparing.magnitudes(_flat(trim(block.changes)))
     trim.again()
     ratios = [_ratio(r, b, a) for b, a in zip(before, after, strict=True)]
     kept_whole = np.array(density) >= 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from entrenar_core.kernels.merging import LOWER, UPPER
+from entrenar_core.kernels.trimming import LOWER, UPPER
 from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw
 
 SHAPES = ((1, 1), (2, 17), (3, 4097), (5, WIDE))
@@ -79,18 +79,18 @@ _over_all = _over()
 
 CASES = {
     "merging.task_vectors": _worked(lambda d, n, size: {"inputs": d.normal(n + 1, size)}),
-    "merging.upper_counts": _over_all(_counts(UPPER)),
-    "merging.lower_counts": _over_all(_among),
-    "merging.keep_between": _over_all(_keep_between),
-    "merging.keep_drawn": _over_all(_keep_drawn),
-    "merging.keep_ranked": [
+    "trimming.upper_counts": _over_all(_counts(UPPER)),
+    "trimming.lower_counts": _over_all(_among),
+    "trimming.keep_between": _over_all(_keep_between),
+    "trimming.keep_drawn": _over_all(_keep_drawn),
+    "trimming.keep_ranked": [
         Case(f"{shape}", lambda d, s=shape: _keep_ranked(d, *s))
         for shape in ((1, 1, 1), (2, 3, 1), (2, 7, 129), (3, 2, 4097))
     ],
     "merging.scale_rows": _worked(
         lambda d, n, size: {"x": d.normal(n, size), "factors": d.normal(n)}
     ),
-    "merging.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "comparing.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "merging.consensus": [
         case
         for options in (
@@ -105,8 +105,8 @@ CASES = {
         *_over_all(lambda d, n, size: {"x": d.normal(n, size), "weights": d.normal(n)}),
         Case("divided", lambda d: {"x": d.normal(3, 4097), "weights": d.normal(3), "divisor": 1.7}),
     ],
-    "merging.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
-    "merging.compare": _over_all(
+    "comparing.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "comparing.compare": _over_all(
         lambda d, n, size: {
             "changes": d.normal(n, size),
             "base": d.normal(size),

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import trimming
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import Rule, method
 from entrenar_core.merge.numbers import Numbers, at, sums
@@ -108,7 +108,7 @@ def _varying(group: Group, variance, share: float) -> np.ndarray:
     bounds = np.float32([[rank.magnitude, np.inf]])
     ties, seen = np.array([[0, count - above, MOST]]), np.zeros((1, 2), np.int64)
     for block in group.blocks():
-        kept = merging.keep_between(variance(block), bounds, ties, seen)
+        kept = trimming.keep_between(variance(block), bounds, ties, seen)
         mask[block.part] = kept.reshape(block.shape) != 0
     return mask
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import comparing, merging
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import PerModel, Rule, method
 from entrenar_core.merge.numbers import Numbers, at, sums
@@ -24,7 +24,7 @@ def slerp(group: Group, *, t: float) -> Rule:
     opposite. In float32, whatever the working type."""
     found = np.zeros((2, 2))
     for block in group.blocks():
-        found += merging.gram(block.inputs.reshape(2, -1))
+        found += comparing.gram(block.inputs.reshape(2, -1))
     norms = np.sqrt(np.diag(found)).astype(np.float32)
     norms[norms <= SMALL] = 1  # a vector of zeros has no direction
     cosine = np.clip(np.float32(found[0, 1] / (float(norms[0]) * float(norms[1]))), -1, 1)
@@ -144,7 +144,8 @@ def multislerp(
 
     length = np.sqrt(sums(group, lambda block: np.square(tangent(block)))).item()
     length = r(r(length) + np.float32(eps))
-    cosine, sine = r(np.cos(length)), r(r(np.sin(length)) / length)
+    cosine = r(np.cos(length))
+    sine = r(r(np.sin(length)) / length) if length else np.float32(1)  # eps may round to 0
     scale = r(r(norms.reshape(-1) * weights).sum(dtype=np.float32))
 
     def rule(block: Block) -> np.ndarray:
