@@ -80,8 +80,9 @@ bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside 
 bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
 
-bench-merge: .venv-parity/.installed ## Time merging an adapter beside PEFT and the disk
+bench-merge: .venv-parity/.installed ## Time merging adapters and models beside PEFT, mergekit, the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge_models.py
 
 bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 30 min, 6 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
