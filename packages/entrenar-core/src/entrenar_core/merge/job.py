@@ -29,6 +29,8 @@ from entrenar_core.merge.tensor import MergedTensor
 from entrenar_core.merge.tokens import ModelTokens, merged_tokens
 from entrenar_core.merge.vocabulary import Vocabulary
 
+TOKENIZER = "tokenizer.json"
+
 KEEPS_WHOLE = {"karcher": 2.0, "arcee_fusion": 4.0, "sce": 1.0}
 """Bytes for each element of a tensor that a method keeps between its passes over it."""
 
@@ -76,7 +78,39 @@ class Job(Closing):
         found = list(self.plan.notes)
         if self.vocabulary is not None:
             found += [*self.vocabulary.tokens.notes, *self.vocabulary.notes]
-        return tuple(found)
+        return (*found, *self._other_tokens(), *self._without_effect())
+
+    def _other_tokens(self) -> Iterator[str]:
+        """Models whose tokens are not those of the result, where nothing is said about tokens."""
+        own = self.donor.path / TOKENIZER
+        if self.vocabulary is not None or not own.is_file():
+            return
+        content = own.read_bytes()
+        for ref in self.config.models:
+            other = self.inputs[ref].path / TOKENIZER
+            if not other.is_file() or other.read_bytes() == content:
+                continue
+            if not load_tokenizer(own.parent).same_as(load_tokenizer(other.parent)):
+                yield (
+                    f"{ref} has other tokens than {self.donor.ref}, whose tokenizer the result "
+                    "gets: with tokenizer_source rows are brought in one order"
+                )
+
+    def _without_effect(self) -> Iterator[str]:
+        """Parameters that are given and are mergekit's alone, where its semantics are not asked
+        for."""
+        asked = {str(t.shared.get("semantics", "mergekit")) for t in self.plan.tensors}
+        config = self.config
+        levels = [
+            config.parameters,
+            config.module_parameters,
+            *(s.parameters for s in config.slices),
+        ]
+        given = {name for level in levels for name in level}
+        for name in ("normalize", "rescale"):
+            used = name == "normalize" and config.method.name == "dare_linear"
+            if name in given and not used and asked & {"paper", "peft"}:
+                yield f"{name} is mergekit's, and has no effect with semantics: {min(asked)}"
 
     def _vocabulary(self) -> Vocabulary | None:
         choice = self.config.tokenizer
