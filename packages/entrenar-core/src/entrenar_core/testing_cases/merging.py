@@ -21,10 +21,10 @@ def _over(shapes=SHAPES):
     return cases
 
 
-def _worked(make) -> list[Case]:
+def _worked(make, shapes=SHAPES) -> list[Case]:
     return [
         Case(f"{n} of {size} in {work}", lambda d, n=n, s=size, w=work: make(d, n, s) | {"work": w})
-        for n, size in SHAPES
+        for n, size in shapes
         for work in WORK
     ]
 
@@ -62,7 +62,8 @@ def _consensus(elect: bool, normalize: bool, factor: float):
         }  # fmt: skip
 
     options = f"elect {elect}, normalize {normalize}, factor {factor}"
-    return [Case(f"{case.name}, {options}", case.make) for case in _worked(make)]
+    shapes = SHAPES if elect and normalize else SHAPES[2:3]
+    return [Case(f"{case.name}, {options}", case.make) for case in _worked(make, shapes)]
 
 
 def _counts(width: int):

@@ -111,19 +111,20 @@ def scale_rows(x, factors, *, work):
 
 
 @exact
-def _elect(scaled, weights, sign, divisor, step):
-    """Set to 0 what has not the sign of the sum; add up the weights of the rest in `divisor`."""
+def _elect(scaled, weights, sign, divisor, out, step):
+    """Add up in `out` what has the sign of the sum, and in `divisor` its weights."""
     _add_up(scaled, sign, step)
     for j in range(sign.size):
         sign[j] = F(1) if sign[j] >= F(0) else F(-1)
-    divisor[:] = F(0)
+    divisor[:], out[:] = F(0), F(0)
     for i in range(len(scaled)):
         row, weight = scaled[i, : sign.size], weights[i]
         for j in range(sign.size):
-            counts = row[j] * sign[j] > F(0)
-            row[j] = row[j] if counts else F(0)
-            divisor[j] += weight if counts else F(0)
+            counts = F(row[j] * sign[j] > F(0))
+            out[j] += row[j] * counts
+            divisor[j] += weight * counts
     _settle(divisor, step)
+    _settle(out, step)
 
 
 @exact
@@ -190,10 +191,10 @@ def _consensus(pointer, thread):
         found, sign, divisor = out[0, at], room[0, :count], room[1, :count]
         _weigh(deltas, at, numbers, scaled, step)
         if elect:
-            _elect(scaled, numbers, sign, divisor, step)
+            _elect(scaled, numbers, sign, divisor, found, step)
         else:
             _total(numbers, n, divisor, step)
-        _add_up(scaled, found, step)
+            _add_up(scaled, found, step)
         if normalize:
             _divide(found, divisor, F(0) if elect else F(1e-8), step)
         _finish(found, base[0, at], numbers[n], step)
