@@ -60,6 +60,11 @@ class Written(NamedTuple):
     sha256: str
 
 
+_HASHED = 8 * 2**20
+"""Bytes that are hashed at a time: between two times a thread has to wait for Python's lock, which
+another one may hold for a kernel's time."""
+
+
 class AtomicWriter:
     """Receives the bytes of one file; `size` and `sha256` are those of what was written so far."""
 
@@ -278,5 +283,8 @@ def probe_writable(folder: AnyPath, *, need_bytes: int = 0) -> int:
 
 def sha256_file(path: AnyPath) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
-    with read_errors(path), Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_HASHED))
+    with read_errors(path), Path(path).open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
