@@ -1,5 +1,6 @@
 """What follows from the methods' definitions, whatever the numbers."""
 
+import ml_dtypes
 import numba
 import numpy as np
 import pytest
@@ -176,6 +177,22 @@ def test_the_karcher_mean_of_two_is_halfway_on_the_arc():
     a, b = (v / np.linalg.norm(v) for v in rng.standard_normal((2, 60)))
     found = merge_arrays("karcher", [a.astype(np.float32), b.astype(np.float32)])
     near(found, (a + b) / np.linalg.norm(a + b), epsilons=16)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float32])
+def test_multislerp_of_models_that_are_equal_is_that_model(dtype):
+    """As tensors are that a fine-tuning left alone; mergekit's result in float16 is NaN."""
+    _, (model,) = related((9, 8), 1, dtype=dtype)
+    found = merge_arrays("multislerp", [model, model], settings={"weight": [0.25, 0.75]})
+    step = 4 * float(ml_dtypes.finfo(dtype).eps) * np.abs(model.astype(np.float64)).max()
+    assert np.abs(found.astype(np.float64) - model.astype(np.float64)).max() <= step
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float32])
+def test_multislerp_of_models_that_are_the_base_is_the_base(dtype):
+    base, _ = related((9, 8), 1, dtype=dtype)
+    found = merge_arrays("multislerp", [base, base], base=base, settings={"weight": 0.5})
+    assert np.array_equal(found, base)
 
 
 def test_nearswap_takes_what_is_nearer_than_t_from_the_other_model():

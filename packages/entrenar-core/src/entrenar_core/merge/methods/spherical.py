@@ -122,8 +122,11 @@ def multislerp(
 
     norms = r(np.sqrt(sums(group, lambda block: np.square(vectors(block)))))
 
+    lengths = r(norms + np.float32(eps))
+    lengths[lengths == 0] = 1  # float16 has no number as small as eps
+
     def units(block: Block) -> np.ndarray:
-        return r(vectors(block) / r(norms + np.float32(eps)))
+        return r(vectors(block) / lengths)
 
     def mean(block: Block) -> np.ndarray:
         return summed(r(units(block) * column))
@@ -144,7 +147,7 @@ def multislerp(
 
     length = np.sqrt(sums(group, lambda block: np.square(tangent(block)))).item()
     length = r(r(length) + np.float32(eps))
-    cosine, sine = r(np.cos(length)), r(r(np.sin(length)) / length)
+    cosine, sine = r(np.cos(length)), r(r(np.sin(length)) / length) if length else np.float32(1)
     scale = r(r(norms.reshape(-1) * weights).sum(dtype=np.float32))
 
     def rule(block: Block) -> np.ndarray:
