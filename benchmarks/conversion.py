@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -178,13 +179,17 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> ConversionRe
     given = {"source": str(source), "output": str(output), "size": 0, "layers": layers}
     turn(SIDES["entrenar"], given)  # compiles, and fills the page cache
     given["size"] = size = output.stat().st_size
-    chosen = {n: code for n, code in SIDES.items() if n != "gguf" or find_spec("gguf")}
+    chosen = {
+        name: partial(turn, code, given)
+        for name, code in SIDES.items()
+        if name != "gguf" or find_spec("gguf")
+    }
 
     def clear() -> None:
         for path in output.parent.glob(f"{output.name}*"):
             path.unlink()
 
-    sides = in_turns(chosen, given, rounds=rounds, clear=clear, out=out)
+    sides = in_turns(chosen, rounds=rounds, clear=clear, out=out)
     return ConversionReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cpu=environment().cpu,

@@ -22,6 +22,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -174,12 +175,16 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> MergeBench:
     make_adapter(adapter, _projections(layers), rank=16)
     given = {"source": str(source), "adapter": str(adapter), "output": str(output)}
     turn(SIDES["entrenar"], given)  # compiles, and fills the page cache
-    chosen = {n: code for n, code in SIDES.items() if n != "peft" or find_spec("peft")}
+    chosen = {
+        name: partial(turn, code, given)
+        for name, code in SIDES.items()
+        if name != "peft" or find_spec("peft")
+    }
 
     def clear() -> None:
         shutil.rmtree(output, ignore_errors=True)
 
-    sides = in_turns(chosen, given, rounds=rounds, clear=clear, out=out)
+    sides = in_turns(chosen, rounds=rounds, clear=clear, out=out)
     nbytes = sum(path.stat().st_size for path in source.glob("*.safetensors"))
     clear()
     out.note("merging in memory")

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -18,6 +18,20 @@ status = open("/proc/self/status").read()
 peak = int(status.split("VmHWM:")[1].split()[0]) * 1024  # getrusage's begins with the parent's
 print(json.dumps({"seconds": seconds, "peak": peak}))
 """
+
+
+LAUNCHER = """
+import json, os, sys, time
+begun = time.perf_counter()
+nothing = os.open(os.devnull, os.O_WRONLY)
+given = [(os.POSIX_SPAWN_DUP2, nothing, 1)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=given)
+status, usage = os.wait4(child, 0)[1:]
+seconds = time.perf_counter() - begun
+print(json.dumps({"seconds": seconds, "peak": usage.ru_maxrss * 1024}))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A process as small as Python gets, since the peak of a command begins with that of its parent."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +61,33 @@ def turn(code: str, given: Mapping[str, Any]) -> dict[str, float]:
     return json.loads(found.stdout)
 
 
+def command_turn(command: Sequence[str]) -> dict[str, float]:
+    """Run a command, which begins with the path of a program: its seconds from its start to its
+    end, and its peak of memory."""
+    os.sync()
+    found = subprocess.run(
+        [sys.executable, "-ISc", LAUNCHER, *command], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{found.stderr[-2000:]}")
+    return json.loads(found.stdout)
+
+
 def in_turns(
-    sides: Mapping[str, str],
-    given: Mapping[str, Any],
+    sides: Mapping[str, Callable[[], Mapping[str, float]]],
     *,
     rounds: int,
     clear: Callable[[], None],
     out: Output,
 ) -> tuple[Side, ...]:
-    """The code of all `sides`, `rounds` times; `clear` takes away what the turn before has made."""
-    turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    """All `sides`, each a turn by `turn` or `command_turn`, `rounds` times; `clear` takes away what
+    the turn before has made."""
+    turns: dict[str, list[Mapping[str, float]]] = {name: [] for name in sides}
     for number in range(rounds):
-        for name, code in sides.items():
+        for name, take in sides.items():
             out.note(f"turn {number + 1} of {rounds}: {name}")
             clear()
-            turns[name].append(turn(code, given))
+            turns[name].append(take())
     return tuple(
         Side(name, median(t["seconds"] for t in found), int(max(t["peak"] for t in found)))
         for name, found in turns.items()

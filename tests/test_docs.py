@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from entrenar_core.merge.method import all_methods
 from entrenar_core.train.config import load_config
 from entrenar_distill.cli import main as distill
 from entrenar_distill.config import DistillConfig
@@ -142,6 +143,15 @@ def test_the_exit_codes_of_the_documentation_are_those_of_the_errors():
     documented = {name: int(code) for code, names in rows for name in names.split(", ")}
     kinds = [getattr(errors, name) for name in errors.__all__]
     assert documented == {k.code: k.exit_code for k in kinds if k is not errors.EntrenarError}
+
+
+def test_the_methods_of_merging_are_documented_with_their_parameters():
+    text = PAGES["docs/merging.md"].read_text()
+    rows = dict(re.findall(r"^\| `(\w+)`.*\| (.*) \|$", text, re.MULTILINE))
+    for method in all_methods().values():
+        as_other = re.match(r"as `(\w+)`", rows[method.name])
+        said = rows[method.name] + (rows[as_other[1]] if as_other else "")
+        assert [name for name in method.parameters if f"`{name}`" not in said] == [], method.name
 
 
 def test_versions_are_pinned_without_addresses():

@@ -1,4 +1,4 @@
-"""The two commands of the demo, at toy size: what they write, and that they go on."""
+"""The commands of the demo and the examples, at toy size: what they write, and that they go on."""
 
 import json
 import os
@@ -132,14 +132,45 @@ def test_the_examples_are_short():
     assert {name: count for name, count in lines.items() if count > 90} == {}
 
 
-def test_the_teacher_is_adapted_to_other_text(folder):
+@pytest.fixture(scope="module")
+def adapted(folder) -> dict:
+    """What the third example says; it has run in `folder`."""
     # rows of 16 numbers are no whole block of q8_0
-    found = distill(folder, "03_adapt.yaml", {"student.quantize": "int8"})["data"]
-    assert found["adapter"]["modules"] == 7 * TINY["num_hidden_layers"]
-    assert found["adapter"]["held_as"] == "int8"
+    return distill(folder, "03_adapt.yaml", {"student.quantize": "int8"})["data"]
+
+
+def test_the_teacher_is_adapted_to_other_text(folder, adapted):
+    assert adapted["adapter"]["modules"] == 7 * TINY["num_hidden_layers"]
+    assert adapted["adapter"]["held_as"] == "int8"
     model = models.load(folder / "demo/teacher", quantize="int8")
     lora.load_adapter(model, folder / "demo/adapted/adapter")
     lora.fuse(model)
     written = models.load(folder / "demo/adapted").named_parameters()
     for name, parameter in model.base_parameters().items():
         assert (np.asarray(parameter.data) == written[name].data).all(), name
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """Between a and b, on a circle (Shoemake 1985); on a line where they are nearly parallel."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
+    if cosine > 0.9995:
+        return (1 - t) * a + t * b
+    angle = np.arccos(cosine)
+    return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+
+
+@pytest.mark.usefixtures("adapted")
+def test_the_teacher_and_what_was_made_of_it_are_merged(folder):
+    tool = "from entrenar_lora.cli import main; main()"
+    config = EXAMPLES / "04_merge.yaml"
+    run(["-c", tool, "merge", "--config", config, "--output", "demo/merged", "--quiet"], folder)
+    teacher, adapted, merged = (
+        models.load(folder / "demo" / name).named_parameters()
+        for name in ("teacher", "adapted", "merged")
+    )
+    for name, parameter in merged.items():
+        # of one layer a list is at its end, outside of all layers at its beginning
+        t = 0.5 if "self_attn" in name else 0.7 if ".layers." in name else 0.3
+        wanted = slerp(teacher[name].data, adapted[name].data, t)
+        np.testing.assert_allclose(parameter.data, wanted, rtol=1e-6, atol=1e-7, err_msg=name)

@@ -6,7 +6,7 @@ import math
 
 import click
 
-from entrenar_common.cli import MEMORY, Command, Output, common_options
+from entrenar_common.cli import SIZE, Command, Output, common_options
 
 OF_ADAPTERS = ["linear", "cat", "svd", "ties", "dare"]
 OF_MODELS = [
@@ -132,7 +132,7 @@ def _numbers(_context: click.Context, _option: click.Option, value: str | None):
 @click.option("--quantize", metavar="NAME", help="Format of a GGUF file: q8_0, q4_k_m and others.")
 @click.option(
     "--memory-limit",
-    type=MEMORY,
+    type=SIZE,
     metavar="SIZE",
     help="Most memory that merging models may take, such as 2GB.",
 )

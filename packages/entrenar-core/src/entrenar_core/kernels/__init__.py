@@ -1,6 +1,8 @@
 """Functions from arrays to arrays: no Tensor, no tape. `registry` says how they are dispatched."""
 
+from entrenar_core.kernels import comparing as comparing
 from entrenar_core.kernels import merging as merging
+from entrenar_core.kernels import trimming as trimming
 from entrenar_core.kernels.activation import gelu as gelu
 from entrenar_core.kernels.activation import gelu_grad as gelu_grad
 from entrenar_core.kernels.activation import sigmoid as sigmoid

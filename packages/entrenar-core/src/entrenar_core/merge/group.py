@@ -11,6 +11,7 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_core import kernels
+from entrenar_core.kernels import merging
 from entrenar_core.kernels.narrow import is_narrow
 
 ELEMENTS = 2**18
@@ -92,27 +93,57 @@ class Cast:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The same rows of all tensors of a group: `inputs` (n, rows, columns) is float32, in numbers
-    of the working type, the base first where there is one. The next block overwrites it."""
+    """The same rows of all tensors of a group: `stored` (n, rows, columns) is in the working type
+    or in float32, the base first, where there is one. The next block overwrites it."""
 
     part: slice
-    inputs: np.ndarray
+    stored: np.ndarray
+    work: np.dtype
     has_base: bool
 
-    @property
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        """All of them in float32, in numbers of the working type; the base first."""
+        return _wide(self.stored)
+
+    @cached_property
     def base(self) -> np.ndarray:
-        """The rows of the base (rows, columns)."""
+        """The rows of the base (rows, columns), float32."""
         assert self.has_base
-        return self.inputs[0]
+        return _wide(self.stored[:1])[0]
 
     @property
     def models(self) -> np.ndarray:
-        """The rows of the models but the base (n, rows, columns)."""
+        """The rows of the models but the base (n, rows, columns), float32."""
         return self.inputs[1:] if self.has_base else self.inputs
+
+    @cached_property
+    def changes(self) -> np.ndarray:
+        """What each model has more than the base (n, rows, columns), float32; the models where
+        there is no base."""
+        if not self.has_base:
+            return self.inputs
+        flat = self.stored.reshape(len(self.stored), -1)
+        return merging.task_vectors(flat, work=self.work.name).reshape(-1, *self.shape)
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.inputs.shape[1], self.inputs.shape[2]
+        return self.stored.shape[1], self.stored.shape[2]
+
+
+def _wide(stored: np.ndarray) -> np.ndarray:
+    if not is_narrow(stored):
+        return stored
+    return kernels.widen(stored.reshape(-1, stored.shape[-1])).reshape(stored.shape)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What is decided for all tensors of the models together: the least magnitude that is kept of
+    each model's changes, and the sign of elements whose changes sum to 0."""
+
+    least: tuple[float, ...]
+    sign: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +152,8 @@ class Group:
 
     `models` are those that are not the base, `labels` what messages call them, in the same order.
     `work` is one of WORKING. `key` and `seed` decide what random methods draw.
-    Blocks have `elements`, or one row.
+    Blocks have `elements`, or one row. `whole` is what a method that looks at whole models has
+    found there.
     """
 
     models: Sequence[Rows]
@@ -132,6 +164,7 @@ class Group:
     key: str = ""
     seed: int = 0
     elements: int = ELEMENTS
+    whole: Whole | None = None
 
     @property
     def inputs(self) -> list[Rows]:
@@ -154,24 +187,27 @@ class Group:
         """All rows, some at a time, in order."""
         rows, columns = self.rows_and_columns
         step = min(max(1, self.elements // max(columns, 1)), max(rows, 1))
-        room = np.empty((len(self.inputs), step, columns), np.float32)
+        as_stored = all(tensor.dtype == self.work for tensor in self.inputs)
+        kind = self.work if as_stored else np.dtype(np.float32)
+        room = np.empty((len(self.inputs), step, columns), kind)
         for start in range(0, rows, step):
             part = slice(start, min(start + step, rows))
-            inputs = room[:, : part.stop - start]
-            for tensor, found in zip(self.inputs, inputs, strict=True):
+            stored = room[:, : part.stop - start]
+            for tensor, found in zip(self.inputs, stored, strict=True):
                 self._read(tensor, part, found)
-            yield Block(part, inputs, self.base is not None)
+            if not stored.flags.c_contiguous:  # the last one, which has fewer rows
+                stored = np.ascontiguousarray(stored)
+            yield Block(part, stored, self.work, self.base is not None)
         for tensor in self.inputs:
             tensor.release()
 
     def _read(self, tensor: Rows, part: slice, out: np.ndarray) -> None:
         rows = tensor.read(part)
-        if is_narrow(rows):
-            kernels.widen(np.ascontiguousarray(rows), out=out)
-        else:
+        if rows.dtype == out.dtype:
             out[...] = rows
-        if rows.dtype != self.work and self.work != np.float32:
-            out[...] = rounded_to(out, self.work)
+            return
+        wide = kernels.widen(np.ascontiguousarray(rows)) if is_narrow(rows) else rows
+        out[...] = wide if rows.dtype == self.work else rounded_to(wide, self.work)
 
 
 def rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:

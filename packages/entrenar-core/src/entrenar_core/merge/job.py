@@ -17,7 +17,8 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.closing import Closing
 from entrenar_core.merge.chat import with_chat_template
 from entrenar_core.merge.config import MergeConfig
-from entrenar_core.merge.group import WORKING, Cast, Group, Rows, working_type
+from entrenar_core.merge.elected import whole_model
+from entrenar_core.merge.group import WORKING, Cast, Group, Rows, Whole, working_type
 from entrenar_core.merge.inputs import MAPPED, Input, StoredRows, open_inputs
 from entrenar_core.merge.memory import Forecast, Need, forecast
 from entrenar_core.merge.method import method_named
@@ -27,6 +28,8 @@ from entrenar_core.merge.report import Observed
 from entrenar_core.merge.tensor import MergedTensor
 from entrenar_core.merge.tokens import ModelTokens, merged_tokens
 from entrenar_core.merge.vocabulary import Vocabulary
+
+TOKENIZER = "tokenizer.json"
 
 KEEPS_WHOLE = {"karcher": 2.0, "arcee_fusion": 4.0, "sce": 1.0}
 """Bytes for each element of a tensor that a method keeps between its passes over it."""
@@ -75,7 +78,39 @@ class Job(Closing):
         found = list(self.plan.notes)
         if self.vocabulary is not None:
             found += [*self.vocabulary.tokens.notes, *self.vocabulary.notes]
-        return tuple(found)
+        return (*found, *self._other_tokens(), *self._without_effect())
+
+    def _other_tokens(self) -> Iterator[str]:
+        """Models whose tokens are not those of the result, where nothing is said about tokens."""
+        own = self.donor.path / TOKENIZER
+        if self.vocabulary is not None or not own.is_file():
+            return
+        content = own.read_bytes()
+        for ref in self.config.models:
+            other = self.inputs[ref].path / TOKENIZER
+            if not other.is_file() or other.read_bytes() == content:
+                continue
+            if not load_tokenizer(own.parent).same_as(load_tokenizer(other.parent)):
+                yield (
+                    f"{ref} has other tokens than {self.donor.ref}, whose tokenizer the result "
+                    "gets: with tokenizer_source rows are brought in one order"
+                )
+
+    def _without_effect(self) -> Iterator[str]:
+        """Parameters that are given and are mergekit's alone, where its semantics are not asked
+        for."""
+        asked = {str(t.shared.get("semantics", "mergekit")) for t in self.plan.tensors}
+        config = self.config
+        levels = [
+            config.parameters,
+            config.module_parameters,
+            *(s.parameters for s in config.slices),
+        ]
+        given = {name for level in levels for name in level}
+        for name in ("normalize", "rescale"):
+            used = name == "normalize" and config.method.name == "dare_linear"
+            if name in given and not used and asked & {"paper", "peft"}:
+                yield f"{name} is mergekit's, and has no effect with semantics: {min(asked)}"
 
     def _vocabulary(self) -> Vocabulary | None:
         choice = self.config.tokenizer
@@ -110,8 +145,8 @@ class Job(Closing):
         for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
             if key in found:
                 found[key] = self.plan.layers
-        if "layer_types" in found and self.plan.layers != self.donor.layers:
-            found["layer_types"] = [found["layer_types"][0]] * self.plan.layers
+        if "layer_types" in found:
+            found["layer_types"] = self._layer_types(found["layer_types"])
         if self.vocabulary is not None and "vocab_size" in found:
             found["vocab_size"] = self.vocabulary.size
         names = {tensor.name for tensor in self.plan.tensors}
@@ -123,8 +158,25 @@ class Job(Closing):
             found |= dict.fromkeys(keys or ["dtype"], dtypes.pop())
         return found
 
+    def _layer_types(self, types: list[Any]) -> list[Any]:
+        if self.plan.layers == len(types):
+            return types
+        if len(set(types)) > 1:
+            raise ConfigError(
+                f"{self.donor.ref} has layers of {len(set(types))} types, and layers were put "
+                "together anew",
+                hint="models whose layers are all of one type can be stacked",
+            )
+        return types[:1] * self.plan.layers
+
     def group(self, tensor: PlannedTensor) -> Group:
         """What a tensor of the result is made of."""
+        found = self._group(tensor)
+        if tensor.is_copied or tensor.shared.get("semantics") != "paper":
+            return found
+        return replace(found, whole=self._whole) if self.config.method.name == "ties" else found
+
+    def _group(self, tensor: PlannedTensor) -> Group:
         rows = {source: self._rows(source) for source in tensor.inputs}
         if tensor.is_vocabulary and self.vocabulary is not None:
             by_model = {source.model: held for source, held in rows.items()}
@@ -140,6 +192,19 @@ class Job(Closing):
             seed=self.seed,
             elements=self.forecast.elements,
         )
+
+    @cached_property
+    def _whole(self) -> Whole:
+        """What is decided for whole models, where the method is TIES as its paper has it."""
+        mixed = [t for t in self.plan.tensors if not t.is_copied and self.tensors[t.name].is_number]
+        densities = {tensor.per_model["density"] for tensor in mixed}
+        if len(densities) != 1 or len({tensor.models_named for tensor in mixed}) != 1:
+            raise ConfigError(
+                "ties as the paper has it trims whole models, and density or the models differ "
+                "between tensors",
+                hint="give one density for each model, or semantics: mergekit",
+            )
+        return whole_model([self._group(tensor) for tensor in mixed], densities.pop())
 
     def _rows(self, source: Source) -> Rows:
         rows = StoredRows(self.inputs[source.model], source.name)

@@ -33,7 +33,8 @@ class Misfits:
 
     def compare_types(self, models: Sequence[ModelRef]) -> None:
         """Models of several architectures."""
-        types = {model: self.shapes[model].model_type for model in models}
+        named = {model: self.shapes[model].model_type for model in models}
+        types = {model: kind for model, kind in named.items() if kind}  # lone files have none
         if len(set(types.values())) > 1:
             each = (f"{model} is {kind}" for model, kind in types.items())
             self._add(f"architectures: {', '.join(each)}", ARCHITECTURES)

@@ -1,7 +1,7 @@
 """Merging models by a config, or by what is given in Python; the one way in for all who merge."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def described(
         **{key: value for key, value in (others or {}).items() if value is not None},
     }
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    return parse_merge_config(Located("the merge", data)), text
+    return parse_merge_config(Located("the settings", data)), text
 
 
 def read(path: Path) -> tuple[MergeConfig, str]:
@@ -146,7 +146,7 @@ def merge(
     quantization: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
-    announce: Any = None,
+    announce: Callable[[int], None] | None = None,
 ) -> Merged:
     """Do the merge of `config`, whose text is `text`; with `dry_run` find out what can be known
     before. `announce` is called with the bytes of memory that are expected before it begins."""

@@ -16,6 +16,7 @@ from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.files import sha256_file
+from entrenar_core.io.new_folder import check_new
 from entrenar_core.io.safetensors import write_file, write_folder
 from entrenar_core.lora.merge import check_output, copy_files
 from entrenar_core.merge.card import RECIPE, card
@@ -57,7 +58,8 @@ class Hashes:
 
 def check_target(job: Job, output: Path, recipe: str | None) -> None:
     """Raise what can be known to be wrong with `output` before anything is merged: ConfigError for
-    one of the inputs, or a folder without a config; UnsupportedError for formats."""
+    one of the inputs, or a folder without a config; RefusedError for a folder that exists;
+    UnsupportedError for formats."""
     check_output(output, [model.path for model in job.inputs.values()])
     if output.suffix.lower() == GGUF:
         if recipe is not None:
@@ -67,6 +69,8 @@ def check_target(job: Job, output: Path, recipe: str | None) -> None:
             f"{output}: {recipe} is a format of GGUF files",
             hint="give an output that ends in .gguf",
         )
+    if output.suffix.lower() not in (GGUF, LONE):
+        check_new(output)
     if output.suffix.lower() != LONE and not job.donor.raw:
         raise ConfigError(
             f"{job.donor.ref} has no {CONFIG}, which the merged model needs",
@@ -107,6 +111,7 @@ def _folder(job: Job, output: Path, recipe_text: str, hashes: Hashes, version: s
     with staged(output, fingerprint(job, recipe_text)) as staging:
         folder = staging.folder
         job.observed |= {n: Observed.of_plain(found) for n, found in staging.notes.items()}
+        job.progress.advance(len(staging.notes))
         write_folder(folder, job.tensors, MAX_SHARD_BYTES, journal=_Noted(staging, job))
         if job.donor.path.is_dir():
             left = TOKENIZER_FILES if job.tokenizer is not None else set()

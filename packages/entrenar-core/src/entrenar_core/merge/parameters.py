@@ -8,6 +8,7 @@ from typing import Any
 
 from entrenar_common.text import escape_controls, nearest
 from entrenar_core.io.yaml_file import KeyPath
+from entrenar_core.merge.elected import SEMANTICS
 from entrenar_core.merge.method import Method, Parameter, all_methods
 from entrenar_core.merge.problems import Problems, shown
 from entrenar_core.merge.settings import Choice, Scalar, Setting, Settings
@@ -46,6 +47,10 @@ RANGES = {
 }
 """What numbers make sense for a parameter, whichever method has it; any for one that is not here.
 Weights, t, lambda and scale may go beyond what they are used for, and do so on purpose."""
+
+
+CHOICES = {"semantics": SEMANTICS}
+"""The texts that a parameter may be."""
 
 
 @dataclass
@@ -165,6 +170,9 @@ class ParameterReader:
         allowed = RANGES.get(parameter.name)
         if found is not None and allowed is not None and found not in allowed:
             found, due = None, str(allowed)
+        choices = CHOICES.get(parameter.name)
+        if found is not None and choices is not None and found not in choices:
+            found, due = None, f"one of {', '.join(choices)}"
         if found is None:
             self.problems.add(path, f"must be {due}, not {shown(value)}")
         return found

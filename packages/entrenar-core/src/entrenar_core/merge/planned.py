@@ -81,6 +81,11 @@ class PlannedTensor:
         return ((self.base,) if self.base else ()) + self.models
 
     @property
+    def models_named(self) -> tuple[ModelRef, ...]:
+        """The models but the base."""
+        return tuple(source.model for source in self.models)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All parameters of the method by name."""
         return {**self.shared, **self.per_model, **self.per_input}

@@ -20,7 +20,7 @@ class Figures:
 
     `base_norm` ‖base‖, None without one; `norms` ‖dᵢ‖; `cosines` between dᵢ and dₖ for i < k;
     `merged_norm` ‖m‖; `weights` the wᵢ for which Σ wᵢdᵢ comes nearest to m, which say how much of
-    each model is in the result; `disagreement` the share of elements in which the signs of dᵢ disagree.
+    each model is in the result; `disagreement` the share of elements in which signs of dᵢ disagree.
     """
 
     base_norm: float | None

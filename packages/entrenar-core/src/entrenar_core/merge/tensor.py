@@ -9,7 +9,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, NumericsError
 from entrenar_common.text import escape_controls
 from entrenar_core import kernels
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import comparing
 from entrenar_core.merge.group import Block, Group, Held, working_type
 from entrenar_core.merge.method import Method, method_named
 
@@ -52,9 +52,9 @@ class MergedTensor:
 
 
 def _compared(block: Block, found: np.ndarray) -> tuple[np.ndarray, int]:
-    models = block.models.reshape(len(block.models), -1)
+    changes = block.changes.reshape(len(block.changes), -1)
     base = block.base if block.has_base else np.zeros(block.shape, np.float32)
-    return merging.compare(models, base.reshape(-1), found.reshape(-1))
+    return comparing.compare(changes, base.reshape(-1), found.reshape(-1))
 
 
 def _complain(group: Group, block: Block) -> None:

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from entrenar_common.errors import ConfigError
-from entrenar_core.kernels import merging
-from entrenar_core.merge.group import Block, Group
+from entrenar_core.kernels import comparing, trimming
+from entrenar_core.merge.group import Group
 from entrenar_core.merge.numbers import Numbers
 from entrenar_core.merge.selection import ranked
 
@@ -19,30 +19,21 @@ LEAST_NORM = 1e-7
 
 
 class Trim(Protocol):
-    """Sets to 0 in place what is not kept of the task vectors (n, rows, columns) of a block. Blocks
-    come in their order; `again` begins anew."""
+    """The changes of a block (n, rows, columns) with 0 for what is not kept. Blocks come in their
+    order; `again` begins anew."""
 
     def again(self) -> None: ...
 
-    def __call__(self, block: Block, deltas: np.ndarray) -> None: ...
+    def __call__(self, changes: np.ndarray) -> np.ndarray: ...
 
 
-def task_vectors(group: Group, block: Block) -> np.ndarray:
-    """What each model of a block has more than the base, (n, rows, columns)."""
-    models, base = block.models, block.base
-    found = merging.task_vectors(
-        models.reshape(len(models), -1), base.reshape(-1), work=group.work.name
-    )
-    return found.reshape(models.shape)
-
-
-def _flat(deltas: np.ndarray) -> np.ndarray:
-    return deltas.reshape(len(deltas), -1)
+def _flat(changes: np.ndarray) -> np.ndarray:
+    return changes.reshape(len(changes), -1)
 
 
 @dataclass
 class Between:
-    """Keeps what `kernels.merging.keep_between` keeps."""
+    """Keeps what `kernels.trimming.keep_between` keeps."""
 
     bounds: np.ndarray
     ties: np.ndarray
@@ -54,9 +45,9 @@ class Between:
     def again(self) -> None:
         self.seen = np.zeros((len(self.bounds), 2), np.int64)
 
-    def __call__(self, block: Block, deltas: np.ndarray) -> None:
-        del block
-        merging.keep_between(_flat(deltas), self.bounds, self.ties, self.seen)
+    def __call__(self, changes: np.ndarray) -> np.ndarray:
+        kept = trimming.keep_between(_flat(changes), self.bounds, self.ties, self.seen)
+        return kept.reshape(changes.shape)
 
 
 def largest(group: Group, density: Sequence[float]) -> Between:
@@ -103,7 +94,7 @@ def _everything(models: int) -> Between:
 
 
 def _ranked(group: Group, ranks: Sequence[Sequence[int]]):
-    return ranked(group, lambda block: _flat(task_vectors(group, block)), ranks)
+    return ranked([group], lambda block: _flat(block.changes), ranks)
 
 
 @dataclass
@@ -118,9 +109,26 @@ class Drawn:
     def again(self) -> None:
         self.start = 0
 
-    def __call__(self, block: Block, deltas: np.ndarray) -> None:
-        merging.keep_drawn(_flat(deltas), self.keys, self.limits, self.start)
-        self.start += block.shape[0] * block.shape[1]
+    def __call__(self, changes: np.ndarray) -> np.ndarray:
+        kept = trimming.keep_drawn(_flat(changes), self.keys, self.limits, self.start)
+        self.start += changes[0].size
+        return kept.reshape(changes.shape)
+
+
+@dataclass
+class Divided:
+    """What another trim keeps, divided by the share that it keeps."""
+
+    trim: Trim
+    density: Sequence[float]
+    work: np.dtype
+
+    def again(self) -> None:
+        self.trim.again()
+
+    def __call__(self, changes: np.ndarray) -> np.ndarray:
+        shares = np.array(self.density, np.float32)[:, None, None]
+        return Numbers(self.work)(self.trim(changes) / shares)
 
 
 @dataclass
@@ -134,9 +142,10 @@ class DrawnByRank:
     def again(self) -> None:
         self.start = 0
 
-    def __call__(self, block: Block, deltas: np.ndarray) -> None:
-        merging.keep_ranked(deltas, self.keys, self.chances, self.start)
-        self.start += block.shape[0] * block.shape[1]
+    def __call__(self, changes: np.ndarray) -> np.ndarray:
+        kept = trimming.keep_ranked(changes, self.keys, self.chances, self.start)
+        self.start += changes[0].size
+        return kept
 
 
 def drawn(group: Group, density: Sequence[float]) -> Drawn:
@@ -183,10 +192,8 @@ def rescaling(group: Group, trim: Trim, density: Sequence[float]) -> np.ndarray:
     r = Numbers(group.work)
     before, after = np.zeros(len(density)), np.zeros(len(density))
     for block in group.blocks():
-        deltas = task_vectors(group, block)
-        before += merging.magnitudes(_flat(deltas))
-        trim(block, deltas)
-        after += merging.magnitudes(_flat(deltas))
+        before += comparing.magnitudes(_flat(block.changes))
+        after += comparing.magnitudes(_flat(trim(block.changes)))
     trim.again()
     ratios = [_ratio(r, b, a) for b, a in zip(before, after, strict=True)]
     kept_whole = np.array(density) >= 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from entrenar_core.kernels.merging import LOWER, UPPER
+from entrenar_core.kernels.trimming import LOWER, UPPER
 from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw
 
 SHAPES = ((1, 1), (2, 17), (3, 4097), (5, WIDE))
@@ -21,10 +21,10 @@ def _over(shapes=SHAPES):
     return cases
 
 
-def _worked(make) -> list[Case]:
+def _worked(make, shapes=SHAPES) -> list[Case]:
     return [
         Case(f"{n} of {size} in {work}", lambda d, n=n, s=size, w=work: make(d, n, s) | {"work": w})
-        for n, size in SHAPES
+        for n, size in shapes
         for work in WORK
     ]
 
@@ -62,7 +62,8 @@ def _consensus(elect: bool, normalize: bool, factor: float):
         }  # fmt: skip
 
     options = f"elect {elect}, normalize {normalize}, factor {factor}"
-    return [Case(f"{case.name}, {options}", case.make) for case in _worked(make)]
+    shapes = SHAPES if elect and normalize else SHAPES[2:3]
+    return [Case(f"{case.name}, {options}", case.make) for case in _worked(make, shapes)]
 
 
 def _counts(width: int):
@@ -78,21 +79,19 @@ def _among(d: Draw, n: int, size: int) -> Arguments:
 _over_all = _over()
 
 CASES = {
-    "merging.task_vectors": _worked(
-        lambda d, n, size: {"models": d.normal(n, size), "base": d.normal(size)}
-    ),
-    "merging.upper_counts": _over_all(_counts(UPPER)),
-    "merging.lower_counts": _over_all(_among),
-    "merging.keep_between": _over_all(_keep_between),
-    "merging.keep_drawn": _over_all(_keep_drawn),
-    "merging.keep_ranked": [
+    "merging.task_vectors": _worked(lambda d, n, size: {"inputs": d.normal(n + 1, size)}),
+    "trimming.upper_counts": _over_all(_counts(UPPER)),
+    "trimming.lower_counts": _over_all(_among),
+    "trimming.keep_between": _over_all(_keep_between),
+    "trimming.keep_drawn": _over_all(_keep_drawn),
+    "trimming.keep_ranked": [
         Case(f"{shape}", lambda d, s=shape: _keep_ranked(d, *s))
         for shape in ((1, 1, 1), (2, 3, 1), (2, 7, 129), (3, 2, 4097))
     ],
     "merging.scale_rows": _worked(
         lambda d, n, size: {"x": d.normal(n, size), "factors": d.normal(n)}
     ),
-    "merging.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "comparing.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "merging.consensus": [
         case
         for options in (
@@ -107,10 +106,10 @@ CASES = {
         *_over_all(lambda d, n, size: {"x": d.normal(n, size), "weights": d.normal(n)}),
         Case("divided", lambda d: {"x": d.normal(3, 4097), "weights": d.normal(3), "divisor": 1.7}),
     ],
-    "merging.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
-    "merging.compare": _over_all(
+    "comparing.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "comparing.compare": _over_all(
         lambda d, n, size: {
-            "models": d.normal(n, size),
+            "changes": d.normal(n, size),
             "base": d.normal(size),
             "merged": d.normal(size),
         }

@@ -90,9 +90,9 @@ def serial(function: Callable[..., Any]) -> Any:
     return jit(function, parallel=False)
 
 
-def exactly(function: Callable[..., Any], *, parallel: bool = True) -> Any:
+def exactly(function: Callable[..., Any]) -> Any:
     """`function` compiled as `jit` does, with every operation rounded by itself."""
-    return jit(function, parallel=parallel, fastmath=False)
+    return jit(function, fastmath=False)
 
 
 F = np.float32

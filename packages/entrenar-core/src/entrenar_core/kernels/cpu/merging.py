@@ -1,20 +1,20 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
-from functools import partial
+from typing import Any
 
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import BLOCK, F, exactly, jit, serial
-from entrenar_core.kernels.cpu.dropout import FIRST, SECOND, STEP
+from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told
+from entrenar_core.kernels.cpu.compile import BLOCK, F, exactly
+from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import (
     nearest_bfloat16,
     nearest_float16,
     wide_bfloat16,
     wide_float16,
 )
-from entrenar_core.kernels.cpu.vectors import inner
-from entrenar_core.kernels.merging import LOWER, UPPER
+from entrenar_core.kernels.cpu.vectors import carray, inner
 from entrenar_core.kernels.registry import override
 
 STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
@@ -23,7 +23,8 @@ STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
 CHUNK = 1024
 """Elements that one step after another is done with, in the first cache."""
 
-MAGNITUDE = np.uint32(0x7FFFFFFF)
+exact: Any = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""As `inner`, with every operation rounded by itself."""
 
 
 @inner
@@ -38,219 +39,58 @@ def _settle(x, step):
             x[j] = wide_float16(nearest_float16(bits[j]))
 
 
+@inner
+def _widened(bits, out, kind):
+    """Bits of a narrow type as float32."""
+    if kind == 1:
+        for j in range(bits.size):
+            out[j] = wide_bfloat16(bits[j])
+    else:
+        for j in range(bits.size):
+            out[j] = wide_float16(bits[j])
+
+
+@exact
+def _subtract(model, base, step):
+    for j in range(model.size):
+        model[j] -= base[j]
+    _settle(model, step)
+
+
 @exactly
-def _task_vectors(models, base, out, step):
-    pieces = (base.size + BLOCK - 1) // BLOCK
-    for piece in numba.prange(pieces * len(models)):
-        row, first = piece // pieces, piece % pieces * BLOCK
-        model, origin = models[row, first : first + BLOCK], base[first : first + BLOCK]
-        found = out[row, first : first + BLOCK]
-        for j in range(model.size):
-            found[j] = model[j] - origin[j]
-        _settle(found, step)
+def _narrow_task_vectors(inputs, out, kind, step):
+    n, size = out.shape
+    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
+        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
+        base = np.empty(CHUNK, np.float32)[: inputs[0, at].size]
+        _widened(inputs[0, at], base, kind)
+        for i in range(n):
+            _widened(inputs[i + 1, at], out[i, at], kind)
+            _subtract(out[i, at], base, step)
 
 
-@override("merging.task_vectors", "float32")
-def task_vectors(models, base, *, work):
-    out = np.empty(models.shape, np.float32)
-    _task_vectors(models, base, out, STEPS[work])
+@exactly
+def _task_vectors(inputs, out, step):
+    n, size = out.shape
+    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
+        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
+        for i in range(n):
+            out[i, at] = inputs[i + 1, at]
+            _subtract(out[i, at], inputs[0, at], step)
+
+
+@override("merging.task_vectors", "bfloat16", "float16")
+def _of_narrow(inputs, *, work):
+    out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
+    _narrow_task_vectors(inputs.view(np.uint16), out, STEPS[inputs.dtype.name], STEPS[work])
     return out
 
 
-@jit
-def _upper_counts(x, counts, rooms):
-    size = x.shape[1]
-    part = (size + len(rooms) - 1) // len(rooms)
-    for row in range(len(x)):
-        for thread in numba.prange(len(rooms)):
-            room = rooms[thread]
-            room[:] = 0
-            bits = x[row, thread * part : thread * part + part].view(np.uint32)
-            for j in range(bits.size):
-                room[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
-        for thread in range(len(rooms)):
-            for j in range(rooms.shape[1]):
-                counts[row, j] += rooms[thread, j]
-
-
-@override("merging.upper_counts", "float32")
-def upper_counts(x, counts):
-    _upper_counts(x, counts, np.empty((numba.get_num_threads(), UPPER), np.int32))
-    return counts
-
-
-@jit
-def _lower_counts(x, among, counts, rooms):
-    size = x.shape[1]
-    part = (size + len(rooms) - 1) // len(rooms)
-    for row in range(len(x)):
-        wanted = np.uint32(among[row])
-        for thread in numba.prange(len(rooms)):
-            room = rooms[thread]
-            room[:] = 0
-            bits = x[row, thread * part : thread * part + part].view(np.uint32)
-            for j in range(bits.size):
-                if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
-                    room[bits[j] & np.uint32(0xFFFF)] += 1
-        for thread in range(len(rooms)):
-            for j in range(rooms.shape[1]):
-                counts[row, j] += rooms[thread, j]
-
-
-@override("merging.lower_counts", "float32")
-def lower_counts(x, among, counts):
-    _lower_counts(x, among, counts, np.empty((numba.get_num_threads(), LOWER), np.int32))
-    return counts
-
-
-@serial
-def _count_equal(x, bounds, found):
-    lower, upper = bounds[0], bounds[1]
-    low = high = np.int32(0)
-    for j in range(x.size):
-        size = abs(x[j])
-        low += np.int32(size == lower)
-        high += np.int32(size == upper)
-    found[0], found[1] = low, high
-
-
-@serial
-def _keep(x, bounds, ties, low, high):
-    """Element by element, where some of those that are equal to a bound are kept."""
-    for j in range(x.size):
-        size = abs(x[j])
-        kept = size >= bounds[0] and size <= bounds[1]
-        if size == bounds[0]:
-            kept = kept and low >= ties[0] and low < ties[1]
-            low += 1
-        if size == bounds[1]:
-            kept = kept and high < ties[2]
-            high += 1
-        x[j] = x[j] if kept else F(0)
-
-
-@serial
-def _keep_inside(x, lower, upper):
-    for j in range(x.size):
-        size = abs(x[j])
-        x[j] = x[j] if size >= lower and size <= upper else F(0)
-
-
-@serial
-def _share(before, after, first, end):
-    """Which of the elements numbered from `before` up to `after` are between two numbers: 1 for
-    all of them, 0 for none, -1 for some."""
-    if before >= first and after <= end:
-        return 1
-    return 0 if after <= first or before >= end else -1
-
-
-@serial
-def _keep_piece(x, bounds, ties, before, after):
-    low = _share(before[0], after[0], ties[0], ties[1])
-    high = _share(before[1], after[1], 0, ties[2])
-    if low < 0 or high < 0 or bounds[0] == bounds[1]:
-        _keep(x, bounds, ties, before[0], before[1])
-        return
-    lower, upper = bounds[0], bounds[1]
-    lower = lower if low == 1 else np.nextafter(lower, F(np.inf))
-    upper = upper if high == 1 else np.nextafter(upper, F(-np.inf))
-    _keep_inside(x, lower, upper)
-
-
-@jit
-def _keep_between(x, bounds, ties, seen):
-    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
-    equal = np.zeros((len(x), pieces + 1, 2), np.int64)
-    for piece in numba.prange(pieces * len(x)):
-        row, number = piece // pieces, piece % pieces
-        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
-        _count_equal(part, bounds[row], equal[row, number + 1])
-    for row in range(len(x)):
-        equal[row, 0] = seen[row]
-        for number in range(pieces):
-            equal[row, number + 1] += equal[row, number]
-        seen[row] = equal[row, pieces]
-    for piece in numba.prange(pieces * len(x)):
-        row, number = piece // pieces, piece % pieces
-        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
-        _keep_piece(part, bounds[row], ties[row], equal[row, number], equal[row, number + 1])
-
-
-@override("merging.keep_between", "float32")
-def keep_between(x, bounds, ties, seen):
-    _keep_between(x, bounds, ties, seen)
-    return x
-
-
-@inner
-def _mixed(key, number):
-    """The output of that number, counted from 0, of SplitMix64."""
-    z = key + np.uint64(number + 1) * STEP
-    z = (z ^ (z >> np.uint64(30))) * FIRST
-    z = (z ^ (z >> np.uint64(27))) * SECOND
-    return z ^ (z >> np.uint64(31))
-
-
-@jit
-def _keep_drawn(x, keys, limits, start):
-    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
-    for piece in numba.prange(pieces * len(x)):
-        row, first = piece // pieces, piece % pieces * BLOCK
-        part, key, limit = x[row, first : first + BLOCK], keys[row], limits[row]
-        for j in range(part.size):
-            part[j] = part[j] if _mixed(key, start + first + j) < limit else F(0)
-
-
-@override("merging.keep_drawn", "float32")
-def keep_drawn(x, keys, limits, start):
-    _keep_drawn(x, keys, limits, start)
-    return x
-
-
-@serial
-def _rank(x, order, other, counts):
-    """order: the numbers of the elements of x from the smallest magnitude to the largest."""
-    bits = x.view(np.uint32)
-    for j in range(x.size):
-        order[j] = j
-    for digit in range(4):
-        shift = np.uint32(8 * digit)
-        counts[:] = 0
-        for j in range(x.size):
-            counts[((bits[j] & MAGNITUDE) >> shift) & np.uint32(0xFF)] += 1
-        if counts[((bits[0] & MAGNITUDE) >> shift) & np.uint32(0xFF)] == x.size:
-            continue  # all of them have this digit
-        total = 0
-        for value in range(256):
-            total, counts[value] = total + counts[value], total
-        for j in range(x.size):
-            value = ((bits[order[j]] & MAGNITUDE) >> shift) & np.uint32(0xFF)
-            other[counts[value]] = order[j]
-            counts[value] += 1
-        order[:] = other
-
-
-@jit
-def _keep_ranked(x, keys, chances, start):
-    rows, columns = x.shape[1:]
-    for piece in numba.prange(len(x) * rows):
-        model, row = piece // rows, piece % rows
-        values = x[model, row]
-        order, other = np.empty(columns, np.int64), np.empty(columns, np.int64)
-        _rank(values, order, other, np.empty(256, np.int64))
-        low, spread = chances[model, 0], chances[model, 1]
-        for rank in range(columns):
-            j = order[rank]
-            draw = _mixed(keys[model], start + row * columns + j) >> np.uint64(11)
-            if np.float64(draw) * 2.0**-53 >= low + spread * (rank / max(columns - 1, 1)):
-                values[j] = F(0)
-
-
-@override("merging.keep_ranked", "float32")
-def keep_ranked(x, keys, chances, start):
-    _keep_ranked(x, keys, chances, start)
-    return x
+@override("merging.task_vectors", "float32")
+def task_vectors(inputs, *, work):
+    out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
+    _task_vectors(inputs, out, STEPS[work])
+    return out
 
 
 @exactly
@@ -270,43 +110,52 @@ def scale_rows(x, factors, *, work):
     return x
 
 
-exact = partial(exactly, parallel=False)
-"""For parts of the work of an `exactly` kernel."""
-
-
 @exact
-def _elect(scaled, weights, sign, divisor, step):
-    """Set to 0 what has not the sign of the sum; add up the weights of the rest in `divisor`."""
+def _elect(scaled, weights, sign, divisor, out, step):
+    """Add up in `out` what has the sign of the sum, and in `divisor` its weights."""
     _add_up(scaled, sign, step)
     for j in range(sign.size):
         sign[j] = F(1) if sign[j] >= F(0) else F(-1)
-    divisor[:] = F(0)
+    divisor[:], out[:] = F(0), F(0)
     for i in range(len(scaled)):
-        row, weight = scaled[i], weights[i]
+        row, weight = scaled[i, : sign.size], weights[i]
         for j in range(sign.size):
-            counts = row[j] * sign[j] > F(0)
-            row[j] = row[j] if counts else F(0)
-            divisor[j] += weight if counts else F(0)
+            counts = F(row[j] * sign[j] > F(0))
+            out[j] += row[j] * counts
+            divisor[j] += weight * counts
     _settle(divisor, step)
+    _settle(out, step)
 
 
 @exact
 def _add_up(rows, out, step):
-    out[:] = rows[0]
+    out[:] = rows[0, : out.size]
     for i in range(1, len(rows)):
-        row = rows[i]
+        row = rows[i, : out.size]
         for j in range(out.size):
             out[j] += row[j]
     _settle(out, step)
 
 
 @exact
-def _weigh(deltas, weights, out, step):
+def _weigh(deltas, at, weights, out, step):
+    # rows are cut one by one: of columns of a matrix nobody knows that they lie side by side
     for i in range(len(deltas)):
-        delta, row, weight = deltas[i], out[i], weights[i]
+        delta, weight = deltas[i, at], weights[i]
+        row = out[i, : delta.size]
         for j in range(row.size):
             row[j] = delta[j] * weight
         _settle(row, step)
+
+
+@exact
+def _total(weights, n, out, step):
+    out[:] = F(0)
+    for i in range(n):
+        weight = weights[i]
+        for j in range(out.size):
+            out[j] += weight
+    _settle(out, step)
 
 
 @exact
@@ -329,57 +178,41 @@ def _finish(x, base, factor, step):
     _settle(x, step)
 
 
-@exactly
-def _consensus(deltas, weights, base, out, elect, normalize, factor, step):
-    n, size = deltas.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
-        found = out[at]
-        scaled = np.empty((n, found.size), np.float32)
-        sign, divisor = np.empty(found.size, np.float32), np.empty(found.size, np.float32)
-        _weigh(deltas[:, at], weights, scaled, step)
+def _consensus(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, step = plan[0], plan[1], plan[2], plan[3]
+    deltas, base, out = floats(plan[4], n, size), floats(plan[5], 1, size), floats(plan[6], 1, size)
+    numbers = floats(plan[7], 1, n + 1)[0]
+    elect, normalize = plan[8] == 1, plan[9] == 1
+    scaled, room = np.empty((n, CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
+    for first in range(thread * CHUNK, size, threads * CHUNK):
+        at = slice(first, min(first + CHUNK, size))
+        count = at.stop - first
+        found, sign, divisor = out[0, at], room[0, :count], room[1, :count]
+        _weigh(deltas, at, numbers, scaled, step)
         if elect:
-            _elect(scaled, weights, sign, divisor, step)
+            _elect(scaled, numbers, sign, divisor, found, step)
         else:
-            divisor[:] = F(0)
-            for i in range(n):
-                divisor += weights[i]
-            _settle(divisor, step)
-        _add_up(scaled, found, step)
+            _total(numbers, n, divisor, step)
+            _add_up(scaled, found, step)
         if normalize:
             _divide(found, divisor, F(0) if elect else F(1e-8), step)
-        _finish(found, base[at], factor, step)
+        _finish(found, base[0, at], numbers[n], step)
+
+
+_share_consensus = Crew(_consensus)
 
 
 @override("merging.consensus", "float32")
 def consensus(deltas, weights, base, *, elect, normalize, factor, work):
-    out = np.empty_like(base)
-    _consensus(deltas, weights, base, out, elect, normalize, F(factor), STEPS[work])
+    n, size = deltas.shape
+    out, numbers = np.empty_like(base), np.append(weights, F(factor)).astype(np.float32)
+    deltas, base = np.ascontiguousarray(deltas), np.ascontiguousarray(base)
+    threads = threads_for(size)
+    options = int(elect), int(normalize)
+    plan = told(n, size, threads, STEPS[work], deltas, base, out, numbers, *options)
+    _share_consensus(plan, threads)
     return out
-
-
-@serial
-def _sum_of_magnitudes(x):
-    total = 0.0
-    for j in range(x.size):
-        total += np.float64(abs(x[j]))
-    return total
-
-
-@jit
-def _magnitudes(x, parts):
-    pieces = parts.shape[1]
-    for piece in numba.prange(pieces * len(x)):
-        row, number = piece // pieces, piece % pieces
-        part = x[row, number * BLOCK : number * BLOCK + BLOCK]
-        parts[row, number] = _sum_of_magnitudes(part)
-
-
-@override("merging.magnitudes", "float32")
-def magnitudes(x):
-    parts = np.empty((len(x), (x.shape[1] + BLOCK - 1) // BLOCK))
-    _magnitudes(x, parts)
-    return parts.sum(1)
 
 
 @exactly
@@ -405,76 +238,3 @@ def weighted_sum(x, weights, *, divisor=None):
     out = np.empty(x.shape[1], np.float32)
     _weighted_sum(x, weights, out, F(1 if divisor is None else divisor))
     return out
-
-
-@serial
-def _product(a, b):
-    total = 0.0
-    for j in range(a.size):
-        total += np.float64(a[j]) * np.float64(b[j])
-    return total
-
-
-@serial
-def _short_product(a, b):
-    """As `_product`, in float32: for so few elements that it makes no difference to people."""
-    total = F(0)
-    for j in range(a.size):
-        total += a[j] * b[j]
-    return total
-
-
-@jit
-def _gram(x, parts):
-    n = len(x)
-    for piece in numba.prange(len(parts)):
-        at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-        for i in range(n):
-            for k in range(i + 1):
-                parts[piece, i, k] = _product(x[i, at], x[k, at])
-
-
-@override("merging.gram", "float32")
-def gram(x):
-    parts = np.zeros(((x.shape[1] + BLOCK - 1) // BLOCK, len(x), len(x)))
-    _gram(x, parts)
-    return _whole(parts.sum(0))
-
-
-def _whole(lower):
-    """A symmetric matrix of which only the lower half is there."""
-    return lower + np.tril(lower, -1).T
-
-
-@jit
-def _compare(models, base, merged, parts, conflicts):
-    n, size = models.shape
-    for piece in numba.prange(len(parts)):
-        found, count = parts[piece], 0
-        x = np.empty((n + 2, CHUNK), np.float32)
-        for first in range(piece * BLOCK, min(piece * BLOCK + BLOCK, size), CHUNK):
-            at = slice(first, min(first + CHUNK, size))
-            width = base[at].size
-            up, down = np.zeros(width, np.uint8), np.zeros(width, np.uint8)
-            for i in range(n):
-                model, origin, change = models[i, at], base[at], x[i, :width]
-                for j in range(width):
-                    change[j] = model[j] - origin[j]
-                    up[j] |= change[j] > F(0)
-                    down[j] |= change[j] < F(0)
-            for j in range(width):
-                count += up[j] & down[j]
-            x[n, :width] = merged[at] - base[at]
-            x[n + 1, :width] = base[at]
-            for i in range(n + 2):
-                for k in range(i + 1):
-                    found[i, k] += _short_product(x[i, :width], x[k, :width])
-        conflicts[piece] = count
-
-
-@override("merging.compare", "float32")
-def compare(models, base, merged):
-    pieces, n = (base.size + BLOCK - 1) // BLOCK, len(models)
-    parts, conflicts = np.zeros((pieces, n + 2, n + 2)), np.zeros(pieces, np.int64)
-    _compare(models, base, merged, parts, conflicts)
-    return _whole(parts.sum(0)), int(conflicts.sum())

@@ -4,12 +4,12 @@ from itertools import combinations
 
 import numpy as np
 
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import trimming
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import Rule, method
 from entrenar_core.merge.numbers import Numbers, at, sums
 from entrenar_core.merge.selection import ranked
-from entrenar_core.merge.trimming import MOST, task_vectors
+from entrenar_core.merge.trimming import MOST
 
 
 @method(
@@ -23,10 +23,10 @@ def model_stock(group: Group, *, filter_wise: bool = False) -> Rule:
     pairs = list(combinations(range(n), 2))
 
     def squares(block: Block) -> np.ndarray:
-        return np.square(task_vectors(group, block))
+        return np.square(block.changes)
 
     def products(block: Block) -> np.ndarray:
-        deltas = task_vectors(group, block)
+        deltas = block.changes
         return np.stack([r(deltas[i] * deltas[k]) for i, k in pairs])
 
     norms = r(np.sqrt(sums(group, squares, axis=axis)))
@@ -61,17 +61,14 @@ def sce(group: Group, *, select_topk: float = 1.0) -> Rule:
     r = Numbers(group.work)
 
     def variance(block: Block) -> np.ndarray:
-        deltas = task_vectors(group, block)
+        deltas = block.changes
         found = np.var(deltas.reshape(len(deltas), -1), axis=0, dtype=np.float64)
         return r(found.astype(np.float32)[None])
 
     mask = _varying(group, variance, select_topk) if select_topk < 1 else None
 
     def selected(block: Block) -> np.ndarray:
-        deltas = task_vectors(group, block)
-        if mask is not None:
-            deltas *= mask[block.part]
-        return deltas
+        return block.changes if mask is None else block.changes * mask[block.part]
 
     def squares(block: Block) -> np.ndarray:
         return r(np.square(selected(block)))
@@ -105,13 +102,13 @@ def _varying(group: Group, variance, share: float) -> np.ndarray:
     count = int(varying * share)
     if count == 0:
         return mask
-    (found,) = ranked(group, variance, [[group.size - count]])
+    (found,) = ranked([group], variance, [[group.size - count]])
     rank = found[0]
     above = group.size - rank.below - rank.equal
     bounds = np.float32([[rank.magnitude, np.inf]])
     ties, seen = np.array([[0, count - above, MOST]]), np.zeros((1, 2), np.int64)
     for block in group.blocks():
-        kept = merging.keep_between(variance(block), bounds, ties, seen)
+        kept = trimming.keep_between(variance(block), bounds, ties, seen)
         mask[block.part] = kept.reshape(block.shape) != 0
     return mask
 

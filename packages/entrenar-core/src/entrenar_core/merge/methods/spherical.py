@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
-from entrenar_core.kernels import merging
+from entrenar_core.kernels import comparing, merging
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import PerModel, Rule, method
 from entrenar_core.merge.numbers import Numbers, at, sums
@@ -24,7 +24,7 @@ def slerp(group: Group, *, t: float) -> Rule:
     opposite. In float32, whatever the working type."""
     found = np.zeros((2, 2))
     for block in group.blocks():
-        found += merging.gram(block.inputs.reshape(2, -1))
+        found += comparing.gram(block.inputs.reshape(2, -1))
     norms = np.sqrt(np.diag(found)).astype(np.float32)
     norms[norms <= SMALL] = 1  # a vector of zeros has no direction
     cosine = np.clip(np.float32(found[0, 1] / (float(norms[0]) * float(norms[1]))), -1, 1)
@@ -70,7 +70,7 @@ def nuslerp(
     r = Numbers(group.work)
 
     def vectors(block: Block) -> np.ndarray:
-        return np.stack([_from_base(r, block, model) for model in block.models])
+        return block.changes
 
     norms = np.maximum(r(np.sqrt(sums(group, lambda b: np.square(vectors(b)), axis=axis))), r(1e-7))
 
@@ -115,7 +115,7 @@ def multislerp(
     column = weights[:, None, None]
 
     def vectors(block: Block) -> np.ndarray:
-        return np.stack([_from_base(r, block, model) for model in block.models])
+        return block.changes
 
     def summed(x: np.ndarray) -> np.ndarray:
         return r(np.sum(x, axis=0, dtype=np.float32))
@@ -147,7 +147,8 @@ def multislerp(
 
     length = np.sqrt(sums(group, lambda block: np.square(tangent(block)))).item()
     length = r(r(length) + np.float32(eps))
-    cosine, sine = r(np.cos(length)), r(r(np.sin(length)) / length) if length else np.float32(1)
+    cosine = r(np.cos(length))
+    sine = r(r(np.sin(length)) / length) if length else np.float32(1)  # eps may round to 0
     scale = r(r(norms.reshape(-1) * weights).sum(dtype=np.float32))
 
     def rule(block: Block) -> np.ndarray:
@@ -172,7 +173,7 @@ def _straight(group: Group, r: Numbers, weights: np.ndarray) -> Rule:
         )
 
     def rule(block: Block) -> np.ndarray:
-        first, second = (_from_base(r, block, model) for model in block.models)
+        first, second = block.changes
         found = r(r(first * weights[0]) + r(second * weights[1]))
         return r(found + block.base) if block.has_base else found
 
@@ -269,7 +270,3 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
     if size > tol:
         _norm_of(group, mean, lambda block: r(mean.of(block) / size))
     return True
-
-
-def _from_base(r: Numbers, block: Block, model: np.ndarray) -> np.ndarray:
-    return r(model - block.base) if block.has_base else model

@@ -9,17 +9,18 @@ from collections.abc import Callable
 import numpy as np
 
 from entrenar_core.kernels import merging
+from entrenar_core.merge.elected import check_semantics, elected_mean, paper_ties, unweighted
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import PerModel, Rule, method
 from entrenar_core.merge.numbers import Numbers
 from entrenar_core.merge.trimming import (
+    Divided,
     Trim,
     between,
     drawn,
     drawn_by_rank,
     largest,
     rescaling,
-    task_vectors,
 )
 
 TASK_ARITHMETIC = "https://arxiv.org/abs/2212.04089"
@@ -43,9 +44,7 @@ def _rule(group: Group, trim: Trim | None, settings: Settings, *, elect: bool) -
     def rule(block: Block) -> np.ndarray:
         if not len(weights):
             return block.base.copy()
-        deltas = task_vectors(group, block)
-        if trim is not None:
-            trim(block, deltas)
+        deltas = block.changes if trim is None else trim(block.changes)
         flat = deltas.reshape(len(deltas), -1)
         if factors is not None:
             merging.scale_rows(flat, factors, work=work)
@@ -83,9 +82,18 @@ def ties(
     normalize: bool = True,
     rescale: bool = False,
     lambda_: float = 1.0,
+    semantics: str = "mergekit",
 ) -> Rule:
-    """The largest elements of each task vector, and of these the ones with the elected sign."""
+    """The largest elements of each task vector, and of these the ones with the elected sign.
+
+    With the semantics of the paper or of PEFT there is neither normalize nor rescale.
+    """
+    check_semantics(semantics)
+    if semantics == "paper":
+        return paper_ties(group, density, weight, lambda_)
     trim = _trimmed(density, lambda: largest(group, density))
+    if semantics == "peft":
+        return elected_mean(group, trim, weight, lambda_)
     return _rule(group, trim, (weight, density, normalize, rescale, lambda_), elect=True)
 
 
@@ -98,9 +106,15 @@ def dare_linear(
     normalize: bool = False,
     rescale: bool = True,
     lambda_: float = 1.0,
+    semantics: str = "mergekit",
 ) -> Rule:
-    """Drawn elements of each task vector."""
+    """Drawn elements of each task vector, rescaled to its norm; with the semantics of the paper or
+    of PEFT divided by the density."""
+    check_semantics(semantics)
     trim = _trimmed(density, lambda: drawn(group, density))
+    if semantics != "mergekit":
+        trim = None if trim is None else Divided(trim, density, group.work)
+        rescale = False
     return _rule(group, trim, (weight, density, normalize, rescale, lambda_), elect=False)
 
 
@@ -113,9 +127,18 @@ def dare_ties(
     normalize: bool = False,
     rescale: bool = True,
     lambda_: float = 1.0,
+    semantics: str = "mergekit",
 ) -> Rule:
-    """Drawn elements of each task vector, and of these the ones with the elected sign."""
+    """Drawn elements of each task vector, rescaled to its norm, and of these the ones with the
+    elected sign; with the semantics of the paper or of PEFT divided by the density, and their
+    mean."""
+    check_semantics(semantics)
     trim = _trimmed(density, lambda: drawn(group, density))
+    if semantics != "mergekit":
+        if semantics == "paper":
+            unweighted(weight, "dare_ties")
+        trim = None if trim is None else Divided(trim, density, group.work)
+        return elected_mean(group, trim, weight, lambda_)
     return _rule(group, trim, (weight, density, normalize, rescale, lambda_), elect=True)
 
 

@@ -1,0 +1,46 @@
+"""Arrays at addresses, for the work of a crew, which is told in whole numbers (see `crew`)."""
+
+import numba
+import numpy as np
+from numba.core import types
+
+from entrenar_core.kernels.cpu.compile import SERIAL
+from entrenar_core.kernels.cpu.vectors import carray, inner, intrinsic
+
+PLAN = 16
+"""Numbers in what a crew is told: sizes, and the addresses of arrays."""
+
+
+def _array_at(kind):
+    """A function from an address to the array (rows, columns) of `kind` that lies there."""
+
+    @intrinsic
+    def pointer(_typing, _address):
+        def generate(_context, builder, signature, arguments):
+            target = _context.get_value_type(signature.return_type)
+            return builder.inttoptr(arguments[0], target)
+
+        return types.CPointer(kind)(types.int64), generate
+
+    @inner
+    def array(address, rows, columns):
+        return carray(pointer(address), (rows, columns))
+
+    return array
+
+
+floats, doubles, wholes = map(_array_at, (types.float32, types.float64, types.int64))
+"""Functions from an address to the array (rows, columns) of such numbers that lies there."""
+
+
+def threads_for(size):
+    """How many threads share work on so many numbers."""
+    return numba.get_num_threads() if size > SERIAL else 1
+
+
+def told(*numbers):
+    """A crew's plan: arrays are told by their addresses."""
+    plan = np.zeros(PLAN, np.int64)
+    for i, number in enumerate(numbers):
+        plan[i] = number.ctypes.data if isinstance(number, np.ndarray) else number
+    return plan

@@ -1,0 +1,244 @@
+"""`kernels.trimming`: counts of each thread's own, and choices that one thread makes as many do."""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told, wholes
+from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
+from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.dropout import FIRST, SECOND, STEP
+from entrenar_core.kernels.cpu.vectors import carray, inner
+from entrenar_core.kernels.registry import override
+from entrenar_core.kernels.trimming import LOWER, UPPER
+
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+"""The bits of a float32 but its sign."""
+
+
+@inner
+def _count_upper(x, room):
+    """Neighbours are often equal, and one count has to wait for the other: so two of each."""
+    bits = x.view(np.uint32)
+    room[:] = 0
+    even, odd = room[0], room[1]
+    for j in range(0, bits.size - 1, 2):
+        even[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
+        odd[(bits[j + 1] & MAGNITUDE) >> np.uint32(16)] += 1
+    if bits.size % 2:
+        even[(bits[bits.size - 1] & MAGNITUDE) >> np.uint32(16)] += 1
+
+
+@jit
+def _upper_counts(x, counts, rooms):
+    size = x.shape[1]
+    part = (size + len(rooms) - 1) // len(rooms)
+    for row in range(len(x)):
+        for thread in numba.prange(len(rooms)):
+            _count_upper(x[row, thread * part : thread * part + part], rooms[thread])
+        for thread in range(len(rooms)):
+            for j in range(UPPER):
+                counts[row, j] += np.int64(rooms[thread, 0, j]) + np.int64(rooms[thread, 1, j])
+
+
+@override("trimming.upper_counts", "float32")
+def upper_counts(x, counts):
+    _upper_counts(x, counts, np.empty((numba.get_num_threads(), 2, UPPER), np.int32))
+    return counts
+
+
+@jit
+def _lower_counts(x, among, counts, rooms):
+    size = x.shape[1]
+    part = (size + len(rooms) - 1) // len(rooms)
+    for row in range(len(x)):
+        wanted = np.uint32(among[row])
+        for thread in numba.prange(len(rooms)):
+            room = rooms[thread]
+            room[:] = 0
+            bits = x[row, thread * part : thread * part + part].view(np.uint32)
+            for j in range(bits.size):
+                if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
+                    room[bits[j] & np.uint32(0xFFFF)] += 1
+        for thread in range(len(rooms)):
+            for j in range(rooms.shape[1]):
+                counts[row, j] += rooms[thread, j]
+
+
+@override("trimming.lower_counts", "float32")
+def lower_counts(x, among, counts):
+    _lower_counts(x, among, counts, np.empty((numba.get_num_threads(), LOWER), np.int32))
+    return counts
+
+
+@inner
+def _count_equal(x, bounds, found):
+    lower, upper = bounds[0], bounds[1]
+    low = high = np.int32(0)
+    for j in range(x.size):
+        size = abs(x[j])
+        low += np.int32(size == lower)
+        high += np.int32(size == upper)
+    found[0], found[1] = low, high
+
+
+@inner
+def _keep(x, out, bounds, ties, low, high):
+    """Element by element, where some of those that are equal to a bound are kept."""
+    for j in range(x.size):
+        size = abs(x[j])
+        kept = size >= bounds[0] and size <= bounds[1]
+        if size == bounds[0]:
+            kept = kept and low >= ties[0] and low < ties[1]
+            low += 1
+        if size == bounds[1]:
+            kept = kept and high < ties[2]
+            high += 1
+        out[j] = x[j] if kept else F(0)
+
+
+@inner
+def _keep_inside(x, out, lower, upper):
+    for j in range(x.size):
+        size = abs(x[j])
+        out[j] = x[j] if size >= lower and size <= upper else F(0)
+
+
+@inner
+def _share(before, after, first, end):
+    """Which of the elements numbered from `before` up to `after` are between two numbers: 1 for
+    all of them, 0 for none, -1 for some."""
+    if before >= first and after <= end:
+        return 1
+    return 0 if after <= first or before >= end else -1
+
+
+@inner
+def _keep_piece(x, out, bounds, ties, before, after):
+    low = _share(before[0], after[0], ties[0], ties[1])
+    high = _share(before[1], after[1], 0, ties[2])
+    if low < 0 or high < 0 or bounds[0] == bounds[1]:
+        _keep(x, out, bounds, ties, before[0], before[1])
+        return
+    lower, upper = bounds[0], bounds[1]
+    lower = lower if low == 1 else np.nextafter(lower, F(np.inf))
+    upper = upper if high == 1 else np.nextafter(upper, F(-np.inf))
+    _keep_inside(x, out, lower, upper)
+
+
+def _count(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, pieces = plan[0], plan[1], plan[2], plan[3]
+    x, bounds = floats(plan[4], n, size), floats(plan[6], n, 2)
+    equal = wholes(plan[8], n * (pieces + 1), 2)
+    for piece in range(thread, pieces * n, threads):
+        row, number = piece // pieces, piece % pieces
+        at = slice(number * BLOCK, min(number * BLOCK + BLOCK, size))
+        _count_equal(x[row, at], bounds[row], equal[row * (pieces + 1) + number + 1])
+
+
+def _keep_counted(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    n, size, threads, pieces = plan[0], plan[1], plan[2], plan[3]
+    x, out, bounds = floats(plan[4], n, size), floats(plan[5], n, size), floats(plan[6], n, 2)
+    ties, equal = wholes(plan[7], n, 3), wholes(plan[8], n * (pieces + 1), 2)
+    for piece in range(thread, pieces * n, threads):
+        row, number = piece // pieces, piece % pieces
+        at = slice(number * BLOCK, min(number * BLOCK + BLOCK, size))
+        before = row * (pieces + 1) + number
+        _keep_piece(
+            x[row, at], out[row, at], bounds[row], ties[row], equal[before], equal[before + 1]
+        )
+
+
+_share_count, _share_keep = Crew(_count), Crew(_keep_counted)
+
+
+@override("trimming.keep_between", "float32")
+def keep_between(x, bounds, ties, seen):
+    n, size = x.shape
+    x, bounds = np.ascontiguousarray(x), np.ascontiguousarray(bounds, np.float32)
+    ties, out = np.ascontiguousarray(ties, np.int64), np.empty(x.shape, np.float32)
+    pieces, threads = (size + BLOCK - 1) // BLOCK, threads_for(size * n)
+    equal = np.zeros((n, pieces + 1, 2), np.int64)
+    plan = told(n, size, threads, pieces, x, out, bounds, ties, equal)
+    # once all those that are equal to the lower bound are dropped, nobody asks how many there are
+    if np.any(seen[:, 0] < ties[:, 1]) or np.any(np.isfinite(bounds[:, 1])):
+        _share_count(plan, threads)
+    equal[:, 0] = seen
+    np.cumsum(equal, axis=1, out=equal)
+    seen[:] = equal[:, -1]
+    _share_keep(plan, threads)
+    return out
+
+
+@inner
+def _mixed(key, number):
+    """The output of that number, counted from 0, of SplitMix64."""
+    z = key + np.uint64(number + 1) * STEP
+    z = (z ^ (z >> np.uint64(30))) * FIRST
+    z = (z ^ (z >> np.uint64(27))) * SECOND
+    return z ^ (z >> np.uint64(31))
+
+
+@jit
+def _keep_drawn(x, out, keys, limits, start):
+    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
+    for piece in numba.prange(pieces * len(x)):
+        row, first = piece // pieces, piece % pieces * BLOCK
+        at, key, limit = slice(first, first + BLOCK), keys[row], limits[row]
+        part, found = x[row, at], out[row, at]
+        for j in range(part.size):
+            found[j] = part[j] if _mixed(key, start + first + j) < limit else F(0)
+
+
+@override("trimming.keep_drawn", "float32")
+def keep_drawn(x, keys, limits, start):
+    out = np.empty_like(x)
+    _keep_drawn(x, out, keys, limits, start)
+    return out
+
+
+@inner
+def _rank(x, order, other, counts):
+    """order: the numbers of the elements of x from the smallest magnitude to the largest."""
+    bits = x.view(np.uint32)
+    for j in range(x.size):
+        order[j] = j
+    for digit in range(4):
+        shift = np.uint32(8 * digit)
+        counts[:] = 0
+        for j in range(x.size):
+            counts[((bits[j] & MAGNITUDE) >> shift) & np.uint32(0xFF)] += 1
+        if counts[((bits[0] & MAGNITUDE) >> shift) & np.uint32(0xFF)] == x.size:
+            continue  # all of them have this digit
+        total = 0
+        for value in range(256):
+            total, counts[value] = total + counts[value], total
+        for j in range(x.size):
+            value = ((bits[order[j]] & MAGNITUDE) >> shift) & np.uint32(0xFF)
+            other[counts[value]] = order[j]
+            counts[value] += 1
+        order[:] = other
+
+
+@jit
+def _keep_ranked(x, keys, chances, start):
+    rows, columns = x.shape[1:]
+    for piece in numba.prange(len(x) * rows):
+        model, row = piece // rows, piece % rows
+        values = x[model, row]
+        order, other = np.empty(columns, np.int64), np.empty(columns, np.int64)
+        _rank(values, order, other, np.empty(256, np.int64))
+        low, spread = chances[model, 0], chances[model, 1]
+        for rank in range(columns):
+            j = order[rank]
+            draw = _mixed(keys[model], start + row * columns + j) >> np.uint64(11)
+            if np.float64(draw) * 2.0**-53 >= low + spread * (rank / max(columns - 1, 1)):
+                values[j] = F(0)
+
+
+@override("trimming.keep_ranked", "float32")
+def keep_ranked(x, keys, chances, start):
+    out = x.copy()
+    _keep_ranked(out, keys, chances, start)
+    return out
