@@ -153,9 +153,9 @@ class Job(Closing):
         if any(head in names for head in ("lm_head.weight",)):
             found["tie_word_embeddings"] = False
         dtypes = {self.tensors[name].dtype.name for name in names} & WORKING.keys()
-        key = "torch_dtype" if "torch_dtype" in found else "dtype"
         if found and len(dtypes) == 1:
-            found[key] = dtypes.pop()
+            keys = [key for key in ("dtype", "torch_dtype") if key in found]
+            found |= dict.fromkeys(keys or ["dtype"], dtypes.pop())
         return found
 
     def _layer_types(self, types: list[Any]) -> list[Any]:

@@ -1,13 +1,17 @@
 """How much memory a merge takes, and how large its blocks may be."""
 
 import resource
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from entrenar_common.errors import OutOfMemoryError
 from entrenar_common.units import format_bytes
 from entrenar_core.io.streamed import WAITING_BYTES
 from entrenar_core.merge.group import ELEMENTS
+
+STATUS = Path("/proc/self/status")
 
 SMALLEST = 2**13
 """Elements of a block below which more calls cost more than memory is saved."""
@@ -68,5 +72,11 @@ def _peak(needs: list[Need], elements: int) -> int:
 
 
 def peak_of_process() -> int:
-    """The most memory that this process has had so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process has had so far, in bytes. getrusage counts what the one
+    had that started it too, so where there is /proc, that is asked."""
+    if STATUS.exists():
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

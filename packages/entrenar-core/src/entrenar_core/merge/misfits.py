@@ -12,7 +12,7 @@ from entrenar_core.merge.reference import ModelRef
 MOST = 10
 """Of the misfits that an error shows."""
 
-_ARCHITECTURES = "merge models of one architecture"
+ARCHITECTURES = "merge models of one architecture"
 _ROWS = (
     "give tokenizer_source: union, base or one of the models, so that the rows for tokens are "
     "brought in one order"
@@ -37,7 +37,7 @@ class Misfits:
         types = {model: kind for model, kind in named.items() if kind}  # lone files have none
         if len(set(types.values())) > 1:
             each = (f"{model} is {kind}" for model, kind in types.items())
-            self._add(f"architectures: {', '.join(each)}", _ARCHITECTURES)
+            self._add(f"architectures: {', '.join(each)}", ARCHITECTURES)
 
     def lacking(self, name: str, have: Sequence[ModelRef], lack: Sequence[ModelRef]) -> None:
         """A tensor that some models do not have."""
@@ -72,7 +72,7 @@ class Misfits:
         if count > MOST:
             details = [*details[:MOST], f"and {count - MOST} more"]
         places = "one place" if count == 1 else f"{count} places"
-        order = [hint for hint in (_ARCHITECTURES, _OTHER) if hint in self.hints]
+        order = [hint for hint in (ARCHITECTURES, _OTHER) if hint in self.hints]
         raise ConfigError(
             f"the models do not fit together in {places}",
             details=details,

@@ -26,7 +26,7 @@ from entrenar_core.merge.report import Observed
 from entrenar_core.merge.staging import Staging, staged
 from entrenar_core.models.source import Info, Source
 
-CONFIG = "config.json"
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
 GGUF, LONE = ".gguf", ".safetensors"
 TOKENIZER_FILES = {
     "added_tokens.json", "chat_template.json", "chat_template.jinja", "merges.txt",
@@ -156,14 +156,22 @@ class _Noted:
 
 
 def fingerprint(job: Job, recipe_text: str) -> str:
-    """What two runs have in common that make the same bytes."""
+    """What two runs have in common that make the same bytes: the config, the seed, and the files
+    that are read, those of tokenizers and of adapters' settings too."""
     stamps = [
         (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
         for model in job.inputs.values()
-        for path in model.paths
+        for path in _read_from(model)
     ]
     content = json.dumps([recipe_text, job.seed, stamps])
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _read_from(model: Input) -> list[Path]:
+    """The files that decide what a model's tensors are, and which row is which token's."""
+    places = {*([model.path] if model.path.is_dir() else []), *(p.parent for p in model.paths)}
+    beside = (place / name for place in places for name in (CONFIG, ADAPTER, *TOKENIZER_FILES))
+    return sorted({*model.paths, *(path for path in beside if path.is_file())})
 
 
 def _gguf(job: Job, output: Path, quantization: str | None) -> None:

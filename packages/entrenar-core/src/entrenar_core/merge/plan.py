@@ -13,7 +13,7 @@ from entrenar_common.text import escape_controls
 from entrenar_core.merge.config import MergeConfig
 from entrenar_core.merge.counts import wrong_count
 from entrenar_core.merge.method import Method
-from entrenar_core.merge.misfits import Misfits
+from entrenar_core.merge.misfits import ARCHITECTURES, Misfits
 from entrenar_core.merge.places import Part, Place, by_place, in_layer, is_optional, place_of
 from entrenar_core.merge.planned import ModelTensors, Plan, PlannedTensor, Shapes, Source
 from entrenar_core.merge.problems import Problems
@@ -48,11 +48,16 @@ def _check_layers(config: MergeConfig, shapes: Shapes) -> None:
                 )
         counts = {s.model: shapes[s.model].layers for s in part.sources if not s.layers}
         if len(set(counts.values())) > 1:
-            each = ", ".join(f"{model} has {count}" for model, count in counts.items())
+            types = {model: shapes[model].model_type for model in counts}
+            foreign = len(set(types.values())) > 1
+            each = (
+                f"{model} has {count}" + (f" and is {types[model]}" if foreign else "")
+                for model, count in counts.items()
+            )
             problems.add(
                 part.path,
-                f"the models are not of one number of layers: {each}",
-                hint="say with slices: which layers are merged",
+                f"the models are not of one number of layers: {', '.join(each)}",
+                hint=ARCHITECTURES if foreign else "say with slices: which layers are merged",
             )
     problems.raise_any()
 

@@ -122,8 +122,11 @@ def multislerp(
 
     norms = r(np.sqrt(sums(group, lambda block: np.square(vectors(block)))))
 
+    lengths = r(norms + np.float32(eps))
+    lengths[lengths == 0] = 1  # float16 has no number as small as eps
+
     def units(block: Block) -> np.ndarray:
-        return r(vectors(block) / r(norms + np.float32(eps)))
+        return r(vectors(block) / lengths)
 
     def mean(block: Block) -> np.ndarray:
         return summed(r(units(block) * column))
