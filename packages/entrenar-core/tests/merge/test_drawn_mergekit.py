@@ -40,10 +40,7 @@ def same_draws(monkeypatch):
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16, FLOAT16], ids=str)
 @pytest.mark.parametrize("changes", [{}, {"rescale": False}, {"normalize": True, "lambda": 0.8}])
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della", "della_linear"])
-def test_with_the_same_draws_the_result_is_mergekits(method, changes, dtype, same_draws, request):
-    if dtype == FLOAT16 and changes.get("rescale", True):
-        wrong = "the factor of rescaling is rounded to float16, and mergekit's is not"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=wrong))
+def test_with_the_same_draws_the_result_is_mergekits(method, changes, dtype, same_draws):
     base, models = related(SHAPE, 3, dtype=dtype)
     settings = {"weight": [0.3, 0.6, -0.4], "density": DENSITY} | changes
     if method.startswith("della"):

@@ -189,7 +189,9 @@ def _keys(group: Group) -> np.ndarray:
 def rescaling(group: Group, trim: Trim, density: Sequence[float]) -> np.ndarray:
     """What each model's task vector is multiplied by after `trim`, so that Σ|d| is what it was;
     (n,) float32."""
-    r = Numbers(group.work)
+    # what is drawn of float16 numbers is multiplied in float32, and rounded once
+    in_float32 = group.work == np.float16 and isinstance(trim, Drawn | DrawnByRank)
+    r = Numbers(np.dtype(np.float32) if in_float32 else group.work)
     before, after = np.zeros(len(density)), np.zeros(len(density))
     for block in group.blocks():
         before += comparing.magnitudes(_flat(block.changes))
