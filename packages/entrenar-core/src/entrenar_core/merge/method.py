@@ -15,8 +15,9 @@ from entrenar_common.text import escape_controls, nearest
 from entrenar_core.merge.group import Block, Group
 
 Rule = Callable[[Block], np.ndarray]
-"""From a block of the tensors, in their order, to that of the result: float32 (rows, columns), in
-numbers that the group's working type has."""
+"""From a block of the tensors, in their order, to that of the result: float32 (rows, columns), not
+yet rounded to the group's working type, or already."""
+
 
 PerModel = Annotated[Any, "models"]
 """A number for each model but the base, in the order of `Group.models`; as a default, for all."""

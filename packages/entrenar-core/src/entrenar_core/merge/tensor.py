@@ -10,7 +10,7 @@ from entrenar_common.errors import ConfigError, NumericsError
 from entrenar_common.text import escape_controls
 from entrenar_core import kernels
 from entrenar_core.kernels import comparing
-from entrenar_core.merge.group import Block, Group, Held, working_type
+from entrenar_core.merge.group import Block, Group, Held, rounded_to, working_type
 from entrenar_core.merge.method import Method, method_named
 
 Observe = Callable[[np.ndarray, int], None]
@@ -75,6 +75,8 @@ def _complain(group: Group, block: Block) -> None:
 
 
 def _stored(found: np.ndarray, dtype: np.dtype, group: Group) -> np.ndarray:
+    if dtype != group.work:  # else both are one and the same rounding
+        found = rounded_to(found, group.work)
     if dtype == np.float32:
         return found
     rounded = kernels.rounded(found, out=np.empty(found.shape, dtype))

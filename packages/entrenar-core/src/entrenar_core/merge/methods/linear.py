@@ -19,11 +19,10 @@ def linear(group: Group, *, weight: PerInput, normalize: bool = True) -> Rule:
             f"{group.key}: the weights {', '.join(f'{w:g}' for w in weights)} sum to 0",
             hint="give other weights, or normalize: false",
         )
-    r = Numbers(group.work)
 
     def rule(block: Block) -> np.ndarray:
         flat = block.inputs.reshape(len(weights), -1)
-        return r(merging.weighted_sum(flat, weights, divisor=divisor).reshape(block.shape))
+        return merging.weighted_sum(flat, weights, divisor=divisor).reshape(block.shape)
 
     return rule
 

@@ -33,11 +33,10 @@ def slerp(group: Group, *, t: float) -> Rule:
     if abs(cosine) <= NEARLY_PARALLEL:
         angle = np.arccos(cosine)
         weights = np.sin(np.array([(1 - share) * angle, share * angle], np.float32)) / np.sin(angle)
-    r = Numbers(group.work)
 
     def rule(block: Block) -> np.ndarray:
         flat = block.inputs.reshape(2, -1)
-        return r(merging.weighted_sum(flat, weights).reshape(block.shape))
+        return merging.weighted_sum(flat, weights).reshape(block.shape)
 
     return rule
 
