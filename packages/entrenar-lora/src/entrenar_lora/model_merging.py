@@ -12,7 +12,7 @@ from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_bytes, format_duration
 from entrenar_core.io.yaml_file import parse_value
-from entrenar_core.merge.models import Merged, described, merge, read
+from entrenar_core.merge.models import MergeResult, described, merge, read
 from entrenar_core.merge.report import Figures
 
 SHOWN = 10
@@ -40,9 +40,9 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelMergeReport:
-    """A merge of models; see `entrenar_core.merge.models.Merged`."""
+    """A merge of models; see `entrenar_core.merge.models.MergeResult`."""
 
-    merge: Merged
+    merge: MergeResult
 
     def __view__(self) -> list[Any]:
         done = self.merge
@@ -82,7 +82,7 @@ class ModelMergeReport:
         ]
 
 
-def _models_table(done: Merged, total: Figures) -> list[Table]:
+def _models_table(done: MergeResult, total: Figures) -> list[Table]:
     if len(done.sources) < 2 and total.base_norm is None:
         return []
     columns = ["Model", "Effective weight"]
@@ -101,7 +101,7 @@ def _models_table(done: Merged, total: Figures) -> list[Table]:
     return [Table("Models", tuple(columns), rows, caption)]
 
 
-def _disagreement_table(done: Merged) -> list[Table]:
+def _disagreement_table(done: MergeResult) -> list[Table]:
     if done.total is None or done.total.base_norm is None or len(done.sources) < 2:
         return []
     worst = sorted(done.tensors.items(), key=lambda found: -found[1].disagreement)[:SHOWN]

@@ -31,12 +31,10 @@ from entrenar_core.merge.vocabulary import Vocabulary
 
 TOKENIZER = "tokenizer.json"
 
-KEEPS_WHOLE = {"karcher": 2.0, "arcee_fusion": 4.0, "sce": 1.0}
-"""Bytes for each element of a tensor that a method keeps between its passes over it."""
-
 
 class Job(Closing):
-    """What `config` describes, checked; `tensors` makes the result.
+    """What `config` describes, checked; `tensors` makes the result, `raw` are the keys of its
+    config.json.
 
     `observed` fills with what is measured of each tensor that was made. `forecast` says how much
     memory it takes, at most `memory_limit` bytes if that is given.
@@ -62,6 +60,7 @@ class Job(Closing):
             self.vocabulary = self._vocabulary()
             self.tokenizer = self._tokenizer()
             self.tensors = Tensors(self)
+            self.raw = self._config()
             self.forecast: Forecast = forecast(map(self._need, self.plan.tensors), memory_limit)
         except BaseException:
             self._stack.close()
@@ -138,8 +137,7 @@ class Job(Closing):
         models = (load_tokenizer(path) for path in paths if has_tokenizer(path))
         return with_chat_template(found, template, models=models)
 
-    @cached_property
-    def raw(self) -> dict[str, Any]:
+    def _config(self) -> dict[str, Any]:
         """The config.json of the result."""
         found = dict(self.donor.raw)
         for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
@@ -150,7 +148,7 @@ class Job(Closing):
         if self.vocabulary is not None and "vocab_size" in found:
             found["vocab_size"] = self.vocabulary.size
         names = {tensor.name for tensor in self.plan.tensors}
-        if any(head in names for head in ("lm_head.weight",)):
+        if "lm_head.weight" in names:
             found["tie_word_embeddings"] = False
         dtypes = {self.tensors[name].dtype.name for name in names} & WORKING.keys()
         if found and len(dtypes) == 1:
@@ -237,7 +235,7 @@ class Job(Closing):
                 mapped += min(size, 2 * MAPPED)
             else:
                 whole += 2 * size  # one while it is read, one as it was stored
-        whole += KEEPS_WHOLE.get(self.config.method.name, 0) * prod(shape)
+        whole += self.config.method.keeps * prod(shape)
         return Need(len(tensor.inputs), shape[-1] if shape else 1, int(whole), mapped)
 
     def close(self) -> None:

@@ -58,7 +58,8 @@ class Method:
 
     `function` looks at the tensors of a group once or more, and returns what makes the result of
     each block. `inputs` and `models` are the least and most (None: any number) of all models, and
-    of those but the base. `symmetric`: the order of the models means nothing. `source` is where the
+    of those but the base. `symmetric`: the order of the models means nothing. `keeps` are the
+    bytes for each element of a tensor that are kept between passes over it. `source` is where the
     method is described.
     """
 
@@ -71,6 +72,7 @@ class Method:
     models: tuple[int, int | None]
     symmetric: bool
     lone: LonePolicy
+    keeps: float
 
     def rule(self, group: Group, settings: Mapping[str, Any]) -> Rule:
         """What makes the result of each block of `group`. `settings` has all parameters by name."""
@@ -90,12 +92,15 @@ def method(
     models: tuple[int, int | None] = (0, None),
     symmetric: bool = True,
     lone: LonePolicy = "error",
+    keeps: float = 0.0,
 ) -> Callable[[Callable[..., Rule]], Callable[..., Rule]]:
     """Registers the decorated function, which takes a group, and as keywords its parameters."""
 
     def register(function: Callable[..., Rule]) -> Callable[..., Rule]:
         found = {p.name: p for p in _parameters(function)}
-        METHODS[name] = Method(name, function, found, source, base, inputs, models, symmetric, lone)
+        METHODS[name] = Method(
+            name, function, found, source, base, inputs, models, symmetric, lone, keeps
+        )
         return function
 
     return register

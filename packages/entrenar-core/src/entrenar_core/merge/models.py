@@ -23,7 +23,7 @@ Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What a merge did, or, where `output` was not written, would do.
 
     `sources` are the models whose tensors were mixed, the base not among them; `total` their
@@ -65,7 +65,7 @@ def merge_models(
     quantization: str | None = None,
     progress: Progress | None = None,
     **parameters: Any,
-) -> Merged:
+) -> MergeResult:
     """Merge `models` and write the result to `output`: a folder, or a .safetensors or .gguf file.
 
     `parameters` are those of the method, such as density=0.2: one value for all models, or, for
@@ -147,7 +147,7 @@ def merge(
     dry_run: bool = False,
     progress: Progress | None = None,
     announce: Callable[[int], None] | None = None,
-) -> Merged:
+) -> MergeResult:
     """Do the merge of `config`, whose text is `text`; with `dry_run` find out what can be known
     before. `announce` is called with the bytes of memory that are expected before it begins."""
     from entrenar_core import __version__
@@ -174,7 +174,7 @@ def merge(
 def _merged(
     job: Job, output: Path | None, *, written: bool, estimate: float | None,
     hashes: Mapping[str, Mapping[str, str]], seconds: float,
-) -> Merged:  # fmt: skip
+) -> MergeResult:  # fmt: skip
     sources = tuple(dict.fromkeys(str(s.model) for t in job.plan.tensors for s in t.models))
     planned = {t.name: tuple(str(s.model) for s in t.models) for t in job.plan.tensors}
     whole = [o for name, o in job.observed.items() if planned[name] == sources]
@@ -187,7 +187,7 @@ def _merged(
         nbytes = sum(path.stat().st_size for path in files)
     else:
         nbytes = sum(tensor.nbytes for tensor in job.tensors.values())
-    return Merged(
+    return MergeResult(
         method=job.config.method.name,
         base=str(job.config.base) if job.config.base else None,
         sources=sources,

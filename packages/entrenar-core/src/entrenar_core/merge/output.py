@@ -163,7 +163,7 @@ def fingerprint(job: Job, recipe_text: str) -> str:
         for model in job.inputs.values()
         for path in _read_from(model)
     ]
-    content = json.dumps([recipe_text, job.seed, stamps])
+    content = json.dumps([recipe_text, job.seed, job.forecast.elements, stamps])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

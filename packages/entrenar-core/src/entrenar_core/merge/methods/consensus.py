@@ -52,7 +52,7 @@ def model_stock(group: Group, *, filter_wise: bool = False) -> Rule:
     return rule
 
 
-@method("sce", source="https://arxiv.org/abs/2408.07990")
+@method("sce", source="https://arxiv.org/abs/2408.07990", keeps=1.0)
 def sce(group: Group, *, select_topk: float = 1.0) -> Rule:
     """Select, calculate, erase: of the task vectors only the elements that vary most between models
     count; a model's weight is the mean square of these; those of the lesser sign are erased."""
@@ -113,7 +113,9 @@ def _varying(group: Group, variance, share: float) -> np.ndarray:
     return mask
 
 
-@method("arcee_fusion", source="https://arcee.ai", inputs=(2, 2), symmetric=False, lone="any")
+@method(
+    "arcee_fusion", source="https://arcee.ai", inputs=(2, 2), symmetric=False, lone="any", keeps=8.0
+)
 def arcee_fusion(group: Group) -> Rule:
     """The other model's elements where they matter: |difference| times the divergence of the
     softmaxes of a row is at least the median plus 1.5 times the interquartile range."""

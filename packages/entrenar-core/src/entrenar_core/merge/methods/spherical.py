@@ -179,7 +179,7 @@ def _straight(group: Group, r: Numbers, weights: np.ndarray) -> Rule:
     return rule
 
 
-@method("karcher", source="https://arxiv.org/abs/2603.04972", base="ignored")
+@method("karcher", source="https://arxiv.org/abs/2603.04972", base="ignored", keeps=8.0)
 def karcher(group: Group, *, max_iter: int = 10, tol: float = 1e-5) -> Rule:
     """The Karcher mean of the models' directions on the unit sphere, found by steps along tangents,
     at the mean of their norms."""
