@@ -62,11 +62,17 @@ def keep_between(x, bounds, ties, seen):
 
 @kernel
 def keep_drawn(x, keys, limits, start):
-    """x (n, size) with 0 for what is not drawn: of x[i] the j-th element is kept where the number
-    start + j of SplitMix64, seeded with keys[i], is below limits[i], of uint64."""
+    """x (n, size) with 0 for what is not drawn: of x[i] the j-th element is kept where the
+    (start + j)-th 32 bits of SplitMix64, seeded with keys[i], are below limits[i].
+
+    Each of its numbers gives the lower half first. Limits are of uint64: 2³² keeps everything.
+    """
     xp, x = array_module(x), x.copy()
+    first, size = start // 2, x.shape[1]
     for row, key, limit in zip(x, keys, limits, strict=True):
-        row[mixed(xp, key, start, row.size) >= limit] = 0
+        halves = mixed(xp, key, first, (start + size + 1) // 2 - first).view(xp.uint32)
+        drawn = halves[start - 2 * first :][:size].astype(xp.uint64)
+        row[drawn >= limit] = 0
     return x
 
 

@@ -150,7 +150,7 @@ class DrawnByRank:
 
 def drawn(group: Group, density: Sequence[float]) -> Drawn:
     """Bernoulli draws: Yu et al. 2024, arXiv:2311.03099."""
-    limits = [min(int(share * 2**64), 2**64 - 1) for share in density]
+    limits = [min(int(share * 2**32), 2**32) for share in density]
     return Drawn(_keys(group), np.array(limits, np.uint64))
 
 

@@ -44,8 +44,8 @@ def _keep_between(d: Draw, n: int, size: int) -> Arguments:
 
 
 def _keep_drawn(d: Draw, n: int, size: int) -> Arguments:
-    limits = np.full(n, 2**63, np.uint64) // np.arange(1, n + 1, dtype=np.uint64)
-    return {"x": d.normal(n, size), "keys": _keys(n), "limits": limits, "start": 12_345}
+    limits = np.full(n, 2**31, np.uint64) // np.arange(1, n + 1, dtype=np.uint64)
+    return {"x": d.normal(n, size), "keys": _keys(n), "limits": limits, "start": 12_345 + n}
 
 
 def _keep_ranked(d: Draw, n: int, rows: int, columns: int) -> Arguments:

@@ -180,15 +180,37 @@ def _mixed(key, number):
     return z ^ (z >> np.uint64(31))
 
 
+@inner
+def _keep_pairs(x, out, key, limit, number):
+    """x of elements that have both halves of each output, beginning with that of `number`."""
+    for j in range(x.size // 2):
+        drawn = _mixed(key, number + j)
+        a, b = x[2 * j], x[2 * j + 1]
+        out[2 * j] = a if (drawn & np.uint64(0xFFFFFFFF)) < limit else F(0)
+        out[2 * j + 1] = b if (drawn >> np.uint64(32)) < limit else F(0)
+
+
+@inner
+def _keep_one(x, out, j, key, limit, number):
+    """One element, whose 32 bits have that number."""
+    drawn = _mixed(key, number // 2) >> np.uint64(32 * (number % 2))
+    out[j] = x[j] if (drawn & np.uint64(0xFFFFFFFF)) < limit else F(0)
+
+
 @jit
 def _keep_drawn(x, out, keys, limits, start):
     pieces = (x.shape[1] + BLOCK - 1) // BLOCK
     for piece in numba.prange(pieces * len(x)):
         row, first = piece // pieces, piece % pieces * BLOCK
         at, key, limit = slice(first, first + BLOCK), keys[row], limits[row]
-        part, found = x[row, at], out[row, at]
-        for j in range(part.size):
-            found[j] = part[j] if _mixed(key, start + first + j) < limit else F(0)
+        part, found, number = x[row, at], out[row, at], start + first
+        odd = number % 2
+        if odd:
+            _keep_one(part, found, 0, key, limit, number)
+        _keep_pairs(part[odd:], found[odd:], key, limit, (number + odd) // 2)
+        if (part.size - odd) % 2:
+            last = part.size - 1
+            _keep_one(part, found, last, key, limit, number + last)
 
 
 @override("trimming.keep_drawn", "float32")
