@@ -1,6 +1,5 @@
 """Text that is safe to show, and the nearest valid name to a misspelt one (pure)."""
 
-import difflib
 import unicodedata
 from collections.abc import Iterable
 
@@ -45,6 +44,8 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     >>> nearest("temprature", ["alpha", "temperature"])
     'temperature'
     """
+    import difflib  # an error's alone: every program would wait for it
+
     spelling = {known.casefold(): known for known in names}
     found = difflib.get_close_matches(name.casefold(), spelling, n=1)
     return spelling[found[0]] if found else None

@@ -3,12 +3,17 @@
 Sizes are in the unit that is said: 1 GB = 10⁹ bytes, 1 GiB = 2³⁰ bytes.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Mapping
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from entrenar_common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = [
     "format_binary",
@@ -197,12 +202,12 @@ def parse_duration(text: str) -> float:
     hint = "write it like 90s, 2m 05s, 1h30m or 2d"
     sign, body = (-1, text.strip()[1:]) if text.strip().startswith("-") else (1, text.strip())
     if re.fullmatch(_NUMBER, body):
-        return float(sign * Fraction(body))
+        return float(sign * _exact(body))
     parts = _DURATION_PART.findall(body)
     if not parts or _DURATION_PART.sub("", body).strip():
         raise ConfigError(f"{text!r} is not a duration", hint=hint)
     total = sum(
-        Fraction(number) * _factor(text, unit, _MICROSECONDS, "a duration", _MICROSECONDS)
+        _exact(number) * _factor(text, unit, _MICROSECONDS, "a duration", _MICROSECONDS)
         for number, unit in parts
     )
     return float(sign * total / 10**6)
@@ -212,7 +217,13 @@ def _quantity(text: str, what: str, hint: str) -> tuple[Fraction, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ConfigError(f"{text!r} is not {what}", hint=hint)
-    return Fraction(match[1]), match[2].casefold()
+    return _exact(match[1]), match[2].casefold()
+
+
+def _exact(number: str) -> Fraction:
+    from fractions import Fraction  # what reads quantities needs it, and every program would wait
+
+    return Fraction(number)
 
 
 def _factor(
