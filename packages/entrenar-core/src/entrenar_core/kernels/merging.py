@@ -4,9 +4,7 @@ Where `work` is "bfloat16" or "float16" every step is rounded to what that type 
 where the arithmetic itself is done in that type.
 """
 
-import ml_dtypes
-
-from entrenar_core.kernels.narrow import rounded, widen
+from entrenar_core.kernels.narrow import narrow_type, rounded, widen
 from entrenar_core.kernels.registry import array_module, kernel
 
 
@@ -15,9 +13,9 @@ def in_numbers_of(x, work):
     if work == "float32":
         return x
     xp = array_module(x)
-    kind = ml_dtypes.bfloat16 if work == "bfloat16" else xp.float16
     rows = x.reshape(1, -1)
-    return widen.reference(rounded.reference(rows, out=xp.empty(rows.shape, kind))).reshape(x.shape)
+    narrow = rounded.reference(rows, out=xp.empty(rows.shape, narrow_type(work)))
+    return widen.reference(narrow).reshape(x.shape)
 
 
 @kernel

@@ -1,12 +1,26 @@
 """Weights held in 16 bits: bfloat16 and float16, widened to float32 where they are used, and made
 from it."""
 
+from functools import cache
+
+import numpy as np
+
 from entrenar_core.kernels.registry import array_module, kernel
+
+NARROW = ("bfloat16", "float16")
+
+
+@cache
+def narrow_type(name):
+    """NumPy's type of that name, one of NARROW."""
+    import ml_dtypes  # what every program would wait for, and few need
+
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def is_narrow(array):
     """Whether `array` holds bfloat16 or float16 numbers."""
-    return array.dtype.name in ("bfloat16", "float16")
+    return array.dtype.name in NARROW
 
 
 @kernel

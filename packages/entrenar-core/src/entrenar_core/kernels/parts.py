@@ -1,13 +1,10 @@
 """Parts of arrays of few bits as floats: any elements, whether or not a block begins there."""
 
-import ml_dtypes
 import numpy as np
 
+from entrenar_core.kernels.narrow import NARROW, narrow_type
 from entrenar_core.kernels.nf4 import ENTRIES
 from entrenar_core.kernels.registry import array_module, kernel
-
-ROUNDED = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
-"""What the numbers of NF4 may be rounded to, by name."""
 
 
 @kernel
@@ -23,7 +20,7 @@ def nf4_part(codes, scales, *, block, dtype, start, out):
     each = codes[places // 2] >> shifts & np.uint8(15)
     found = xp.asarray(ENTRIES)[each] * scales[places // block]
     with np.errstate(over="ignore"):  # beyond the largest float16 is infinity
-        out[...] = found.astype(ROUNDED[dtype]) if dtype in ROUNDED else found
+        out[...] = found.astype(narrow_type(dtype)) if dtype in NARROW else found
     return out
 
 
