@@ -18,7 +18,7 @@ from entrenar_core.lora.base import HEADS, TABLES, TORCH_FILES, Base
 from entrenar_core.lora.changes import Weighted, changes
 from entrenar_core.lora.merged import Merged
 from entrenar_core.lora.stored import StoredAdapter
-from entrenar_core.merge.group import WORKING, rows_and_columns
+from entrenar_core.merge.group import rows_and_columns
 from entrenar_core.merge.reference import ModelRef
 
 MAPPED = 16 * 2**20
@@ -60,7 +60,7 @@ class Input(Closing):
     """The model that `ref` means, with its adapter merged into it tensor by tensor.
 
     A Hugging Face folder, a file of tensors (safetensors, or of torch.save) or a GGUF file.
-    Raises what opening them raises, naming `ref`.
+    Raises what opening them raises.
     """
 
     def __init__(self, ref: ModelRef) -> None:
@@ -181,16 +181,6 @@ class Input(Closing):
         """Let the pages of a tensor that was read go."""
         if self._merged is None:
             self.base.weights.release(name)
-
-    def check_types(self, names: Collection[str]) -> None:
-        """Raise UnsupportedError for a tensor of floats that are not merged."""
-        for name in names:
-            kind = self.type_of(name)
-            if kind.kind in "fV" and kind.name not in WORKING:
-                raise UnsupportedError(
-                    f"{self.ref}: {escape_controls(name)} is of {kind.name}",
-                    hint=f"convert the model to {', '.join(WORKING)} first",
-                )
 
     def close(self) -> None:
         """Closes the files."""

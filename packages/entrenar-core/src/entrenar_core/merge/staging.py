@@ -19,8 +19,8 @@ JOURNAL, LOCK = "merge-journal.json", "merge.lock"
 
 
 class Staging:
-    """`folder` is filled; `resumed` says how many of its files were finished before. `notes` is
-    kept in the journal with the files: what has been found out so far."""
+    """`folder` is filled. `notes` is kept in the journal with the files: what has been found out so
+    far."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder
@@ -28,7 +28,6 @@ class Staging:
         self._files: dict[str, dict[str, Any]] = {}
         self.notes: dict[str, Any] = {}
         self._take_over(_read(folder / JOURNAL))
-        self.resumed = len(self._files)
 
     def _take_over(self, journal: Mapping[str, Any] | None) -> None:
         if journal is not None and journal.get("fingerprint") == self._fingerprint:
@@ -53,11 +52,6 @@ class Staging:
             self.folder / JOURNAL,
             {"fingerprint": self._fingerprint, "files": self._files, "notes": self.notes},
         )
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of the finished files by name."""
-        return {name: known["sha256"] for name, known in self._files.items()}
 
 
 @contextmanager
