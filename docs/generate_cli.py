@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from entrenar_distill.cli import main as distill
+from entrenar_inspect.cli import main as inspect
 from entrenar_lora.cli import main as lora
 
-TOOLS = {"entrenar-distill": distill, "entrenar-lora": lora}
+TOOLS = {"entrenar-distill": distill, "entrenar-lora": lora, "entrenar-inspect": inspect}
 FOLDER = Path(__file__).parent / "cli"
 WIDTH = 78  # click leaves two of a terminal's 80 columns free
 

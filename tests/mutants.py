@@ -27,7 +27,11 @@ from entrenar_common.tables import Table, Text
 
 ROOT = Path(__file__).parents[1]
 CORE = "packages/entrenar-core"
-COMMANDS = ("packages/entrenar-distill/src", "packages/entrenar-lora/src")
+COMMANDS = (
+    "packages/entrenar-distill/src",
+    "packages/entrenar-lora/src",
+    "packages/entrenar-inspect/src",
+)
 SOURCES = ("packages/entrenar-common/src", f"{CORE}/src", *COMMANDS)
 
 

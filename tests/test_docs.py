@@ -12,12 +12,13 @@ from entrenar_core.merge.method import all_methods
 from entrenar_core.train.config import load_config
 from entrenar_distill.cli import main as distill
 from entrenar_distill.config import DistillConfig
+from entrenar_inspect.cli import main as inspect
 from entrenar_lora.cli import main as lora
 
 pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
-TOOLS = {"distill": distill, "lora": lora}
+TOOLS = {"distill": distill, "lora": lora, "inspect": inspect}
 IGNORED = {
     "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-conformance", ".venv-mutants",
     ".venv-parity", ".pytest_cache", ".ruff_cache", ".hypothesis", ".import_linter_cache",

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("entrenar_common", "entrenar_core", "entrenar_distill", "entrenar_lora")
+PACKAGES = (
+    "entrenar_common",
+    "entrenar_core",
+    "entrenar_distill",
+    "entrenar_lora",
+    "entrenar_inspect",
+)
 
 
 def modules_of(package: str) -> list[str]:

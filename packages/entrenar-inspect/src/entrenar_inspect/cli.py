@@ -1,0 +1,11 @@
+"""The command line of entrenar-inspect; the commands are in the modules `*_command`."""
+
+from __future__ import annotations
+
+from entrenar_common.cli import tool
+from entrenar_inspect import __version__
+
+
+@tool("entrenar-inspect", version=__version__)
+def main() -> None:
+    """Look into model files: what they are, what they hold and need, what is wrong with them."""

@@ -1,0 +1,211 @@
+"""Opening what a user points at: a file or a folder on this machine, or a model on the hub."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from entrenar_common.errors import ConfigError, FormatError, NotFoundError
+from entrenar_common.text import escape_controls
+from entrenar_core.io import files
+from entrenar_core.io.apr import APRFile, is_apr
+from entrenar_core.io.gguf import GGUFFiles, is_gguf
+from entrenar_core.io.os_calls import read_errors
+from entrenar_core.io.safetensors import SafetensorsFile, SafetensorsFolder
+from entrenar_core.io.tensor_file import TensorFile
+from entrenar_core.io.tensor_folder import TensorFolder
+from entrenar_core.io.torch_folder import TorchFolder
+from entrenar_core.io.torch_save import TorchFile
+from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact, Entry, WeightFile
+
+HUB = "hf://"
+CONFIG = "config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+SUFFIXES = {
+    ".safetensors": SAFETENSORS, ".gguf": GGUF, ".apr": APR, ".pth": PYTORCH, ".pt": PYTORCH,
+    ".bin": PYTORCH,
+}  # fmt: skip
+"""What a file in a folder is taken for, where nothing says which one is meant."""
+
+_FOLDERS: tuple[tuple[type[TensorFolder], str], ...] = (
+    (SafetensorsFolder, SAFETENSORS),
+    (TorchFolder, PYTORCH),
+)
+
+
+def open_artifact(spec: str) -> Artifact:
+    """The model, adapter or set of tensors that `spec` means, of which only headers are read.
+
+    A file in safetensors, GGUF, PyTorch's or the APR format (what is in it decides, not its name),
+    a folder with such files, or hf://org/name[@revision][/file] on the hub.
+
+    Raises NotFoundError for what is none of these, FormatError, RefusedError and UnsupportedError
+    for files that cannot be read, HubError.
+    """
+    if spec.startswith(HUB):
+        from entrenar_inspect.remote import open_remote  # its client takes long to load
+
+        return open_remote(spec)
+    path = Path(spec).expanduser()
+    if not spec or not path.exists():
+        raise NotFoundError(
+            f"{escape_controls(spec) or 'no path'}: no such file or folder",
+            hint="check the path" + (f"; on the hub: {HUB}{spec}" if _may_be_on_hub(spec) else ""),
+        )
+    return _open_folder(spec, path) if path.is_dir() else _open_file(spec, path)
+
+
+def _may_be_on_hub(spec: str) -> bool:
+    return spec.count("/") == 1 and not spec.startswith((".", "/", "~"))
+
+
+def _open_folder(spec: str, folder: Path) -> Artifact:
+    for kind, name in _FOLDERS:
+        if kind.is_in(folder):
+            opened = kind(folder)
+            return Artifact(
+                spec, name, opened, path=folder, notes=opened.warnings,
+                tensors=chain.from_iterable(entries_of(file) for file in opened.files),
+                files=weight_files(opened.paths), metadata=opened.metadata,
+                **_from_folder(folder, whole=True),
+            )  # fmt: skip
+    for name in ADAPTER_WEIGHTS:
+        if (folder / name).exists():
+            return _open_file(spec, folder / name, path=folder)
+    return _open_file(spec, _only_file(folder))
+
+
+def _only_file(folder: Path) -> Path:
+    """The one file of weights in a folder; parts of a split GGUF count as their first."""
+    with read_errors(folder):
+        names = sorted(p.name for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    first = [n for n in names if "-of-" not in n or "-00001-of-" in n]
+    if len(first) == 1:
+        return folder / first[0]
+    if not first:
+        raise NotFoundError(
+            f"{folder}: no weights in it: no {', '.join(SUFFIXES)}", hint="check the path"
+        )
+    shown = ", ".join(map(escape_controls, first[:5])) + (", …" if len(first) > 5 else "")
+    raise ConfigError(
+        f"{folder}: {len(first)} files of weights, and nothing says which is meant: {shown}",
+        hint=f"give one of them, such as {folder / escape_controls(first[0])}",
+    )
+
+
+def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
+    if is_gguf(file):
+        return _open_gguf(spec, file)
+    if is_apr(file):
+        return _open_apr(spec, file)
+    opened = (TorchFile if _is_torch(file) else SafetensorsFile)(file)
+    kind = PYTORCH if isinstance(opened, TorchFile) else SAFETENSORS
+    folder = file.parent
+    whole = file.name in {kind.single_name for kind, _ in _FOLDERS}
+    of_model = whole or file.name in ADAPTER_WEIGHTS or _is_shard(file)
+    return Artifact(
+        spec, kind, opened, path=path or file, tensors=entries_of(opened),
+        files=weight_files(opened.paths), metadata=opened.metadata,
+        notes=[*getattr(opened, "warnings", []), *_shard_note(file)],
+        **(_from_folder(folder, whole=whole) if of_model else {}),
+    )  # fmt: skip
+
+
+def _open_gguf(spec: str, file: Path) -> Artifact:
+    opened = GGUFFiles(file)
+    return Artifact(
+        spec, GGUF, opened, path=file, model=file, metadata=opened.metadata,
+        tensors=chain.from_iterable(gguf_entries(f.tensors, f.path.name) for f in opened.files),
+        files=weight_files(f.path for f in opened.files),
+    )  # fmt: skip
+
+
+def _open_apr(spec: str, file: Path) -> Artifact:
+    opened = APRFile(file)
+    config = opened.metadata.get("config")
+    known = isinstance(config, dict)
+    return Artifact(
+        spec, APR, opened, path=file, model=file if known else None, tensors=entries_of(opened),
+        files=weight_files(opened.paths), config=config if known else None,
+        metadata={k: v for k, v in opened.metadata.items() if k != "config"},
+    )  # fmt: skip
+
+
+def _is_torch(file: Path) -> bool:
+    """Whether it is a file of torch.save: a zip archive or a pickle, or called as if it were."""
+    with read_errors(file), file.open("rb") as opened:
+        head = opened.read(9)
+    if head[8:9] == b"{":
+        return False
+    return head.startswith((b"PK\x03\x04", b"\x80")) or SUFFIXES.get(file.suffix) == PYTORCH
+
+
+def _from_folder(folder: Path, *, whole: bool) -> dict[str, Any]:
+    """What an artifact takes from the model's folder around its weights."""
+    config: Mapping[str, Any] = {}
+    if (folder / CONFIG).exists():
+        found = files.read_json(folder / CONFIG)
+        if not isinstance(found, dict):
+            raise FormatError(f"{folder / CONFIG}: not a JSON object", hint="give a model folder")
+        config = found
+    return {
+        "config": config,
+        "model": folder if whole and config else None,
+        "beside": _beside(folder),
+    }
+
+
+def _beside(folder: Path) -> Callable[[str], bytes | None]:
+    def beside(name: str) -> bytes | None:
+        path = folder / name
+        return files.read_bytes(path) if path.is_file() else None
+
+    return beside
+
+
+def _is_shard(file: Path) -> bool:
+    return any((file.parent / kind.index_name).exists() for kind, _ in _FOLDERS) and (
+        "-of-" in file.name
+    )
+
+
+def _shard_note(file: Path) -> list[str]:
+    if not _is_shard(file):
+        return []
+    return [f"{file.name} is one shard of a model: give the folder for all of it"]
+
+
+def entries_of(file: TensorFile) -> list[Entry]:
+    """The tensors of a file in safetensors, PyTorch's or the APR format."""
+    name, first, found = file.path.name, {}, []
+    for info in file.tensors.values():
+        # two names of torch.save for the same elements of one storage
+        place = (info.key, info.offset, info.shape, info.stride) if hasattr(info, "key") else None
+        same_as = first.setdefault(place, info.name) if place and info.size else info.name
+        found.append(
+            Entry(
+                info.name,
+                str(getattr(info.dtype, "name", info.dtype)).upper(),
+                info.shape,
+                info.nbytes,
+                name,
+                getattr(info, "begin", 0),
+                None if same_as == info.name else same_as,
+            )
+        )
+    return found
+
+
+def gguf_entries(tensors: Mapping[str, Any], file: str) -> list[Entry]:
+    """The tensors of a GGUF file that is called `file`, from its header."""
+    return [
+        Entry(
+            info.name, info.form.name.upper(), info.shape, info.end - info.begin, file, info.begin
+        )
+        for info in tensors.values()
+    ]
+
+
+def weight_files(paths: Iterable[Path]) -> list[WeightFile]:
+    """Names and sizes of files on this machine."""
+    return [WeightFile(path.name, path.stat().st_size) for path in paths]
