@@ -21,8 +21,8 @@ class Entry:
     """A tensor as a header describes it.
 
     dtype: the type of its elements in capitals, such as BF16, or of its blocks, such as Q4_K;
-    file: the name of the file that has it; begin: where its data begins among that file's; same_as: the
-    tensor before it that is the same memory (torch.save keeps tied tensors so).
+    file: the name of the file that has it; begin: where its data begins among that file's;
+    same_as: the tensor before it that is the same memory (torch.save keeps tied tensors so).
     """
 
     name: str
