@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.convert.pieces import pieces
 from entrenar_core.kernels import tallying
 from entrenar_core.quant import BlockArray
+from entrenar_core.quant.pieces import pieces
 from entrenar_inspect.artifact import Artifact
 from entrenar_inspect.distribution import (
     NO_FACTS,
