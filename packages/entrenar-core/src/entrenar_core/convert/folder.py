@@ -11,12 +11,12 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, NumericsError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_core.convert.pieces import pieces, rows_of, widened
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
 from entrenar_core.models.source import Source
 from entrenar_core.models.stored import StoredModel
+from entrenar_core.quant.pieces import pieces, rows_of, widened
 
 DTYPES = {
     "f32": ("float32", np.dtype(np.float32)),
