@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from entrenar_inspect import families
 from entrenar_inspect.artifact import GGUF, Artifact
-from entrenar_inspect.families import Family, Layout, Size
-from entrenar_inspect.family_table import GGUF_LAYOUTS
+from entrenar_inspect.families import Family
+from entrenar_inspect.gguf_layouts import GGUF_LAYOUTS
+from entrenar_inspect.layout import Layout, Size
 from entrenar_inspect.recognise import (
     ADAPTED,
     LORA,

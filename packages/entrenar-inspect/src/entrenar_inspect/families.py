@@ -1,49 +1,10 @@
-"""The families of models that are known: what configs call them, and what their tensors are called.
+"""The families of models that are known: what they and their tensors are called."""
 
-Names are Hugging Face's, with {} for each number. A model with a head has its own names behind a
-prefix such as `model.` or `bert.`, so patterns here begin after it.
-"""
+from dataclasses import dataclass
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-Shape = tuple[int, ...]
-
-
-class Size(NamedTuple):
-    """Where a dimension can be read: an axis of a tensor's shape, divided by `over`."""
-
-    tensor: str
-    axis: int = 0
-    over: int = 1
-
-
-class Rule(NamedTuple):
-    """What the shape of a tensor has to be, in words, where families share all names."""
-
-    tensor: str
-    holds: Callable[[Shape], bool]
-    words: str
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """One way in which the tensors of a family are called.
-
-    blocks: the stacks of blocks, an encoder's first; required: of which all are there; forbidden:
-    of which none is; rules: what shapes have to be; prefixes: what the prefix has to end with, one
-    of them, where names alone do not tell; sizes: where dimensions can be read, by
-    "hidden", "inner", "vocabulary", "positions", "experts", "heads", "head_size", "queries" and
-    "keys" (rows of these projections).
-    """
-
-    blocks: tuple[str, ...]
-    required: tuple[str, ...]
-    forbidden: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    prefixes: tuple[str, ...] = ()
-    sizes: Mapping[str, Size] = field(default_factory=dict)
+from entrenar_inspect import decoder_layouts as decoders
+from entrenar_inspect import encoder_layouts as encoders
+from entrenar_inspect.layout import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +31,51 @@ class Family:
     stated_reserved: bool = False
 
 
+LLAMA, MIXTRAL, FALCON = "LLaMA", "Mixtral", "Falcon"
+
+FAMILIES: tuple[Family, ...] = (
+    Family(LLAMA, ("llama",), "Llama", (decoders.LLAMA, decoders.LLAMA_BIASED), ("llama",)),
+    Family("Mistral", ("mistral",), "Mistral", (decoders.LLAMA,)),
+    Family(MIXTRAL, ("mixtral",), "Mixtral", (decoders.MIXTRAL, decoders.MIXTRAL_STACKED)),
+    Family("Qwen2", ("qwen2",), "Qwen2", (decoders.QWEN2,), ("qwen2",)),
+    Family("Qwen3", ("qwen3",), "Qwen3", (decoders.QWEN3,), ("qwen3",)),
+    Family("Gemma", ("gemma",), "Gemma", (decoders.LLAMA,), ("gemma",), tied=True),
+    Family("Gemma 2", ("gemma2",), "Gemma2", (decoders.GEMMA2,), ("gemma2",), tied=True),
+    Family(
+        "Gemma 3", ("gemma3", "gemma3_text"), "Gemma3", (decoders.GEMMA3,), ("gemma3",), tied=True
+    ),
+    Family("Phi", ("phi",), "Phi", (decoders.PHI,), ("phi2",)),
+    Family("Phi-3", ("phi3",), "Phi3", (decoders.PHI3,), ("phi3",)),
+    Family(
+        FALCON, ("falcon", "RefinedWeb", "RefinedWebModel"), "Falcon", (decoders.FALCON,),
+        ("falcon",), tied=True, inner_factor=4,
+    ),
+    Family("GPT-2", ("gpt2",), "GPT2", (decoders.GPT2,), ("gpt2",), tied=True, inner_factor=4),
+    Family("GPT-NeoX", ("gpt_neox",), "GPTNeoX", (decoders.GPT_NEOX,), ("gptneox",)),
+    Family("OPT", ("opt",), "OPT", (decoders.OPT,), ("opt",), tied=True, reserved=2),
+    Family("BLOOM", ("bloom",), "Bloom", (decoders.BLOOM,), ("bloom",), tied=True, inner_factor=4),
+    Family(
+        "T5", ("t5", "mt5"), "T5", (encoders.T5, encoders.T5_GATED), ("t5", "t5encoder"), tied=True,
+    ),
+    Family("BERT", ("bert",), "Bert", encoders.BERT, ("bert",), tied=True),
+    Family(
+        "RoBERTa", ("roberta", "xlm-roberta", "camembert"), "Roberta", encoders.ROBERTA,
+        tied=True, reserved=2, stated_reserved=True,
+    ),
+    Family("DistilBERT", ("distilbert",), "DistilBert", (encoders.DISTILBERT,), tied=True),
+    Family("ViT", ("vit",), "ViT", (encoders.VIT, encoders.VIT_RENAMED)),
+    Family(
+        "CLIP", ("clip", "clip_text_model", "clip_vision_model"), "CLIP",
+        (encoders.CLIP_TEXT, encoders.CLIP_VISION), vision=encoders.CLIP_VISION,
+    ),
+    Family("Whisper", ("whisper",), "Whisper", (encoders.WHISPER,), tied=True),
+)  # fmt: skip
+"""All families that are known."""
+
+
 def of_model_type(model_type: str) -> Family | None:
     """The family whose configs have this model_type."""
-    return next((each for each in all_families() if model_type in each.model_types), None)
+    return next((each for each in FAMILIES if model_type in each.model_types), None)
 
 
 def of_class(name: str) -> Family | None:
@@ -80,7 +83,7 @@ def of_class(name: str) -> Family | None:
     return next(
         (
             each
-            for each in all_families()
+            for each in FAMILIES
             if name.startswith(each.stem)
             and name[len(each.stem) :].startswith(("For", "Model", "LMHead", "PreTrained"))
         ),
@@ -91,17 +94,10 @@ def of_class(name: str) -> Family | None:
 def of_gguf(architecture: str, *, experts: bool) -> Family | None:
     """The family of a GGUF file, which calls Mixtral llama too, with experts."""
     if architecture == "llama" and experts:
-        return by_name("Mixtral")
-    return next((each for each in all_families() if architecture in each.gguf), None)
+        return by_name(MIXTRAL)
+    return next((each for each in FAMILIES if architecture in each.gguf), None)
 
 
 def by_name(name: str) -> Family | None:
     """The family that is shown by this name."""
-    return next((each for each in all_families() if each.name == name), None)
-
-
-def all_families() -> tuple[Family, ...]:
-    """All families that are known."""
-    from entrenar_inspect.family_table import FAMILIES  # it is made of the classes above
-
-    return FAMILIES
+    return next((each for each in FAMILIES if each.name == name), None)

@@ -6,11 +6,13 @@ A family is never guessed: where the tensors of several are the same, all of the
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from entrenar_inspect import families
 from entrenar_inspect.artifact import APR, GGUF, Artifact
-from entrenar_inspect.families import Family, Layout, Rule
+from entrenar_inspect.families import Family
+from entrenar_inspect.layout import Layout, Rule
+from entrenar_inspect.metadata import text, whole
 from entrenar_inspect.weights import Weight, weights_of
 
 MODEL, LORA, ADAPTED, TENSORS, SENTENCE = (
@@ -187,10 +189,10 @@ def _stated(artifact: Artifact) -> tuple[Family | None, str | None, tuple[str, .
 
 
 def _by_architecture(artifact: Artifact) -> tuple[Family | None, str, tuple[str, ...]] | None:
-    name = artifact.metadata.get("general.architecture")
-    if not isinstance(name, str):
+    name = text(artifact.metadata, "general.architecture")
+    if name is None:
         return None
-    count = scalar(artifact.metadata, f"{name}.expert_count")
+    count = whole(artifact.metadata, f"{name}.expert_count")
     family = families.of_gguf(name, experts=bool(count))
     evidence = [f"general.architecture is {name!r}"]
     if count and name == "llama":
@@ -200,18 +202,9 @@ def _by_architecture(artifact: Artifact) -> tuple[Family | None, str, tuple[str,
     return family, name, tuple(evidence)
 
 
-def scalar(metadata: Mapping[str, Any], key: str) -> int | None:
-    """A whole number of a GGUF file's metadata; None where there is none, or one for each block."""
-    kind = getattr(metadata, "kind", None)
-    if key not in metadata or (kind is not None and kind(key)[1] is not None):
-        return None
-    value = metadata[key]
-    return value if type(value) is int else None
-
-
 def _matching(places: Mapping[str, Place]) -> Iterator[tuple[Family, Located]]:
     """The families whose tensors these are."""
-    for family in families.all_families():
+    for family in families.FAMILIES:
         for layout in family.layouts:
             found = next((at for at in locate(layout, places) if _fits(at, places)), None)
             if found is not None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrenar_inspect.families import Family
-from entrenar_inspect.recognise import scalar
+from entrenar_inspect.families import FALCON, Family
+from entrenar_inspect.metadata import length, text, whole
 
 _KEYS: dict[str, tuple[str, ...]] = {
     "hidden": ("hidden_size", "n_embd", "d_model", "dim", "model_dim"),
@@ -97,7 +97,7 @@ def _falcon(
     keys: dict[str, str],
 ) -> None:
     """Falcon states heads of keys in three ways, of which one counts."""
-    if not config or family is None or family.name != "Falcon":
+    if not config or family is None or family.name != FALCON:
         return
     stated = _first(config, ("num_kv_heads", "n_head_kv"))
     if config.get("new_decoder_architecture") is True:
@@ -111,22 +111,22 @@ def _falcon(
 
 def stated_by_gguf(metadata: Mapping[str, Any]) -> Stated:
     """The dimensions in a GGUF file's metadata, none of whose arrays are decoded."""
-    architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str):
+    architecture = text(metadata, "general.architecture")
+    if architecture is None:
         return Stated()
     values: dict[str, int] = {}
     keys: dict[str, str] = {}
     for what, end in _GGUF_KEYS.items():
         key = f"{architecture}.{end}"
-        value = scalar(metadata, key)
+        value = whole(metadata, key)
         if value:
             values[what], keys[what] = value, key
     if "vocabulary" not in values:
-        key, kind = "tokenizer.ggml.tokens", getattr(metadata, "kind", None)
-        count = kind(key)[1] if kind is not None and key in metadata else None
+        key = "tokenizer.ggml.tokens"
+        count = length(metadata, key)
         if count:
             values["vocabulary"], keys["vocabulary"] = count, f"the length of {key}"
     pair = (f"{architecture}.block_count", f"{architecture}.decoder_block_count")
-    layers = tuple((scalar(metadata, key), key) for key in pair)
+    layers = tuple((whole(metadata, key), key) for key in pair)
     known = [(count, key) for count, key in layers if count]
     return Stated(values, keys, tuple(count for count, _ in known), tuple(key for _, key in known))
