@@ -17,7 +17,7 @@ _HUB = "https://huggingface.co/"
 
 @dataclass(frozen=True)
 class Card:
-    """What is said; () and None where it is not. note: why a card that is there could not be read."""
+    """What is said, () and None where nothing is; note: why a card could not be read."""
 
     license: str | None = None
     base_models: tuple[str, ...] = ()

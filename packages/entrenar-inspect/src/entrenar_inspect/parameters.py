@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from entrenar_inspect import families
 from entrenar_inspect.artifact import GGUF, Artifact
-from entrenar_inspect.recognise import recognise
+from entrenar_inspect.recognise import Recognition, recognise
 from entrenar_inspect.weights import Weight, Weights, weights_of
 
 EMBEDDINGS = (
@@ -49,10 +49,10 @@ class Parameters:
     notes: tuple[str, ...]
 
 
-def count_parameters(artifact: Artifact) -> Parameters:
-    """The parameters of an artifact, from its headers."""
+def count_parameters(artifact: Artifact, recognition: Recognition | None = None) -> Parameters:
+    """The parameters of an artifact, from its headers; `recognition` where it is known already."""
     weights = weights_of(artifact)
-    stated = _stated_tie(artifact)
+    stated = _stated_tie(artifact, recognition)
     tied = [
         name
         for name, weight in weights.by_name.items()
@@ -74,7 +74,7 @@ def count_parameters(artifact: Artifact) -> Parameters:
     )
 
 
-def _stated_tie(artifact: Artifact) -> bool | None:
+def _stated_tie(artifact: Artifact, recognition: Recognition | None) -> bool | None:
     """Whether the head is the embedding, as the config or its family's default says."""
     config = artifact.config
     if not config:
@@ -83,7 +83,8 @@ def _stated_tie(artifact: Artifact) -> bool | None:
     for part in (config, inner if isinstance(inner, dict) else {}):
         if isinstance(part.get("tie_word_embeddings"), bool):
             return part["tie_word_embeddings"]
-    family = families.by_name(recognise(artifact).family or "")
+    known = recognition or recognise(artifact)
+    family = families.by_name(known.family or "")
     return None if family is None else family.tied
 
 
