@@ -1,0 +1,280 @@
+"""Which family a model is of: by what its config says, else by what its tensors are called.
+
+A family is never guessed: where the tensors of several are the same, all of them are candidates.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from entrenar_inspect import families
+from entrenar_inspect.artifact import APR, GGUF, Artifact
+from entrenar_inspect.families import Family
+from entrenar_inspect.layout import Layout, Rule
+from entrenar_inspect.metadata import text, whole
+from entrenar_inspect.weights import Weight, weights_of
+
+MODEL, LORA, ADAPTED, TENSORS, SENTENCE = (
+    "model", "LoRA adapter", "model with LoRA adapters", "tensors", "sentence-transformers model",
+)  # fmt: skip
+"""Kinds of artifacts."""
+
+TENSOR_NAMES = "tensor names"
+ADAPTER_CONFIG = "adapter_config.json"
+
+_NUMBER = re.compile(r"(?:(?<=\.)|^)\d{1,7}(?=\.)")
+_LORA = re.compile(r"(?:\.|^)lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)(?:\.|$)")
+_SHARED_GGUF = {"llama": "Mistral's", "bert": "RoBERTa's and DistilBERT's"}
+"""What GGUF calls by another family's name as well."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What an artifact is.
+
+    family: as it is shown, None where unknown; model_type: what Hugging Face or GGUF calls it,
+    where that is stated; candidates: the families that its tensors may be of, where there are
+    several; origin: what told it; evidence: short true sentences; kind: of what it is; prefix: what
+    comes before the names that are the family's own; contradiction: what the tensors say
+    otherwise.
+    """
+
+    family: str | None
+    model_type: str | None
+    candidates: tuple[str, ...]
+    origin: str
+    evidence: tuple[str, ...]
+    kind: str
+    prefix: str
+    contradiction: str | None = None
+
+
+class Place(NamedTuple):
+    """Where a pattern is met first: the tensor, and its shape where that is known."""
+
+    name: str
+    shape: tuple[int, ...] | None
+
+
+class Located(NamedTuple):
+    """A layout that an artifact's tensors have, behind a prefix as a pattern and as it is."""
+
+    layout: Layout
+    pattern: str
+    prefix: str
+
+
+def block_of(name: str) -> tuple[str, int, str] | None:
+    """A tensor's name as (what is before the block's number, the number, what is after it).
+
+    None for what is in no block. The first number counts: experts are inside of blocks.
+
+    >>> block_of("model.layers.3.self_attn.q_proj.weight")
+    ('model.layers', 3, 'self_attn.q_proj.weight')
+    >>> block_of("blk.3.attn_q.weight"), block_of("model.embed_tokens.weight")
+    (('blk', 3, 'attn_q.weight'), None)
+    """
+    found = _NUMBER.search(name)
+    while found is not None and not found.start():  # a module of a list, not a block
+        found = _NUMBER.search(name, found.end())
+    if found is None:
+        return None
+    return name[: found.start() - 1], int(found[0]), name[found.end() + 1 :]
+
+
+def pattern_of(name: str) -> str:
+    """A tensor's name with {} in place of each number.
+
+    >>> pattern_of("model.layers.3.mlp.experts.11.w1.weight")
+    'model.layers.{}.mlp.experts.{}.w1.weight'
+    """
+    return _NUMBER.sub("{}", name)
+
+
+def places_of(weights: Iterable[Weight]) -> dict[str, Place]:
+    """Where each pattern of names is met first."""
+    found: dict[str, Place] = {}
+    for weight in weights:
+        found.setdefault(pattern_of(weight.name), Place(weight.name, weight.shape))
+    return found
+
+
+def locate(layout: Layout, places: Mapping[str, Place]) -> Iterator[Located]:
+    """The prefixes behind which all of the layout's required tensors are, and none forbidden."""
+    first = layout.required[0]
+    for pattern, place in places.items():
+        prefix = pattern.removesuffix(first)
+        if not pattern.endswith(first) or (prefix and not prefix.endswith(".")):
+            continue
+        if all(prefix + name in places for name in layout.required) and not any(
+            prefix + name in places for name in layout.forbidden
+        ):
+            own = first.count(".") + 1
+            yield Located(layout, prefix, ".".join([*place.name.split(".")[:-own], ""]))
+
+
+def located(family: Family, places: Mapping[str, Place]) -> Located | None:
+    """How the tensors of a model that is known to be of the family are called."""
+    every = (found for layout in family.layouts for found in locate(layout, places))
+    return next(every, None)
+
+
+def recognise(artifact: Artifact) -> Recognition:
+    """What the artifact is, by its config, else by its tensors."""
+    weights = weights_of(artifact).by_name
+    kind = _kind(artifact, weights)
+    if kind == LORA:
+        return _adapter(artifact, weights)
+    places = places_of(_without_adapters(weights))
+    by_tensors = dict(_matching(places))
+    stated = _stated(artifact)
+    if stated is None:
+        return _by_tensors(artifact, kind, by_tensors, places)
+    family, model_type, evidence = stated
+    own = None if family is None else located(family, places)
+    return Recognition(
+        None if family is None else family.name,
+        model_type,
+        (),
+        _origin(artifact),
+        (*evidence, *_of_layout(own, places)),
+        kind,
+        "" if own is None else own.prefix,
+        _contradiction(family, own, by_tensors),
+    )
+
+
+def _kind(artifact: Artifact, weights: Mapping[str, Weight]) -> str:
+    adapted = sum(_LORA.search(name) is not None for name in weights)
+    if adapted:
+        # PEFT's modules_to_save come along whole, but never every matrix of a block
+        inside = [name for name in weights if ".base_layer." in name]
+        return ADAPTED if inside else LORA
+    if not artifact.is_remote and artifact.beside("modules.json") is not None:
+        return SENTENCE
+    known = artifact.config or "general.architecture" in artifact.metadata
+    return MODEL if known or any(block_of(name) for name in weights) else TENSORS
+
+
+def _without_adapters(weights: Mapping[str, Weight]) -> Iterator[Weight]:
+    for name, weight in weights.items():
+        if _LORA.search(name) is None:
+            plain = name.replace(".base_layer.", ".")
+            yield (
+                weight
+                if plain == name
+                else Weight(plain, weight.dtype, weight.shape, weight.elements)
+            )
+
+
+def _origin(artifact: Artifact) -> str:
+    return {GGUF: "GGUF metadata", APR: "APR metadata"}.get(artifact.kind, "config.json")
+
+
+def _stated(artifact: Artifact) -> tuple[Family | None, str | None, tuple[str, ...]] | None:
+    """The family, its name in Hugging Face's or GGUF's words, and what says so."""
+    if artifact.kind == GGUF:
+        return _by_architecture(artifact)
+    model_type = artifact.config.get("model_type")
+    if isinstance(model_type, str) and model_type:
+        return families.of_model_type(model_type), model_type, (f"model_type is {model_type!r}",)
+    named = artifact.config.get("architectures")
+    for name in named if isinstance(named, list) else ():
+        family = families.of_class(name) if isinstance(name, str) else None
+        if family is not None:
+            return family, None, (f"architectures names {name!r}",)
+    return None
+
+
+def _by_architecture(artifact: Artifact) -> tuple[Family | None, str, tuple[str, ...]] | None:
+    name = text(artifact.metadata, "general.architecture")
+    if name is None:
+        return None
+    count = whole(artifact.metadata, f"{name}.expert_count")
+    family = families.of_gguf(name, experts=bool(count))
+    evidence = [f"general.architecture is {name!r}"]
+    if count and name == "llama":
+        evidence.append(f"llama.expert_count is {count}")
+    elif name in _SHARED_GGUF:
+        evidence.append(f"GGUF files call {_SHARED_GGUF[name]} models {name} too")
+    return family, name, tuple(evidence)
+
+
+def _matching(places: Mapping[str, Place]) -> Iterator[tuple[Family, Located]]:
+    """The families whose tensors these are."""
+    for family in families.FAMILIES:
+        for layout in family.layouts:
+            found = next((at for at in locate(layout, places) if _fits(at, places)), None)
+            if found is not None:
+                yield family, found
+                break
+
+
+def _fits(at: Located, places: Mapping[str, Place]) -> bool:
+    ends = at.layout.prefixes
+    named = not ends or any(f".{at.pattern}".endswith(f".{end}") and end for end in ends)
+    if not named and not ("" in ends and not at.pattern):
+        return False
+    return all(_holds(rule, at, places) for rule in at.layout.rules)
+
+
+def _holds(rule: Rule, at: Located, places: Mapping[str, Place]) -> bool:
+    shape = places[at.pattern + rule.tensor].shape
+    return shape is None or (len(shape) == 2 and rule.holds(shape))
+
+
+def _of_layout(at: Located | None, places: Mapping[str, Place]) -> tuple[str, ...]:
+    """Sentences on the tensors that tell a layout from others."""
+    if at is None:
+        return ()
+    found = [_sized(places[at.pattern + name]) for name in at.layout.required[-_SHOWN:]]
+    for rule in at.layout.rules:
+        found.append(f"{_sized(places[at.pattern + rule.tensor])} ({rule.words})")
+    return tuple(dict.fromkeys(found))
+
+
+def _sized(place: Place) -> str:
+    if place.shape is None:
+        return place.name
+    return f"{place.name} of {' × '.join(map(str, place.shape)) or 1} numbers"
+
+
+def _by_tensors(
+    artifact: Artifact, kind: str, found: Mapping[Family, Located], places: Mapping[str, Place]
+) -> Recognition:
+    names = tuple(family.name for family in found)
+    first = next(iter(found.values()), None)
+    model_type = artifact.config.get("model_type")
+    return Recognition(
+        names[0] if len(names) == 1 else None,
+        model_type if isinstance(model_type, str) else None,
+        names if len(names) > 1 else (),
+        TENSOR_NAMES,
+        _of_layout(first, places),
+        kind,
+        "" if first is None else first.prefix,
+    )
+
+
+def _contradiction(
+    family: Family | None, own: Located | None, by_tensors: Mapping[Family, Located]
+) -> str | None:
+    if family is None or own is not None or not by_tensors:
+        return None
+    others = " or ".join(other.name for other in by_tensors)
+    return f"the config says {family.name}, the tensors are those of {others}"
+
+
+def _adapter(artifact: Artifact, weights: Mapping[str, Weight]) -> Recognition:
+    name = next(name for name in weights if _LORA.search(name))
+    stated = artifact.beside(ADAPTER_CONFIG) is not None
+    return Recognition(
+        None, None, (), ADAPTER_CONFIG if stated else TENSOR_NAMES,
+        (_sized(Place(name, weights[name].shape)),), LORA, _adapter_prefix(name),
+    )  # fmt: skip
+
+
+def _adapter_prefix(name: str) -> str:
+    return "base_model.model." if name.startswith("base_model.model.") else ""
