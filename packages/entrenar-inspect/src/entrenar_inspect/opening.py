@@ -27,10 +27,11 @@ SUFFIXES = {
 }  # fmt: skip
 """What a file in a folder is taken for, where nothing says which one is meant."""
 
-_FOLDERS: tuple[tuple[type[TensorFolder], str], ...] = (
+FOLDERS: tuple[tuple[type[TensorFolder], str], ...] = (
     (SafetensorsFolder, SAFETENSORS),
     (TorchFolder, PYTORCH),
 )
+"""What reads a model's folder, the first that finds its files in it, and what those are."""
 
 
 def open_artifact(spec: str) -> Artifact:
@@ -60,7 +61,7 @@ def _may_be_on_hub(spec: str) -> bool:
 
 
 def _open_folder(spec: str, folder: Path) -> Artifact:
-    for kind, name in _FOLDERS:
+    for kind, name in FOLDERS:
         if kind.is_in(folder):
             opened = kind(folder)
             return Artifact(
@@ -72,10 +73,10 @@ def _open_folder(spec: str, folder: Path) -> Artifact:
     for name in ADAPTER_WEIGHTS:
         if (folder / name).exists():
             return _open_file(spec, folder / name, path=folder)
-    return _open_file(spec, _only_file(folder))
+    return _open_file(spec, only_file(folder))
 
 
-def _only_file(folder: Path) -> Path:
+def only_file(folder: Path) -> Path:
     """The one file of weights in a folder; parts of a split GGUF count as their first."""
     with read_errors(folder):
         names = sorted(p.name for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
@@ -98,10 +99,10 @@ def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
         return _open_gguf(spec, file)
     if is_apr(file):
         return _open_apr(spec, file)
-    opened = (TorchFile if _is_torch(file) else SafetensorsFile)(file)
+    opened = (TorchFile if is_torch(file) else SafetensorsFile)(file)
     kind = PYTORCH if isinstance(opened, TorchFile) else SAFETENSORS
     folder = file.parent
-    whole = file.name in {kind.single_name for kind, _ in _FOLDERS}
+    whole = file.name in {kind.single_name for kind, _ in FOLDERS}
     of_model = whole or file.name in ADAPTER_WEIGHTS or _is_shard(file)
     return Artifact(
         spec, kind, opened, path=path or file, tensors=entries_of(opened),
@@ -131,7 +132,7 @@ def _open_apr(spec: str, file: Path) -> Artifact:
     )  # fmt: skip
 
 
-def _is_torch(file: Path) -> bool:
+def is_torch(file: Path) -> bool:
     """Whether it is a file of torch.save: a zip archive or a pickle, or called as if it were."""
     with read_errors(file), file.open("rb") as opened:
         head = opened.read(9)
@@ -164,7 +165,7 @@ def _beside(folder: Path) -> Callable[[str], bytes | None]:
 
 
 def _is_shard(file: Path) -> bool:
-    return any((file.parent / kind.index_name).exists() for kind, _ in _FOLDERS) and (
+    return any((file.parent / kind.index_name).exists() for kind, _ in FOLDERS) and (
         "-of-" in file.name
     )
 

@@ -75,7 +75,7 @@ class TensorFolder(Closing):
         return file
 
     def _open_shards(self, index_path: Path) -> None:
-        weight_map, total_size = _read_index(index_path)
+        weight_map, total_size = read_index(index_path)
         shards = {name: self._open_shard(name) for name in sorted(set(weight_map.values()))}
         self._refuse_twice_stored()
         for name, shard_name in weight_map.items():
@@ -163,7 +163,11 @@ class TensorFolder(Closing):
             file.close()
 
 
-def _read_index(path: Path) -> tuple[dict[str, str], Any]:
+def read_index(path: Path) -> tuple[dict[str, str], Any]:
+    """Tensor → name of its file, and what `total_size` says, None where it says nothing.
+
+    Raises FormatError for what is no index, RefusedError for names that lead out of the folder.
+    """
     index = read_json(path)
     weight_map = index.get("weight_map") if type(index) is dict else None
     if type(weight_map) is not dict or any(type(v) is not str for v in weight_map.values()):
