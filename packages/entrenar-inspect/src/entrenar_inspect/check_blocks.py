@@ -19,6 +19,9 @@ _ALIKE = 0.75
 _LEAST = 4
 """Blocks that it takes to say that one of them stands out."""
 
+_POSITIONS = "pos"
+"""What is in the names of tables of positions: their sizes follow the window of their block."""
+
 
 def block_findings(artifact: Artifact) -> Iterator[Finding]:
     """Missing blocks, missing tensors of a block, and shapes that one block has alone."""
@@ -71,6 +74,8 @@ def _lacking(stack: Stack) -> Iterator[Finding]:
 
 def _odd_shapes(stack: Stack, layer_types: list[str]) -> Iterator[Finding]:
     for rest, of_block in stack.kinds().items():
+        if _POSITIONS in rest:
+            continue
         groups: dict[str, dict[int, Entry]] = {}
         for number, entry in of_block.items():
             kind = layer_types[number] if number < len(layer_types) else ""

@@ -51,7 +51,7 @@ def _by_rules(artifact: Artifact, recognition: Recognition) -> list[Finding]:
     ]
     if recognition.contradiction is not None:
         found.append(broken("V206", escape_controls(recognition.contradiction)))
-    return [*found, *block_findings(artifact), *tie_findings(artifact)]
+    return [*found, *block_findings(artifact), *tie_findings(artifact, recognition)]
 
 
 def _compared(artifact: Artifact) -> list[Finding] | None:

@@ -9,6 +9,7 @@ from entrenar_common.text import escape_controls
 from entrenar_inspect.artifact import GGUF, Artifact, Entry
 from entrenar_inspect.finding import Finding, broken
 from entrenar_inspect.parameters import EMBEDDINGS, HEADS
+from entrenar_inspect.recognise import Recognition
 
 _ROWS = 4096
 _WITH_HEAD = ("ForCausalLM", "LMHeadModel")
@@ -19,13 +20,18 @@ def embedding_of(artifact: Artifact) -> Entry | None:
     return _ending(artifact, EMBEDDINGS)
 
 
-def tie_findings(artifact: Artifact) -> Iterator[Finding]:
-    """Where the config's `tie_word_embeddings`, and what is there, are different things."""
+def tie_findings(artifact: Artifact, recognition: Recognition) -> Iterator[Finding]:
+    """Where the config's `tie_word_embeddings`, and what is there, are different things.
+
+    Models of some families have a head of their own though the key says true, so that is a finding
+    for the families that are known.
+    """
     tied = artifact.config.get("tie_word_embeddings")
     embedding, head = embedding_of(artifact), _ending(artifact, HEADS)
     if artifact.kind == GGUF or embedding is None or not isinstance(tied, bool):
         return
-    if tied and head is not None and _differ(artifact, embedding, head):
+    known = recognition.family is not None
+    if known and tied and head is not None and _differ(artifact, embedding, head):
         message = f"{escape_controls(head.name)}: has other values than "
         message += f"{escape_controls(embedding.name)}, and tie_word_embeddings is true"
         yield broken("V204", message, tensor=head.name, file=head.file)

@@ -16,6 +16,7 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.text import escape_controls
 from entrenar_core.quant import BlockArray
 from entrenar_inspect.artifact import Artifact, Entry
+from entrenar_inspect.block_scales import scale_finding
 from entrenar_inspect.check_files import READ_ERRORS, of_error
 from entrenar_inspect.distribution import Values
 from entrenar_inspect.finding import Finding, Looked, Skipped, broken
@@ -80,8 +81,12 @@ def _has_floats(entry: Entry) -> bool:
 
 
 def _of_tensor(artifact: Artifact, entry: Entry, values: Values) -> Iterator[Finding]:
-    if values.not_finite:
-        yield from _not_finite(artifact, entry, values)
+    array = artifact.read(entry.name)
+    scale = scale_finding(entry, array) if isinstance(array, BlockArray) else None
+    if scale is not None:
+        yield scale
+    elif values.not_finite:
+        yield from _not_finite(entry, values)
     elif not _is_mask(entry):
         finding = _far_out(artifact, entry, values)
         if finding is not None:
@@ -94,17 +99,12 @@ def _is_mask(entry: Entry) -> bool:
     return "mask" in last
 
 
-def _not_finite(artifact: Artifact, entry: Entry, values: Values) -> Iterator[Finding]:
+def _not_finite(entry: Entry, values: Values) -> Iterator[Finding]:
     if _is_mask(entry) and not values.nans:
         return
     assert values.first_bad is not None
     at = place_of(entry.shape, values.first_bad)
     shown = escape_controls(entry.name)
-    block = _broken_block(artifact, entry, values.first_bad)
-    if block is not None:
-        message = f"{shown}: the scale of block {block} is not finite ({entry.dtype})"
-        yield broken("V406", message, tensor=entry.name, file=entry.file, place=f"block {block}")
-        return
     for rule, what, count in (
         ("V401", "NaN", values.nans), ("V402", "infinite numbers", values.infinities)
     ):  # fmt: skip
@@ -112,13 +112,6 @@ def _not_finite(artifact: Artifact, entry: Entry, values: Values) -> Iterator[Fi
             where = f"the first number that is not finite is {at}"
             message = f"{shown}: {count} {what} among {values.elements} numbers, {where}"
             yield broken(rule, message, tensor=entry.name, file=entry.file, place=str(at))
-
-
-def _broken_block(artifact: Artifact, entry: Entry, first_bad: int) -> int | None:
-    array = artifact.read(entry.name)
-    if not isinstance(array, BlockArray) or array.form.block == 1:
-        return None
-    return first_bad // array.form.block
 
 
 def _far_out(artifact: Artifact, entry: Entry, values: Values) -> Finding | None:

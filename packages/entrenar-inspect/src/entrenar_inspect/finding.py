@@ -60,7 +60,7 @@ RULES: dict[str, tuple[Status, str]] = {
     "V403": (_P, "a number is far out of its tensor's range: it looks like a flipped bit"),
     "V404": (_W, "a number is well out of its tensor's range"),
     "V405": (_W, "a matrix is zero or constant"),
-    "V406": (_P, "the scale of a block is not finite"),
+    "V406": (_P, "the scale of a block is not finite, or absurd"),
     "V407": (_W, "a tensor's spread is unlike that of its kind: a wrong type, or damaged"),
 }
 """Every rule by its id: how bad it is when it is broken, and what it is then."""
