@@ -19,6 +19,8 @@ _ALIKE = 0.75
 _LEAST = 4
 """Blocks that it takes to say that one of them stands out."""
 
+_LEAST_FOR_SHAPES = 12
+"""The same of a shape: every fourth or sixth block may be of another kind."""
 _POSITIONS = "pos"
 """What is in the names of tables of positions: their sizes follow the window of their block."""
 
@@ -91,7 +93,8 @@ def _odd_one(rest: str, group: dict[int, Entry], inner: list[int]) -> Iterator[F
     (usual, _), (odd, times) = counts.most_common(2)
     number = next(number for number, entry in group.items() if entry.shape == odd)
     turned = sorted(usual) == sorted(odd)
-    if times == 1 and (turned or number in inner):
+    alone = number in inner and len(group) >= _LEAST_FOR_SHAPES
+    if times == 1 and (turned or alone):
         entry = group[number]
         message = f"{escape_controls(entry.name)} is {list(odd)}, {escape_controls(rest)} of the "
         message += f"other blocks is {list(usual)}"

@@ -18,6 +18,8 @@ from entrenar_inspect.recognise import LORA, MODEL, SENTENCE, Recognition, recog
 from entrenar_inspect.subject import Subject
 
 _COMPARED, _GENERAL = "all shapes follow from the config", "by general rules"
+_SHARED = "num_hidden_groups"
+"""A key of the configs of models, ALBERT's, whose blocks share tensors, so that they are fewer."""
 
 
 def check_structure(subject: Subject) -> Looked | Skipped:
@@ -45,10 +47,10 @@ def check_structure(subject: Subject) -> Looked | Skipped:
 
 def _by_rules(artifact: Artifact, recognition: Recognition) -> list[Finding]:
     """What holds for every family."""
-    found = [
-        broken("V212", escape_controls(text), place="config.json")
-        for text in dimensions(artifact, recognition).disagreements
-    ]
+    found = []
+    if _SHARED not in artifact.config:
+        for text in dimensions(artifact, recognition).disagreements:
+            found.append(broken("V212", escape_controls(text), place="config.json"))
     if recognition.contradiction is not None:
         found.append(broken("V206", escape_controls(recognition.contradiction)))
     return [*found, *block_findings(artifact), *tie_findings(artifact, recognition)]

@@ -87,20 +87,21 @@ def _of_tensor(artifact: Artifact, entry: Entry, values: Values) -> Iterator[Fin
         yield scale
     elif values.not_finite:
         yield from _not_finite(entry, values)
-    elif not _is_mask(entry):
+    elif not _may_be_infinite(entry):
         finding = _far_out(artifact, entry, values)
         if finding is not None:
             yield finding
 
 
-def _is_mask(entry: Entry) -> bool:
-    """Masks are added to scores before a softmax, and have the most negative number there is."""
+def _may_be_infinite(entry: Entry) -> bool:
+    """Masks, added to scores before a softmax, have the most negative number there is, and a bound
+    that does not bind is infinite."""
     last = entry.name.rpartition(".")[2]
-    return "mask" in last
+    return "mask" in last or last.endswith(("_min", "_max"))
 
 
 def _not_finite(entry: Entry, values: Values) -> Iterator[Finding]:
-    if _is_mask(entry) and not values.nans:
+    if _may_be_infinite(entry) and not values.nans:
         return
     assert values.first_bad is not None
     at = place_of(entry.shape, values.first_bad)
@@ -184,7 +185,7 @@ def _is_matrix(entry: Entry) -> bool:
         len(entry.shape) >= 2
         and entry.shape[0] >= _CONSTANT_LEAST
         and prod(entry.shape[1:]) >= _CONSTANT_LEAST
-        and not _is_mask(entry)
+        and not _may_be_infinite(entry)
     )
 
 

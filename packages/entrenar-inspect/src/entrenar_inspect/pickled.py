@@ -75,6 +75,6 @@ def _names_of_one(stream: io.BytesIO) -> Iterator[str]:
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = texts[-1] if texts else _UNKNOWN
         elif opcode.name in _PUT:
-            memo[int(argument)] = texts[-1] if texts else _UNKNOWN
+            memo[int(str(argument))] = texts[-1] if texts else _UNKNOWN
         elif opcode.name in _GET:
-            texts.append(memo.get(int(argument), _UNKNOWN))
+            texts.append(memo.get(int(str(argument)), _UNKNOWN))

@@ -18,14 +18,14 @@ from entrenar_core.io.torch_save import write_torch
 from entrenar_core.train.checkpoint_manifest import Manifest
 from model_files import SMALL, bpe
 
-BLOCKS = 6
+BLOCKS, MANY_BLOCKS = 6, 12
 LLAMA: dict[str, Any] = SMALL | {
     "model_type": "llama", "num_hidden_layers": BLOCKS, "architectures": ["LlamaForCausalLM"],
     "bos_token_id": 1, "eos_token_id": 2, "dtype": "float32",
 }  # fmt: skip
 K_BLOCKS = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2}
 UNKNOWN: dict[str, Any] = {
-    "model_type": "nobody-knows", "num_hidden_layers": BLOCKS, "hidden_size": 64,
+    "model_type": "nobody-knows", "num_hidden_layers": MANY_BLOCKS, "hidden_size": 64,
     "vocab_size": 300, "architectures": ["NobodyKnowsForCausalLM"], "tie_word_embeddings": True,
 }  # fmt: skip
 """The config of a model whose tensors are those of no family."""
@@ -106,7 +106,7 @@ def _unknown(_whole: WholeModels, folder: Path) -> Path:
         return rng.standard_normal(shape, np.float32) * np.float32(0.02)
 
     tensors = {"net.wte.weight": drawn(300, 64), "net.end.weight": np.ones(64, np.float32)}
-    for number in range(BLOCKS):
+    for number in range(MANY_BLOCKS):
         for part, shape in _PARTS.items():
             tensors[f"net.blocks.{number}.{part}"] = drawn(*shape)
     write_file(folder / "model.safetensors", tensors, {"format": "pt"})
@@ -177,7 +177,7 @@ def _downloaded(whole: WholeModels, folder: Path) -> Path:
 
 
 def _gptq(_whole: WholeModels, folder: Path) -> Path:
-    """Two blocks as AutoGPTQ stores them, 4 bits in groups of 32."""
+    """Blocks as AutoGPTQ stores them, 4 bits in groups of 32."""
     rng = np.random.default_rng(5)
     tensors: dict[str, np.ndarray] = {}
     for number in range(BLOCKS):
@@ -188,7 +188,10 @@ def _gptq(_whole: WholeModels, folder: Path) -> Path:
             tensors[f"{stem}.scales"] = rng.uniform(0.001, 0.01, (2, 64)).astype(np.float16)
             tensors[f"{stem}.g_idx"] = np.repeat(np.arange(2, dtype=np.int32), 32)
     write_file(folder / "model.safetensors", tensors, {"format": "pt"})
-    config = UNKNOWN | {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    config = UNKNOWN | {
+        "num_hidden_layers": BLOCKS,
+        "quantization_config": {"quant_method": "gptq", "bits": 4},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
