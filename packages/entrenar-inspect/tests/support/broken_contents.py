@@ -1,4 +1,4 @@
-"""Models whose contents are broken, in files that open: config, tensors, numbers, tokens, adapters."""
+"""Models whose contents are broken, in files that open: configs, tensors, numbers, tokens."""
 
 import json
 from collections.abc import Callable

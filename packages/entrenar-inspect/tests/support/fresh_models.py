@@ -1,0 +1,88 @@
+"""Models of every family that transformers has, with fresh weights, at a size of some thousands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SMALL: dict[str, Any] = {
+    **dict.fromkeys(("vocab_size",), 128),
+    **dict.fromkeys(
+        ("hidden_size", "n_embd", "d_model", "dim", "embed_dim", "embedding_size", "image_size"), 32
+    ),
+    **dict.fromkeys(
+        ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers",
+         "decoder_layers", "num_decoder_layers"), 5,
+    ),
+    **dict.fromkeys(
+        ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads",
+         "decoder_attention_heads", "num_local_experts", "num_experts", "n_routed_experts"), 4,
+    ),
+    **dict.fromkeys(
+        ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "encoder_ffn_dim",
+         "decoder_ffn_dim", "ffn_hidden_size"), 48,
+    ),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 64),
+    **dict.fromkeys(
+        ("head_dim", "d_kv", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "patch_size"), 8
+    ),
+    **dict.fromkeys(("moe_intermediate_size", "q_lora_rank", "kv_lora_rank"), 16),
+    **dict.fromkeys(("num_key_value_heads", "num_experts_per_tok", "type_vocab_size"), 2),
+    **dict.fromkeys(("n_group", "topk_group", "first_k_dense_replace"), 1),
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+}  # fmt: skip
+"""Values for the keys that a config has of these; ids of tokens are within the vocabulary."""
+MOST = 12_000_000
+"""Parameters beyond which a model is left out: its size follows from other keys than these."""
+_PARTS = ("text_config", "vision_config", "audio_config")
+
+
+def classes() -> Iterator[tuple[str, Any, Any]]:
+    """Name, class and class of the config of every model behind transformers' AutoModels."""
+    from transformers.models.auto import modeling_auto as auto
+
+    seen: set[str] = set()
+    for mapping in (
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING, auto.MODEL_FOR_MASKED_LM_MAPPING,
+        auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, auto.MODEL_FOR_CTC_MAPPING,
+        auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, auto.MODEL_MAPPING,
+    ):  # fmt: skip
+        for config in list(mapping.keys()):
+            found = mapping[config]
+            for kind in found if isinstance(found, tuple) else (found,):
+                if kind.__name__ not in seen:
+                    seen.add(kind.__name__)
+                    yield kind.__name__, kind, config
+
+
+def small_config(config: Any) -> Any:
+    """A config of the class `config` with the values of SMALL."""
+    default = config()
+    keys = {key: value for key, value in SMALL.items() if hasattr(default, key)}
+    kinds = getattr(default, "layer_types", None)
+    if kinds:
+        keys["layer_types"] = (kinds * 5)[:5]
+    small = config(**keys)
+    for name in _PARTS:
+        part = getattr(small, name, None)
+        for key, value in SMALL.items():
+            if part is not None and hasattr(part, key):
+                setattr(part, key, value)
+    return small
+
+
+def write_fresh(folder: Path, kind: Any, config: Any, **saving: Any) -> bool:
+    """Write a fresh model into `folder`; whether it is one of at most MOST parameters."""
+    import torch
+
+    small = small_config(config)
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in kind(small).parameters())
+    if count > MOST:
+        return False
+    torch.manual_seed(0)
+    model = kind(small)
+    if "dtype" in saving:
+        model = model.to(getattr(torch, saving.pop("dtype")))
+    model.save_pretrained(folder, **saving)
+    return True
