@@ -116,7 +116,7 @@ def _not_finite(entry: Entry, values: Values) -> Iterator[Finding]:
 
 
 def _far_out(artifact: Artifact, entry: Entry, values: Values) -> Finding | None:
-    largest, usual = _extent(values), _usual(values)
+    largest, usual = largest_and_usual(values)
     times = largest / usual if usual else np.inf
     large = len(entry.shape) >= 2 and values.elements >= _LARGE and usual > 0
     if values.elements < _FEW:
@@ -133,18 +133,15 @@ def _far_out(artifact: Artifact, entry: Entry, values: Values) -> Finding | None
     return broken(rule, message, tensor=entry.name, file=entry.file, place=str(at))
 
 
-def _extent(values: Values) -> float:
-    """The largest magnitude."""
-    return max(abs(values.minimum or 0.0), abs(values.maximum or 0.0))
-
-
-def _usual(values: Values) -> float:
-    """The size of large numbers of the tensor: the 0.999 quantile, or, where a thousandth of it is
-    not a handful, the root of the mean square of all but the largest."""
+def largest_and_usual(values: Values) -> tuple[float, float]:
+    """The largest magnitude, and the size of large numbers of the tensor: the 0.999 quantile, or,
+    where a thousandth of it is not a handful, the root of the mean square of all but the largest.
+    """
+    largest = max(abs(values.minimum or 0.0), abs(values.maximum or 0.0))
     if values.elements >= _LARGE and values.typical:
-        return values.typical
-    rest = max((values.norm or 0.0) ** 2 - _extent(values) ** 2, 0.0)
-    return sqrt(rest / max(values.elements - 1, 1))
+        return largest, values.typical
+    rest = max((values.norm or 0.0) ** 2 - largest**2, 0.0)
+    return largest, sqrt(rest / max(values.elements - 1, 1))
 
 
 def _place_of_largest(artifact: Artifact, entry: Entry) -> Place:

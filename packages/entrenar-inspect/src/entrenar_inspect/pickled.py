@@ -30,11 +30,10 @@ def is_pickle(path: Path) -> bool:
 
 def called_by(path: Path) -> list[str]:
     """What the pickles in a file would import when they are loaded, without what makes tensors and
-    arrays; sorted, each once. What cannot be followed to its end is followed as far as it goes."""
-    found: set[str] = set()
-    for data in _pickles(path):
-        found.update(_names(data))
-    return sorted(found - _INERT - GLOBALS.keys())
+    arrays: each once, in order. What cannot be followed to its end is followed as far as it goes.
+    """
+    found = dict.fromkeys(name for data in _pickles(path) for name in _names(data))
+    return [name for name in found if name not in _INERT and name not in GLOBALS]
 
 
 def _pickles(path: Path) -> Iterator[bytes]:

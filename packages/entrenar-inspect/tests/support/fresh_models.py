@@ -36,8 +36,8 @@ MOST = 12_000_000
 _PARTS = ("text_config", "vision_config", "audio_config")
 
 
-def classes() -> Iterator[tuple[str, Any, Any]]:
-    """Name, class and class of the config of every model behind transformers' AutoModels."""
+def classes() -> Iterator[Any]:
+    """The class of every model behind transformers' AutoModels."""
     from transformers.models.auto import modeling_auto as auto
 
     seen: set[str] = set()
@@ -47,35 +47,48 @@ def classes() -> Iterator[tuple[str, Any, Any]]:
         auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, auto.MODEL_FOR_CTC_MAPPING,
         auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, auto.MODEL_MAPPING,
     ):  # fmt: skip
-        for config in list(mapping.keys()):
-            found = mapping[config]
+        for found in mapping.values():
             for kind in found if isinstance(found, tuple) else (found,):
                 if kind.__name__ not in seen:
                     seen.add(kind.__name__)
-                    yield kind.__name__, kind, config
+                    yield kind
 
 
 def small_config(config: Any) -> Any:
     """A config of the class `config` with the values of SMALL."""
     default = config()
-    keys = {key: value for key, value in SMALL.items() if hasattr(default, key)}
-    kinds = getattr(default, "layer_types", None)
-    if kinds:
-        keys["layer_types"] = (kinds * 5)[:5]
-    small = config(**keys)
+    small = config(**{key: SMALL[key] for key in _settable(default)}, **_kinds(default))
     for name in _PARTS:
         part = getattr(small, name, None)
-        for key, value in SMALL.items():
-            if part is not None and hasattr(part, key):
-                setattr(part, key, value)
+        for key in _settable(part):
+            setattr(part, key, SMALL[key])
     return small
 
 
-def write_fresh(folder: Path, kind: Any, config: Any, **saving: Any) -> bool:
+def _settable(config: Any) -> list[str]:
+    """The keys that a config has, and has for a single number that no other key decides."""
+    decided = {"num_layers"} if hasattr(config, "depths") else set()
+    return [
+        key
+        for key in SMALL.keys() - decided
+        if hasattr(config, key)
+        and type(getattr(config, key)) in (int, type(None))
+        and not isinstance(getattr(type(config), key, None), property)
+    ]
+
+
+def _kinds(config: Any) -> dict[str, Any]:
+    """Kinds of blocks for the fewer ones that there are."""
+    kinds = getattr(config, "layer_types", None)
+    computed = isinstance(getattr(type(config), "layer_types", None), property)
+    return {"layer_types": (kinds * 5)[:5]} if kinds and not computed else {}
+
+
+def write_fresh(folder: Path, kind: Any, **saving: Any) -> bool:
     """Write a fresh model into `folder`; whether it is one of at most MOST parameters."""
     import torch
 
-    small = small_config(config)
+    small = small_config(kind.config_class)
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in kind(small).parameters())
     if count > MOST:
