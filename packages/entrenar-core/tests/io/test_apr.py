@@ -21,9 +21,10 @@ from entrenar_common.errors import (
     UnsupportedError,
 )
 from entrenar_core.io import apr_file, apr_write
-from entrenar_core.io.apr import APRFile, write_apr
+from entrenar_core.io.apr import APRFile, is_apr, write_apr
 from entrenar_core.io.dtypes import DTYPES
 from entrenar_core.io.faults import inject
+from entrenar_core.io.safetensors import SafetensorsFile
 from entrenar_core.quant import BY_NUMBER, BlockArray, quantize
 
 ARRAY_TYPES = [dtype for dtype in DTYPES if dtype.numpy is not None]
@@ -230,3 +231,12 @@ def test_bfloat16_means_the_upper_half_of_float32(tmp_path):
     values = np.array([1.0, -2.5, 3.140625, np.inf], np.float32)  # exact in 8 bits
     write_apr(tmp_path / "a", {"w": values.astype(ml_dtypes.bfloat16)})
     assert theirs(tmp_path / "a")["w"][2] == (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+
+
+def test_a_safetensors_file_whose_length_is_a_brace_is_no_apr_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(ord("{"))
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\7")
+    assert path.read_bytes().startswith(b"{")
+    assert not is_apr(path)
+    assert SafetensorsFile(path).read("a").tolist() == [7]

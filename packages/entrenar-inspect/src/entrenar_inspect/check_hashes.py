@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from entrenar_common.errors import EntrenarError
 from entrenar_common.text import escape_controls
+from entrenar_core.io.files import read_bytes
 from entrenar_core.io.os_calls import read_errors
 from entrenar_core.train.checkpoint_manifest import MANIFEST_NAME, SCHEMA, read_manifest
 from entrenar_inspect.finding import Finding, Looked, Skipped, broken
@@ -64,7 +65,7 @@ def records_of(subject: Subject) -> Records:
 
 def _of_manifest(folder: Path) -> list[Recorded]:
     path = folder / MANIFEST_NAME
-    if not path.is_file() or SCHEMA.partition("/")[0].encode() not in path.read_bytes():
+    if not path.is_file() or SCHEMA.partition("/")[0].encode() not in read_bytes(path):
         return []  # there are other files of this name
     files = read_manifest(folder).files
     return [Recorded(folder / n, f.sha256, f.size, MANIFEST_NAME) for n, f in files.items()]

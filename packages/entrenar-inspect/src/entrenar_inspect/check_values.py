@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from entrenar_common.errors import NotFoundError
+from entrenar_common.errors import NotFoundError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.text import escape_controls
 from entrenar_core.quant import BlockArray
@@ -59,6 +59,9 @@ def check_values(subject: Subject, progress: Progress | None = None) -> Looked |
             try:
                 values = values_of(artifact, entry.name)
             except NotFoundError:  # a shard has it, and the index does not
+                continue
+            except UnsupportedError:  # elements of less than a byte
+                undecoded += 1
                 continue
             except READ_ERRORS as error:
                 found.append(of_error(error, entry.file, tensor=entry.name))

@@ -23,7 +23,7 @@ RULES: dict[str, tuple[Status, str]] = {
     "V104": (_P, "a file has what this version cannot read"),
     "V105": (_P, "a file changed while it was read, or a checksum inside it is wrong"),
     "V106": (_P, "config.json or another JSON file of the model cannot be read"),
-    "V111": (_P, "a shard that the index lists is missing"),
+    "V111": (_P, "a shard or a part of the model is missing"),
     "V112": (_P, "a tensor is not in the shard that the index says"),
     "V113": (_W, "a tensor is in a shard, and not in the index"),
     "V114": (_W, "the index says another size than the tensors take"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import EntrenarError, NotFoundError
+from entrenar_common.errors import EntrenarError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.apr import APRFile, is_apr
@@ -97,10 +97,9 @@ def reader_of(file: Path) -> type[TensorFile]:
     """What reads a file, by what is in it; where that says nothing, by what it is called."""
     if is_gguf(file):
         return GGUFFile
-    if is_torch(file):
-        return TorchFile
-    kind = _BY_SUFFIX.get(file.suffix, SafetensorsFile)
-    return APRFile if is_apr(file) and file.suffix != ".safetensors" else kind
+    if is_apr(file):
+        return APRFile
+    return TorchFile if is_torch(file) else _BY_SUFFIX.get(file.suffix, SafetensorsFile)
 
 
 def _of_file(spec: str, file: Path) -> Subject:
@@ -138,8 +137,3 @@ def _parts(file: Path) -> list[Path]:
     stem, _, count = file.name.partition("-00001-of-")
     every = sorted(file.parent.glob("*-of-*"))
     return [p for p in every if p != file and p.name.startswith(stem) and p.name.endswith(count)]
-
-
-def missing_part(error: EntrenarError | None) -> bool:
-    """Whether a model did not open since one of its files is not there."""
-    return isinstance(error, NotFoundError)

@@ -49,6 +49,10 @@ of_tensors("one block is narrower", "V214", lambda t: t.update(
     {UNKNOWN_Q3: t[UNKNOWN_Q3][:32].copy()}), of="unknown family")  # fmt: skip
 of_tensors("scales are missing", "V221", lambda t: t.pop("model.layers.3.q_proj.scales"),
            of="gptq")  # fmt: skip
+of_tensors("absmax is missing", "V221", lambda t: t.pop(f"{Q3}.absmax"), of="nf4")
+of_tensors("only the codes are there", "V221",
+           lambda t: [t.pop(n) for n in list(t) if n.startswith(f"{Q3}.")], of="nf4")  # fmt: skip
+of_tensors("a scale of NF4 is NaN", "V401", put(f"{Q3}.absmax", (3,), np.nan), of="nf4")
 of_tensors("NaN", "V401", put(Q3, (7, 11), np.nan))
 of_tensors("infinity", "V402", put(Q3, (7, 11), -np.inf))
 of_tensors("NaN in a norm", "V401", put("model.norm.weight", (5,), np.nan))

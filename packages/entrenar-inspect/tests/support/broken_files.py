@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from breakage import Q3, UNKNOWN_Q3, WEIGHTS, breaks, of_bytes, of_header
-from entrenar_core.io.gguf import GGUFFile
+from entrenar_core.io.gguf import GGUFFile, Planned, texts, write_gguf
 from entrenar_core.io.safetensors import SafetensorsFile, write_file
 from torch_bytes import archive, records
 from whole_models import read, set_config
@@ -228,6 +228,18 @@ breaks("a scale of q4_k is infinite", "gguf q4_k_m", "V406")(
 breaks("a scale of q8_0 is absurd", "gguf q8_0", "V406")(
     put_in_block("token_embd.weight", 17, 0, 60000.0)
 )
+
+
+@breaks("more tokens than rows in GGUF", "gguf f32", "V301")
+def _(path: Path) -> None:
+    with GGUFFile(path) as file:
+        metadata = {key: file.metadata.value(key) for key in file.metadata}
+        tokens = metadata["tokenizer.ggml.tokens"].content
+        metadata["tokenizer.ggml.tokens"] = texts([*tokens, *(f"more{n}" for n in range(20))])
+        planned = [Planned(t.name, t.form, t.shape) for t in file.tensors.values()]
+        write_gguf(path, metadata, planned, file.read)
+
+
 of_bytes("base64 with another letter", "V101", lambda raw: raw[:-3000] + b"!" + raw[-2999:],
          of="apr")  # fmt: skip
 of_bytes("APR cut", "V102", lambda raw: raw[:-3000], of="apr")

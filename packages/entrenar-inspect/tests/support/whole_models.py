@@ -15,6 +15,8 @@ from entrenar_core import models
 from entrenar_core.convert import export
 from entrenar_core.io.safetensors import SafetensorsFile, Written, write_file, write_folder
 from entrenar_core.io.torch_save import write_torch
+from entrenar_core.kernels.nf4 import ENTRIES
+from entrenar_core.quant import NF4, quantize
 from entrenar_core.train.checkpoint_manifest import Manifest
 from model_files import SMALL, bpe
 
@@ -196,6 +198,25 @@ def _gptq(_whole: WholeModels, folder: Path) -> Path:
     return folder
 
 
+def _nf4(whole: WholeModels, folder: Path) -> Path:
+    """Projections in NF4 as bitsandbytes stores them: see its `QuantState.as_dict`."""
+    shutil.copytree(whole("llama"), folder, dirs_exist_ok=True)
+    tensors = read(folder / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        stored = quantize(tensors[name], NF4(double=False))
+        state = {
+            "quant_type": "nf4", "blocksize": 64, "dtype": "float32", "shape": list(stored.shape)
+        }  # fmt: skip
+        tensors[name] = stored.codes[:, None]
+        tensors[f"{name}.absmax"], tensors[f"{name}.quant_map"] = stored.scales.codes, ENTRIES
+        raw = np.frombuffer(json.dumps(state).encode(), np.uint8)
+        tensors[f"{name}.quant_state.bitsandbytes__nf4"] = raw
+    write_file(folder / "model.safetensors", tensors, {"format": "pt"})
+    settings = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    set_config(folder, quantization_config=settings)
+    return folder
+
+
 MAKERS: dict[str, Callable[[WholeModels, Path], Path]] = {
     "llama": _llama,
     "tied llama": lambda whole, folder: _llama(whole, folder, tie_word_embeddings=True),
@@ -214,5 +235,6 @@ MAKERS: dict[str, Callable[[WholeModels, Path], Path]] = {
     "hub cache": _cached,
     "download": _downloaded,
     "gptq": _gptq,
+    "nf4": _nf4,
 }  # fmt: skip
 """How each is made."""

@@ -115,4 +115,6 @@ def is_apr(path: str | os.PathLike[str]) -> bool:
     if not path.is_file():
         return False
     with read_errors(path), path.open("rb") as file:
-        return file.read(HEAD_BYTES).lstrip(b" \t\r\n").startswith(b"{")
+        head = file.read(HEAD_BYTES)
+    # a safetensors file begins so too where its header's length ends in the byte of a brace
+    return head.lstrip(b" \t\r\n").startswith(b"{") and b"\0" not in head
