@@ -11,8 +11,9 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
 from entrenar_core import models
-from entrenar_core.convert.export import Exported, export_within
 from entrenar_core.convert.export import export as write
+from entrenar_core.convert.export import export_within
+from entrenar_core.convert.exported import Exported
 from entrenar_core.convert.verify import FormatLoss
 from entrenar_core.data.batches import Batch, Batches
 from entrenar_core.data.load_tokenizer import load_tokenizer
