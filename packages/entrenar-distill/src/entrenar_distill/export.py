@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError
+from entrenar_common.losses import loss_table
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.tables import Fields, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
 from entrenar_core import models
 from entrenar_core.convert.export import export as write
@@ -80,32 +81,12 @@ class ExportReport:
                     f"{format_count(found.tokens)} tokens",
                 ),
             )
-        parts: list[Any] = [Fields("Exported", items), self._table()]
+        parts: list[Any] = [Fields("Exported", items), loss_table(self.losses)]
         return parts + [Text(f"Note: {note}.") for note in self.notes]
 
     def _after(self) -> str:
         share = self.bytes_after / self.bytes_before if self.bytes_before else 0.0
         return f"{format_bytes(self.bytes_after)} after ({share:.0%})"
-
-    def _table(self) -> Table:
-        rows = [
-            (
-                loss.form,
-                loss.tensors,
-                format_bytes(loss.nbytes),
-                f"{loss.bits_per_weight:.2f}",
-                f"{loss.worst:.2%}",
-                f"{loss.mean:.3%}",
-                "–" if loss.sqnr is None else f"{loss.sqnr:.1f} dB",
-            )
-            for loss in self.losses
-        ]
-        columns = ("Type", "Tensors", "Size", "Bits", "Worst", "Mean", "Signal/noise")
-        caption = (
-            "Read back from the file and compared with the source. Worst and mean difference as a "
-            "share of a tensor's largest weight."
-        )
-        return Table("What storing it so has lost", columns, rows, caption=caption)
 
 
 def export(

@@ -15,7 +15,7 @@ from entrenar_core.io.safetensors import SafetensorsFile, SafetensorsFolder
 from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.tensor_folder import TensorFolder
 from entrenar_core.io.torch_folder import TorchFolder
-from entrenar_core.io.torch_save import TorchFile
+from entrenar_core.io.torch_save import TorchFile, is_torch
 from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact, Entry, WeightFile
 
 HUB = "hf://"
@@ -98,7 +98,7 @@ def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
         return _open_gguf(spec, file)
     if is_apr(file):
         return _open_apr(spec, file)
-    opened = (TorchFile if _is_torch(file) else SafetensorsFile)(file)
+    opened = (TorchFile if is_torch(file) else SafetensorsFile)(file)
     kind = PYTORCH if isinstance(opened, TorchFile) else SAFETENSORS
     folder = file.parent
     whole = file.name in {kind.single_name for kind, _ in _FOLDERS}
@@ -129,15 +129,6 @@ def _open_apr(spec: str, file: Path) -> Artifact:
         files=weight_files(opened.paths), config=config if known else None,
         metadata={k: v for k, v in opened.metadata.items() if k != "config"},
     )  # fmt: skip
-
-
-def _is_torch(file: Path) -> bool:
-    """Whether it is a file of torch.save: a zip archive or a pickle, or called as if it were."""
-    with read_errors(file), file.open("rb") as opened:
-        head = opened.read(9)
-    if head[8:9] == b"{":
-        return False
-    return head.startswith((b"PK\x03\x04", b"\x80")) or SUFFIXES.get(file.suffix) == PYTORCH
 
 
 def _from_folder(folder: Path, *, whole: bool) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def resolve_model(spec: str | Path, revision: str | None = None) -> Path:
                 f"{folder}: a file, not a model's folder, and neither GGUF nor APR",
                 hint="give the folder that contains it",
             )
+    return fetch_model(name, revision)
+
+
+def fetch_model(name: str, revision: str | None = None) -> Path:
+    """The folder of the hub's model `name`, whatever there is of that name on this machine; see
+    `resolve_model`."""
     _check_name(name)
     return _download(name, revision)
 
