@@ -87,6 +87,7 @@ def convert(
     """
     started = time.monotonic()
     form = _form(output, to)
+    quantization = None if quantization is None else quantization.lower()
     with open_artifact(_local(source)) as artifact:
         _check(artifact, Path(output))
         architecture, why = _architecture(artifact)

@@ -45,9 +45,9 @@ def convert_tensors(
     """
     if form not in WRITERS:
         raise UnsupportedError(
-            f"{source}: tensors of no known architecture cannot be written as {form!r}",
-            hint=f"as GGUF these models can: {', '.join(model_types())}; tensors of any model as "
-            f"{', '.join(WRITERS)}",
+            f"{source}: without a known architecture it cannot be written as {form!r}",
+            hint=f"as GGUF, models with a config.json of {', '.join(model_types())} can; as "
+            f"{', '.join(WRITERS)}, any tensors",
         )
     if output.exists() and output.resolve() == source.resolve():
         raise ConfigError(f"{output}: is what is read", hint="give another output")
