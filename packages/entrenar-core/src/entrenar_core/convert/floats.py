@@ -57,7 +57,7 @@ def cast(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
 
 
 def _cast(part: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
-    if part.dtype == np.float64:  # rounded once, not by way of float32
+    if part.dtype == np.float64:  # to float16 it is rounded once, not by way of float32
         wide = part
         with np.errstate(over="ignore"):
             found = part.astype(dtype)
