@@ -266,6 +266,8 @@ def test_the_model_itself_is_not_overwritten(tmp_path):
     export(source, tmp_path / "a.gguf", form="gguf")
     with pytest.raises(ConfigError, match="the model itself"):
         export(tmp_path / "a.gguf", tmp_path / "a.gguf", form="gguf", quantization="q4_0")
+    with pytest.raises(ConfigError, match="a file of the model"):
+        export(source, source / "model.safetensors", form="safetensors", quantization="f16")
     assert (source / "model.safetensors").read_bytes() == before
 
 

@@ -201,6 +201,13 @@ def test_what_cannot_be_is_refused(tmp_path, name, options, error, word):
     assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors", "folder.pth", "file"}
 
 
+def test_a_file_of_the_folder_that_is_read_is_not_written_over(tmp_path):
+    source, tensors = model_folder(tmp_path / "a")
+    with pytest.raises(ConfigError, match="what is read"):
+        convert_tensors(source, source / "model.safetensors", form="safetensors")
+    assert same(load_file(source / "model.safetensors"), tensors)
+
+
 def test_the_error_for_gguf_names_the_architectures_that_can(tmp_path):
     source, _ = model_folder(tmp_path / "a")
     with pytest.raises(UnsupportedError) as error:

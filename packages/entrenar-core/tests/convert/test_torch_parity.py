@@ -59,11 +59,12 @@ def tied(storages):
     return sorted(map(sorted, (names for names in by_place.values() if len(names) > 1)))
 
 
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
 @pytest.mark.parametrize("name", ["llama, tied", "gpt2"])
-def test_transformers_computes_the_same_from_a_folder_of_torch_files(tmp_path, name):
+def test_transformers_computes_the_same_from_a_converted_folder(tmp_path, name, form):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     source = write_model(tmp_path / "a", CONFIGS[name])
-    export(source, tmp_path / "b", form="pth")
+    export(source, tmp_path / "b", form=form)
     kind = getattr(transformers, CLASSES[name])
     with torch.no_grad():
         logits = [
@@ -115,6 +116,18 @@ def test_a_folder_of_an_unknown_model_loads_from_each_container(tmp_path, kind):
     for folder in ("b", "c"):
         found = type(model).from_pretrained(tmp_path / folder).state_dict()
         assert all(torch.equal(tensor, found[name]) for name, tensor in model.state_dict().items())
+
+
+def test_views_of_one_memory_are_written_apart_and_that_is_said(tmp_path):
+    torch = pytest.importorskip("torch")
+    base = torch.arange(12.0).reshape(3, 4)
+    state = {"whole": base, "row": base[1], "turned": base.T, "other": torch.ones(2)}
+    torch.save(state, tmp_path / "a.pth")
+    found = convert_tensors(tmp_path / "a.pth", tmp_path / "a.safetensors", form="safetensors")
+    with SafetensorsFile(tmp_path / "a.safetensors") as file:
+        assert all(same(file.read(name), tensor) for name, tensor in state.items())
+    (note,) = found.notes
+    assert "whole, row, turned" in note
 
 
 @pytest.mark.parametrize("quantization", ["f16", "bf16"])

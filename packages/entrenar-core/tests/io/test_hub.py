@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from entrenar_common.errors import NotFoundError
-from entrenar_core.io.hub import resolve_model
+from entrenar_core.io import hub
+from entrenar_core.io.hub import fetch_model, resolve_model
 
 COMMIT = "a" * 40
 FILES = {
@@ -209,6 +210,15 @@ def test_a_folder_is_returned_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "org" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert resolve_model("org/model") == Path("org/model")
+
+
+def test_what_is_asked_of_the_hub_is_not_taken_from_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "_download", lambda name, revision: Path("cache", name, revision))
+    assert fetch_model("org/model", "v1") == Path("cache/org/model/v1")
+    with pytest.raises(NotFoundError):
+        fetch_model("./org", "v1")
 
 
 def test_a_file_is_not_a_model(tmp_path):

@@ -12,6 +12,7 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Fields, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
 from entrenar_core import models
+from entrenar_core.convert.containers import CONTAINERS
 from entrenar_core.convert.export import export as write
 from entrenar_core.convert.export import export_within
 from entrenar_core.convert.exported import Exported
@@ -113,6 +114,11 @@ def export(
     progress = progress or NullProgress()
     path = resolve_model(source)
     _check_options(form, quantization, max_bytes, calibrate)
+    if eval_data and form in CONTAINERS and CONTAINERS[form].is_lone(Path(output)):
+        raise ConfigError(
+            f"{output}: a file of tensors alone is no model that could be measured",
+            hint="give a folder as the output, or leave --eval-data out",
+        )
     measure = _measure_on(eval_data, path, seq_len, progress) if eval_data else None
     before = measure(path) if measure else None
     if max_bytes is None:

@@ -100,11 +100,25 @@ class Content(Mapping[str, "ContentTensor"], Closing):
             for further, first in self.metadata.items()
             if further not in stored and first in stored
         }
-        source = self._source
-        for file in source.files if isinstance(source, TensorFolder) else [source]:
-            if isinstance(file, TorchFile):
-                tied |= {n: first for n, first in _same_elements(file).items() if n in stored}
+        for file in self._torch_files():
+            tied |= {n: first for n, first in _same_elements(file).items() if n in stored}
         return tied
+
+    def _parts(self) -> list[str]:
+        """Tensors of which others have elements too, but not the same ones."""
+        found: list[str] = []
+        for file in self._torch_files():
+            by_key: dict[str, list[str]] = {}
+            for info in file.tensors.values():
+                if info.name in self._tensors and info.size:
+                    by_key.setdefault(info.key, []).append(info.name)
+            found += [name for names in by_key.values() if len(names) > 1 for name in names]
+        return found
+
+    def _torch_files(self) -> list[TorchFile]:
+        source = self._source
+        opened = source.files if isinstance(source, TensorFolder) else [source]
+        return [file for file in opened if isinstance(file, TorchFile)]
 
     def _type(self, name: str, info: Any) -> np.dtype:
         if not isinstance(info.dtype, DType):  # blocks, which are read as floats
@@ -126,6 +140,11 @@ class Content(Mapping[str, "ContentTensor"], Closing):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are read."""
+        return self._source.paths
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as it is stored; the floats that it stands for where it is in blocks."""
@@ -184,6 +203,9 @@ class Content(Mapping[str, "ContentTensor"], Closing):
         if self.tied and form != PTH:
             names = [f"{further} is {first}" for further, first in self.tied.items()]
             yield f"written once, as the same numbers: {_shown(names)}"
+        parts = self._parts()
+        if parts:
+            yield f"lie in one memory in part, and apart in the file: {_shown(parts)}"
         said = {key for key in self.metadata if key not in self.tied} - {"format"}
         if said and form == PTH:
             yield f"a file of torch.save has no place for the metadata: {_shown(sorted(said))}"

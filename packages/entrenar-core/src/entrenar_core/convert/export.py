@@ -18,7 +18,7 @@ from entrenar_core.convert.verify import TensorLoss, compared, read_back
 from entrenar_core.data.batches import Batch
 from entrenar_core.io.apr import APRFile
 from entrenar_core.io.gguf import GGUFFile
-from entrenar_core.models.source import stored_type
+from entrenar_core.models.source import model_files, stored_type
 
 GGUF, APR = "gguf", "apr"
 
@@ -101,8 +101,13 @@ def _check_gguf_path(source: Path, output: Path) -> None:
 
 
 def _check_not_itself(source: Path, output: Path) -> None:
-    if output.exists() and source.exists() and output.resolve() == source.resolve():
+    if not output.exists() or not source.exists():
+        return
+    written = output.resolve()
+    if written == source.resolve():
         raise ConfigError(f"{output}: is the model itself", hint="give another output")
+    if written in {path.resolve() for path in model_files(source)}:
+        raise ConfigError(f"{output}: is a file of the model", hint="give another output")
 
 
 def _write_gguf(

@@ -49,10 +49,10 @@ def convert_tensors(
             hint=f"as GGUF, models with a config.json of {', '.join(model_types())} can; as "
             f"{', '.join(WRITERS)}, any tensors",
         )
-    if output.exists() and output.resolve() == source.resolve():
-        raise ConfigError(f"{output}: is what is read", hint="give another output")
     progress = progress or NullProgress()
     with Content(source, quantization, progress) as content:
+        if output.resolve() in {path.resolve() for path in (source, *content.paths)}:
+            raise ConfigError(f"{output}: is what is read", hint="give another output")
         progress.start("write", len(content))
         try:
             paths = WRITERS[form](content, output)
