@@ -69,12 +69,14 @@ class Header:
     data_start: int
 
 
-def parse_header(data: bytes | mmap.mmap, path: Path) -> Header:
+def parse_header(data: bytes | mmap.mmap, path: Path, *, size: int | None = None) -> Header:
     """The header from a whole file's bytes; any inconsistency is a FormatError.
 
-    Raises UnsupportedError for big-endian files and for tensor types that are not in `BY_NUMBER`.
+    With `size`, `data` are the first bytes of a file of that size, and MoreNeeded says how many it
+    takes at least where they end within the header. Raises UnsupportedError for big-endian files
+    and for tensor types that are not in `BY_NUMBER`.
     """
-    cursor = Cursor(data, path)
+    cursor = Cursor(data, path, size=size)
     _check_magic(cursor)
     version = cursor.u32("the version")
     _check_version(version, cursor)
@@ -90,6 +92,7 @@ def parse_header(data: bytes | mmap.mmap, path: Path) -> Header:
 def _check_magic(cursor: Cursor) -> None:
     if not cursor.end:
         cursor.fail("empty file")
+    cursor.need(min(cursor.end, _SHOWN_BYTES))
     head = bytes(cursor.data[:_SHOWN_BYTES])
     if head.startswith(MAGIC[::-1]):
         _refuse_big_endian(cursor.path)
