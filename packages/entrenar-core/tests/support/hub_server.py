@@ -25,8 +25,8 @@ class Stored:
 
     elsewhere: kept by another server, to which requests are sent on; ranges: whether ranges are
     served; cuts: where the connection is cut, counted from the answer's first byte; statuses:
-    answered instead; etags, totals: said instead of the true ETag and size; said: the size that
-    HEAD says.
+    answered instead; etags, totals, starts: said instead of the true ETag, size and place; said:
+    the size that HEAD says.
     """
 
     head: bytes
@@ -37,6 +37,7 @@ class Stored:
     statuses: list[int] = field(default_factory=list)
     etags: list[str] = field(default_factory=list)
     totals: list[str] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     said: int | None = None
 
     @property
@@ -175,7 +176,8 @@ class Handler(BaseHTTPRequestHandler):
         said = stored.said if stored.said is not None and not get else end - begin
         self.send_header("Content-Length", str(said))
         if asked and stored.ranges:
-            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{total}")
+            start = stored.starts.pop(0) if get and stored.starts else begin
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total}")
         self.end_headers()
         if get:
             cut = stored.cuts.pop(0) if stored.cuts else end - begin

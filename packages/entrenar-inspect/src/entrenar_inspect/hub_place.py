@@ -13,7 +13,10 @@ HUB = "hf://"
 FORM = "hf://org/name, hf://org/name@revision or hf://org/name/path/of/a/file"
 
 # a branch with a slash in it is written with %2F, but for the names that the hub itself gives
-_PARTS = re.compile(r"([^/@]+/[^/@]+)(@(?:refs/(?:pr|convert)/[^/]+|[^/]+))?(/.+)?")
+_PARTS = re.compile(
+    r"(?P<model>[^/@]+/[^/@]+)(@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?(/(?P<path>.+))?",
+    re.DOTALL,
+)
 
 
 class HubPlace(NamedTuple):
@@ -28,27 +31,29 @@ class HubPlace(NamedTuple):
     path: str
 
     def spec(self, path: str) -> str:
-        """How another file of the same repository is written."""
+        """How another file of the same repository is written, or with "" the whole of it."""
         revision = f"@{self.revision.replace('/', '%2F')}" if self.revision else ""
-        return escape_controls(f"{HUB}{self.model}{revision}/{path}")
+        return escape_controls(f"{HUB}{self.model}{revision}" + (f"/{path}" if path else ""))
 
 
 def parse_place(spec: str) -> HubPlace:
     """The parts of `hf://org/name[@revision][/path/in/repo]`; ConfigError for anything else."""
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in spec):
-        raise _malformed(spec, "has control characters")
     found = _PARTS.fullmatch(spec.removeprefix(HUB).removesuffix("/"))
     if found is None:
-        raise _malformed(spec, "is not a place on the hub")
-    model, revision, path = found[1], (found[2] or "@")[1:], (found[3] or "/")[1:]
+        raise _malformed(spec, "not a place on the hub")
+    model, revision, path = found["model"], unquote(found["revision"] or ""), found["path"] or ""
     if not is_hub_name(model):
         raise _malformed(spec, f"'{escape_controls(model)}' is not a name on the hub")
-    revision = unquote(revision, errors="strict") if "%" in revision else revision
-    if not {"", ".", ".."}.isdisjoint([*path.split("/")] if path else []):
-        raise _malformed(spec, f"'{escape_controls(path)}' is not a path in a repository")
-    if revision and not {"", ".", ".."}.isdisjoint(revision.split("/")):
-        raise _malformed(spec, f"'{escape_controls(revision)}' is not a revision")
+    for what, text in (("a revision", revision), ("a path in a repository", path)):
+        if text and not _is_path(text):
+            raise _malformed(spec, f"'{escape_controls(text)}' is not {what}")
     return HubPlace(model, revision, path)
+
+
+def _is_path(text: str) -> bool:
+    """Whether it is names with slashes between them, none of which leads upwards."""
+    controls = any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
+    return not controls and {"", ".", ".."}.isdisjoint(text.split("/"))
 
 
 def _malformed(spec: str, what: str) -> ConfigError:
