@@ -1,12 +1,12 @@
 """Headers of weights on a loopback hub: what they say, and that nothing else is fetched."""
 
 import json
-import struct
 
 import pytest
 
 from gguf_bytes import F32, TEXT, U16, U32, array, fields, pair, serialise, tensor, text
 from hub_server import Stored, repository, run_client, serving
+from safetensors_bytes import safetensors
 
 pytestmark = pytest.mark.tier2
 
@@ -14,21 +14,6 @@ CHUNK = 2**16  # of safetensors; of GGUF it is 2²⁰
 AROUND = [CHUNK + i for i in (-9, -8, -7, -1, 0, 1, 7, 8, 9)]
 AROUND += [100_000 + i for i in (-8, -1, 0, 1)]  # of another client's chunk
 VOCABULARY = [f"token{i}".encode() for i in range(150_000)]
-
-
-def safetensors(length: int | None, **shapes: tuple[int, ...]) -> tuple[bytes, int]:
-    """The beginning of a file with float32 tensors, `length` up to the data, and its whole size."""
-    described, place = {}, 0
-    for name, (rows, columns) in shapes.items():
-        end = place + 4 * rows * columns
-        offsets = [place, end]
-        described[name] = {"dtype": "F32", "shape": [rows, columns], "data_offsets": offsets}
-        place = end
-    raw = json.dumps(described).encode()
-    raw += b" " * (0 if length is None else length - 8 - len(raw))
-    head = struct.pack("<Q", len(raw)) + raw
-    assert length in (None, len(head))
-    return head, len(head) + place
 
 
 def index(**shards: str) -> bytes:
@@ -64,26 +49,26 @@ MODELS = {
         }
         for length in AROUND
     },
-    "org/small": {"model.safetensors": Stored(*safetensors(None, a=(1, 2)))},
-    "org/huge": {"model.safetensors": Stored(*safetensors(None, a=(10**6, 3250)), elsewhere=True)},
+    "org/small": {"model.safetensors": Stored(*safetensors(a=(1, 2)))},
+    "org/huge": {"model.safetensors": Stored(*safetensors(a=(10**6, 3250)), elsewhere=True)},
     "org/long": {"model.safetensors": Stored(*safetensors(30_000_000, a=(1, 2)), elsewhere=True)},
     "org/sharded": {
         "model.safetensors.index.json": index(a=FIRST, b=FIRST, c=SECOND),
-        FIRST: Stored(*safetensors(None, a=(10**5, 10), b=(1, 1))),
-        SECOND: Stored(*safetensors(None, c=(10**5, 20))),
+        FIRST: Stored(*safetensors(a=(10**5, 10), b=(1, 1))),
+        SECOND: Stored(*safetensors(c=(10**5, 20))),
     },
     "org/shard-missing": {
         "model.safetensors.index.json": index(a=FIRST, c=SECOND),
-        FIRST: Stored(*safetensors(None, a=(1, 1))),
+        FIRST: Stored(*safetensors(a=(1, 1))),
     },
     "org/shard-cut": {
         "model.safetensors.index.json": index(a=FIRST, c=SECOND),
-        FIRST: Stored(*safetensors(None, a=(1, 1))),
-        SECOND: Stored(safetensors(None, c=(1, 1))[0]),
+        FIRST: Stored(*safetensors(a=(1, 1))),
+        SECOND: Stored(safetensors(c=(1, 1))[0]),
     },
     "org/listed-wrongly": {
         "model.safetensors.index.json": index(a=FIRST, d=FIRST),
-        FIRST: Stored(*safetensors(None, a=(1, 1))),
+        FIRST: Stored(*safetensors(a=(1, 1))),
     },
     "org/no-weights": {"README.md": b"# hello"},
     "org/vocabulary": {"m.gguf": Stored(GGUF_BYTES, len(GGUF_BYTES) + 18 * 10**6)},
