@@ -24,8 +24,9 @@ FILES = {
     "cut.bin": Stored(DATA, cuts=[100, 0, 50]),
     "cut-elsewhere.bin": Stored(DATA, elsewhere=True, cuts=[70_000]),
     "always-cut.bin": Stored(DATA, cuts=[0] * 99),
-    "busy.bin": Stored(DATA, statuses=[503, 429]),
+    "busy.bin": Stored(DATA, statuses=[503, 429], heads=[500, 429]),
     "failing.bin": Stored(DATA, statuses=[500] * 99),
+    "no-head.bin": Stored(DATA, heads=[502] * 99),
     "refused.bin": Stored(DATA, statuses=[403] * 99),
     "no-ranges.bin": Stored(DATA, HUGE, ranges=False),
     "no-ranges-cut.bin": Stored(DATA, ranges=False, cuts=[500]),
@@ -125,6 +126,7 @@ def test_of_a_server_without_ranges_no_more_is_read_than_needed(taken):
 FAILURES = {
     "always-cut.bin": ("HubError", "cannot be reached", 6),
     "failing.bin": ("HubError", "failed (status 500)", 6),
+    "no-head.bin": ("HubError", "failed (status 502)", 0),
     "refused.bin": ("HubError", "refuses access (status 403)", 1),
     "other-total.bin": ("IntegrityError", "had 300000 bytes, now 300001", 2),
     "other-etag.bin": ("IntegrityError", "changed while it was being read", 2),

@@ -25,8 +25,8 @@ class Stored:
 
     elsewhere: kept by another server, to which requests are sent on; ranges: whether ranges are
     served; cuts: where the connection is cut, counted from the answer's first byte; statuses:
-    answered instead; etags, totals, starts: said instead of the true ETag, size and place; said:
-    the size that HEAD says.
+    answered instead, to a HEAD those in `heads`; etags, totals, starts: said instead of the true
+    ETag, size and place; said: the size that HEAD says.
     """
 
     head: bytes
@@ -35,6 +35,7 @@ class Stored:
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
     etags: list[str] = field(default_factory=list)
     totals: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
@@ -151,6 +152,8 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse("RevisionNotFound")
         elif stored is None:
             self.refuse("EntryNotFound")
+        elif self.command == "HEAD" and stored.heads:
+            self.answer(stored.heads.pop(0))
         elif stored.elsewhere and self.name == "hub":
             self.answer(
                 302, b"see there", Location=self.hub.store + self.path, X_Repo_Commit=COMMIT,

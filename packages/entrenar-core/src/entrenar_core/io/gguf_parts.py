@@ -16,9 +16,14 @@ MAX_PARTS = 2**16 - 1
 class Part(Protocol):
     """A GGUF file whose header was read, wherever it is."""
 
-    path: Path
-    tensors: Mapping[str, GGUFTensor]
-    metadata: Metadata
+    @property
+    def path(self) -> Path: ...  # of which the name is used, and which messages begin with
+
+    @property
+    def tensors(self) -> Mapping[str, GGUFTensor]: ...
+
+    @property
+    def metadata(self) -> Metadata: ...
 
 
 P = TypeVar("P", bound=Part)

@@ -2,12 +2,15 @@
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from entrenar_common.errors import HubError, IntegrityError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.hub_errors import Asked, client_errors, hub_errors
+
+T = TypeVar("T")
 
 _WAITS = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each further try."""
@@ -36,10 +39,10 @@ class HubFile:
         self.path = Path(self._asked.shown)
         with hub_errors(self._asked):
             url = hf_hub_url(model, name, revision=revision)
-            found = get_hf_file_metadata(url)
+            found = _retried(lambda: get_hf_file_metadata(url))
             # identity: ranges are those of the file, not of a compressed form
             self._headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        if found.size is None:
+        if found is None or found.size is None:
             self._fail("the hub does not say how large it is")
         self.size, self.etag = found.size, found.etag
         self._url = found.location
@@ -53,23 +56,16 @@ class HubFile:
         Where the connection breaks, what is missing is asked for a few times more.
         """
         found, wanted = bytearray(), min(length, self.size - begin)
-        waits = iter(_WAITS)
-        while len(found) < wanted:
-            wait = next(waits, None)
-            with hub_errors(self._asked):
-                try:
-                    self._receive(found, begin, wanted)
-                except client_errors() as error:
-                    if wait is None or not _may_pass(error):
-                        raise
-            if len(found) < wanted:
-                if wait is None:
-                    self._fail(f"the answers end {wanted - len(found)} bytes early")
-                time.sleep(wait)
+        if wanted <= 0:
+            return b""
+        with hub_errors(self._asked):
+            done = _retried(lambda: self._receive(found, begin, wanted))
+        if done is None:
+            self._fail(f"the answers end {wanted - len(found)} bytes early")
         return bytes(found)
 
-    def _receive(self, found: bytearray, begin: int, wanted: int) -> None:
-        """Appends what one request brings of the missing bytes."""
+    def _receive(self, found: bytearray, begin: int, wanted: int) -> bytearray | None:
+        """Appends what one request brings of the missing bytes; None where some are missing yet."""
         from huggingface_hub import constants
         from huggingface_hub.utils import get_session
 
@@ -90,7 +86,8 @@ class HubFile:
                 skipped -= unwanted
                 found += chunk[unwanted : unwanted + wanted - len(found)]
                 if len(found) == wanted:
-                    return
+                    return found
+        return None
 
     def _check(self, response: Any, first: int) -> int:
         """How many bytes to skip of an answer for those from `first` on.
@@ -134,6 +131,21 @@ class HubFile:
             f"{self.path}: {what}",
             hint="check HF_ENDPOINT, and whether a proxy or login page answers instead",
         )
+
+
+def _retried(request: Callable[[], T | None]) -> T | None:
+    """What a request brings, which is made some times more where it brings None or may succeed."""
+    for wait in _WAITS:
+        try:
+            found = request()
+        except client_errors() as error:
+            if not _may_pass(error):
+                raise
+        else:
+            if found is not None:
+                return found
+        time.sleep(wait)
+    return request()
 
 
 def _may_pass(error: Exception) -> bool:

@@ -13,8 +13,11 @@ _FETCH_AGAIN = "the folder is damaged or incomplete: fetch or write it again"
 class Shard(Protocol):
     """A file of tensors whose header was read, wherever it is."""
 
-    path: Path
-    tensors: Mapping[str, Any]
+    @property
+    def path(self) -> Path: ...  # for messages
+
+    @property
+    def tensors(self) -> Mapping[str, Any]: ...
 
 
 S = TypeVar("S", bound=Shard)
