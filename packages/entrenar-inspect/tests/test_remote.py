@@ -227,6 +227,23 @@ def test_of_weights_nothing_but_headers_is_served(opened):
 
 
 @pytest.mark.tier2
+@pytest.mark.parametrize("name", ["sharded", "adapter", "gguf", "other-name"])
+def test_a_copy_on_this_machine_is_described_in_the_same_words(opened, tmp_path, name):
+    for file, stored in MODELS[f"org/{name}"].files.items():
+        (tmp_path / file).write_bytes(b"".join(stored.part(0, stored.length)))
+    found = opened[0][f"hf://org/{name}"]
+    with open_artifact(str(tmp_path)) as local:
+        assert found["kind"] == local.kind
+        assert found["config"] == local.config
+        assert found["files"] == [[f.name, f.nbytes] for f in local.files]
+        assert found["tensors"] == [
+            [e.name, e.dtype, list(e.shape), e.nbytes, e.file, e.begin]
+            for e in local.tensors.values()
+        ]
+        assert found["keys"] == list(local.metadata)
+
+
+@pytest.mark.tier2
 def test_values_of_tensors_are_not_fetched(opened):
     kind, said, hint = opened[0]["hf://org/single"]["read"]
     assert (kind, "hf download org/single" in hint) == ("UnsupportedError", True)
