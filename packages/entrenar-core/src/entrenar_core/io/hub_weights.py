@@ -1,6 +1,7 @@
 """The weights of a model on the hub, known by the headers of its files."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
@@ -82,8 +83,6 @@ def gguf_of(model: HubModel, first: GGUFHeader) -> HubWeights[GGUFHeader]:
 
 def _read_all(model: HubModel, names: Sequence[str], read: Callable[[HubFile], H]) -> list[H]:
     """Headers in the order of `names`; the first failure ends it."""
-    from concurrent.futures import ThreadPoolExecutor  # a slow import
-
     if not names:
         return []
     with ThreadPoolExecutor(min(MOST_THREADS, len(names))) as pool:
