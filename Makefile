@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-lora bench-kernels bench-formats bench-memory bench-merge coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-lora bench-kernels bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +87,9 @@ bench-merge: .venv-parity/.installed ## Time merging adapters and models beside 
 
 bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 30 min, 6 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
+
+bench-inspect: .venv-parity/.installed ## Time entrenar-inspect beside safetensors, gguf, PyTorch, the disk
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/inspect_models.py
 
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
 # one compiles everything anew, because what writes LLVM's code runs only then.

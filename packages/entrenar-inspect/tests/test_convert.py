@@ -214,6 +214,12 @@ def test_a_model_on_the_hub_is_fetched_first(folder, tmp_path, monkeypatch):
     assert asked == [("org/name", "v1"), ("org/name", None)]
 
 
+def test_one_file_of_a_repository_is_not_fetched(command, tmp_path):
+    code, _, err = command("hf://org/name/sub/model.gguf", "--output", tmp_path / "a.pth")
+    assert code == 15
+    assert "hf://org/name," in err
+
+
 def test_a_split_gguf_file_is_converted_whole(folder, tmp_path):
     parts = split_in_two(folder, tmp_path)
     go(parts, tmp_path / "b", to="safetensors", quantization="f32")

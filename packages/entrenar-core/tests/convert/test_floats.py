@@ -6,7 +6,7 @@ import pytest
 
 from entrenar_common.errors import NumericsError, UnsupportedError
 from entrenar_core.convert.floats import DTYPES, cast, cast_pieces, dtype_named
-from entrenar_core.convert.pieces import PIECE
+from entrenar_core.quant.pieces import PIECE
 
 TYPES = (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)
 

@@ -182,3 +182,12 @@ def test_the_gradient_of_fake_quantization_is_bad_where_the_one_given_is(dtype, 
     dx, ds = kernels.fake_affine_grad(g, x, one, 0 * one, low=-7, high=7)
     assert np.array_equal(np.isfinite(dx), np.isfinite(g))
     assert np.isfinite(ds).tolist() == [True, False, True]
+
+
+def test_a_survey_counts_what_is_not_finite_and_leaves_it_out_of_the_sums(place, bad):
+    x = normal(5000, dtype="float32")
+    whole = x.astype(np.float64).sum() - x[[place, 4999]].astype(np.float64).sum()
+    x[[place, 4999]] = bad
+    facts = kernels.tallying.survey(x, np.zeros(2**16, np.int64))
+    assert facts[0] == pytest.approx(whole, abs=1e-3)
+    assert facts[5:].tolist() == ([2, 0] if np.isnan(bad) else [0, 2])

@@ -20,7 +20,8 @@ from entrenar_core.lora.merge import check_output
 from entrenar_core.models.architectures import model_class
 from entrenar_core.models.quantized import without_quantization
 from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact
-from entrenar_inspect.opening import ADAPTER_WEIGHTS, HUB, SUFFIXES, open_artifact
+from entrenar_inspect.hub_place import HUB, parse_place
+from entrenar_inspect.opening import ADAPTER_WEIGHTS, SUFFIXES, open_artifact
 
 FORMS = {SAFETENSORS: "safetensors", GGUF: "gguf", PYTORCH: "pth", APR: "apr"}
 """A kind of file as `entrenar_core.convert` calls it."""
@@ -141,8 +142,13 @@ def _local(source: str) -> str:
     """What `source` means on this machine; a model on the hub is fetched."""
     if not source.startswith(HUB):
         return source
-    name, _, revision = source.removeprefix(HUB).partition("@")
-    return str(fetch_model(name, revision or None))
+    place = parse_place(source)
+    if place.path:
+        raise UnsupportedError(
+            f"{escape_controls(source)}: one file of a repository, and models are fetched whole",
+            hint=f"give {place.spec('')}, or download the file and convert that",
+        )
+    return str(fetch_model(place.model, place.revision or None))
 
 
 def _check(artifact: Artifact, output: Path) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.progress import Progress
 from entrenar_core.convert.floats import DTYPES
-from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import FORMATS
 from entrenar_core.data.load_tokenizer import (
     TOKENIZER,
@@ -23,6 +22,7 @@ from entrenar_core.io.files import Written
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.quant import BlockArray, BlockFormat
 from entrenar_core.quant.blocks import ENCODED
+from entrenar_core.quant.pieces import quantized
 
 TYPES = [name for name in ENCODED if name != "f64"]
 """What matrices can be stored as; those that are names of floats are arrays in the file."""

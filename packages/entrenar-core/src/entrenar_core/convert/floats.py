@@ -7,7 +7,7 @@ import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
 from entrenar_core import kernels
-from entrenar_core.convert.pieces import PIECE, widened
+from entrenar_core.quant.pieces import PIECE, widened
 
 DTYPES = {
     "f32": ("float32", np.dtype(np.float32)),

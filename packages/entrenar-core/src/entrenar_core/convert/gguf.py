@@ -8,7 +8,6 @@ import numpy as np
 
 from entrenar_common.errors import EntrenarError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import FormatChoice, Shape
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
@@ -20,6 +19,7 @@ from entrenar_core.models.gguf_family import Described, Family, family_of
 from entrenar_core.models.source import Source, read_raw
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.quant import BlockArray
+from entrenar_core.quant.pieces import quantized
 
 QUANTIZATION_VERSION = 2
 """Of ggml's block formats: it has been this since 2023."""

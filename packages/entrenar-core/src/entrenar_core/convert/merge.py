@@ -11,7 +11,6 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.convert.folder import write_model_folder
 from entrenar_core.convert.gguf import GGUFPlan
-from entrenar_core.convert.pieces import quantized
 from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.io.gguf import Planned, write_gguf
 from entrenar_core.io.new_folder import check_new, new_folder
@@ -21,6 +20,7 @@ from entrenar_core.lora.merged import Merged
 from entrenar_core.models.architectures import model_class
 from entrenar_core.models.source import GGUFWeights, Info, Source, stored_type
 from entrenar_core.quant import BlockArray, BlockFormat
+from entrenar_core.quant.pieces import quantized
 
 GGUF = ".gguf"
 

@@ -9,8 +9,8 @@ import numpy as np
 from entrenar_common.errors import IntegrityError
 from entrenar_common.progress import Progress
 from entrenar_common.text import escape_controls
-from entrenar_core.convert.pieces import pieces, rows_of, widened
 from entrenar_core.quant import BlockArray, Stored
+from entrenar_core.quant.pieces import pieces, rows_of, widened
 
 BOUNDS = {
     "f32": 0.0, "f64": 0.0, "f16": 2**-11, "bf16": 2**-8,

@@ -2,6 +2,7 @@
 
 from entrenar_core.kernels import comparing as comparing
 from entrenar_core.kernels import merging as merging
+from entrenar_core.kernels import tallying as tallying
 from entrenar_core.kernels import trimming as trimming
 from entrenar_core.kernels.activation import gelu as gelu
 from entrenar_core.kernels.activation import gelu_grad as gelu_grad

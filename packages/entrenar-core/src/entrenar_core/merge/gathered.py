@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from entrenar_core.convert.pieces import widened
 from entrenar_core.merge.cascade import cascade_mean
 from entrenar_core.merge.group import Rows, rounded_to
+from entrenar_core.quant.pieces import widened
 
 NEAR = 2**12
 """Elements between two rows that are read together: a read of its own would take longer."""

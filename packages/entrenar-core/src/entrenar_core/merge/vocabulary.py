@@ -8,7 +8,6 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_common.text import escape_controls, nearest
-from entrenar_core.convert.pieces import pieces, widened
 from entrenar_core.merge.gathered import MEAN, ZEROS, AsColumn, GatheredRows, gather
 from entrenar_core.merge.group import Held, Rows, rounded_to, working_type
 from entrenar_core.merge.token_choice import (
@@ -18,6 +17,7 @@ from entrenar_core.merge.token_choice import (
     Zero,
 )
 from entrenar_core.merge.tokens import MergedTokens
+from entrenar_core.quant.pieces import pieces, widened
 
 _AVERAGE = -3
 """The origin of a token whose embedding is the average of those that models have."""

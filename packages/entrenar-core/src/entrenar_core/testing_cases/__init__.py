@@ -12,6 +12,7 @@ from entrenar_core.testing_cases import (
     low_bits,
     matrices,
     merging,
+    tallies,
     updates,
 )
 from entrenar_core.testing_cases.case import WIDE as WIDE
@@ -20,7 +21,17 @@ from entrenar_core.testing_cases.case import Draw as Draw
 
 CASES: dict[str, list[Case]] = {
     name: cases
-    for module in (matrices, layers, attention, losses, updates, formats, low_bits, merging)
+    for module in (
+        matrices,
+        layers,
+        attention,
+        losses,
+        updates,
+        formats,
+        low_bits,
+        merging,
+        tallies,
+    )
     for name, cases in module.CASES.items()
 }
 """For every kernel, by the name it has in `registry.KERNELS`."""

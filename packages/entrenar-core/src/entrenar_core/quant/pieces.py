@@ -6,7 +6,7 @@ import numpy as np
 
 from entrenar_core import kernels
 from entrenar_core.kernels.narrow import is_narrow
-from entrenar_core.quant import BlockArray, BlockFormat
+from entrenar_core.quant.blocks import BlockArray, BlockFormat
 
 PIECE = 2**18
 """Elements of a piece: 1 MiB of float32."""
