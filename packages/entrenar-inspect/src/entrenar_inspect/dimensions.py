@@ -82,7 +82,7 @@ def dimensions(artifact: Artifact, recognition: Recognition) -> Dimensions:
         stated = stated_by_config(artifact.config, family)
     found = _joined(stated, _usable(shapes, every_family), is_part=is_part)
     vision = None
-    if family is not None and family.vision is not None:
+    if family is not None and family.vision not in (None, at and at.layout):
         vision = _vision(artifact, family.vision, places, every)
     return replace(found, vision=vision)
 
@@ -184,7 +184,12 @@ def _joined(stated: Stated, shapes: _Shapes, *, is_part: bool) -> Dimensions:
     if layers is not None:
         values["layers"], origins["layers"] = sum(layers[0]), layers[1]
     text = " + ".join(map(str, layers[0])) if layers else None
-    return Dimensions(**values, layers_text=text, origins=origins, disagreements=tuple(problems))
+    get = values.get
+    return Dimensions(
+        get("layers"), get("hidden"), get("heads"), get("key_value_heads"), get("head_size"),
+        get("inner"), get("vocabulary"), get("context"), get("experts"), text, origins,
+        tuple(problems),
+    )  # fmt: skip
 
 
 def _derive(

@@ -23,7 +23,7 @@ MODEL, LORA, ADAPTED, TENSORS, SENTENCE = (
 TENSOR_NAMES = "tensor names"
 ADAPTER_CONFIG = "adapter_config.json"
 
-_NUMBER = re.compile(r"(?:(?<=\.)|^)\d{1,7}(?=\.)")
+_NUMBER = re.compile(r"(?:(?<=\.)|^)[0-9]{1,7}(?=\.)")
 _LORA = re.compile(r"(?:\.|^)lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)(?:\.|$)")
 _SHARED_GGUF = {"llama": "Mistral's", "bert": "RoBERTa's and DistilBERT's"}
 """What GGUF calls by another family's name as well."""
@@ -134,6 +134,8 @@ def recognise(artifact: Artifact) -> Recognition:
         return _by_tensors(artifact, kind, by_tensors, places)
     family, model_type, evidence = stated
     own = None if family is None else located(family, places)
+    if family is None and by_tensors:
+        evidence += (f"its tensors are called as those of {_either(by_tensors)}",)
     return Recognition(
         None if family is None else family.name,
         model_type,
@@ -261,10 +263,17 @@ def _by_tensors(
 def _contradiction(
     family: Family | None, own: Located | None, by_tensors: Mapping[Family, Located]
 ) -> str | None:
-    if family is None or own is not None or not by_tensors:
+    if family is None or not by_tensors or family in by_tensors:
         return None
-    others = " or ".join(other.name for other in by_tensors)
-    return f"the config says {family.name}, the tensors are those of {others}"
+    # rules about sizes tell what is usual: not that a config is wrong
+    if own is not None and any(at.layout.rules for at in by_tensors.values()):
+        return None
+    return f"the config says {family.name}, the tensors are those of {_either(by_tensors)}"
+
+
+def _either(every: Iterable[Family]) -> str:
+    *others, last = [family.name for family in every]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _adapter(artifact: Artifact, weights: Mapping[str, Weight]) -> Recognition:

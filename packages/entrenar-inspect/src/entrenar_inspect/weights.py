@@ -25,7 +25,7 @@ _BUFFERS = frozenset({
 })  # fmt: skip
 """Last parts of the names of what a model stores without learning it."""
 
-_NUMBERLESS = ("I", "U", "BOOL")
+_INTEGERS = frozenset({"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"})
 _STATES = {".quant_state.bitsandbytes__nf4": "NF4", ".quant_state.bitsandbytes__fp4": "FP4"}
 _OF_STATE = (".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map")
 
@@ -95,8 +95,8 @@ def _sort_in(
 ) -> None:
     if is_buffer(entry):
         buffers.append(entry.name)
-        is_integer = entry.dtype.startswith(_NUMBERLESS) and entry.dtype[0] != "B"
-        if is_integer and len(entry.shape) > 1 and not _is_named_buffer(entry.name):
+        is_matrix = entry.dtype in _INTEGERS and len(entry.shape) > 1
+        if is_matrix and not _is_named_buffer(entry.name) and not _is_mask(entry):
             unknown.append(entry.name)
     else:
         by_name[entry.name] = Weight(
@@ -111,8 +111,7 @@ def is_buffer(entry: Entry) -> bool:
     """
     if _is_named_buffer(entry.name) or _is_mask(entry):
         return True
-    # IQ4_XS of ggml begins like an integer's name
-    return entry.dtype.startswith(_NUMBERLESS) and not entry.dtype.startswith("IQ")
+    return entry.dtype in _INTEGERS or entry.dtype == "BOOL"
 
 
 def _is_named_buffer(name: str) -> bool:
