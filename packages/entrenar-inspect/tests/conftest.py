@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from entrenar_common.testing import CliResult
+from entrenar_core.io.gguf import Planned, Value, write_gguf
 from entrenar_core.io.safetensors import write_file
+from entrenar_core.quant import BY_NUMBER
 from entrenar_inspect.cli import main
 
+F32 = BY_NUMBER[0]
 DTYPES = {"BF16": ml_dtypes.bfloat16, "F8": ml_dtypes.float8_e4m3fn}
 
 
@@ -47,6 +50,21 @@ def write(tmp_path) -> Callable[..., str]:
         if config is not None:
             (tmp_path / "config.json").write_text(json.dumps(config))
         return str(tmp_path)
+
+    return model
+
+
+@pytest.fixture
+def gguf(tmp_path) -> Callable[..., str]:
+    """A function that writes a GGUF file of metadata and float32 tensors of these shapes."""
+
+    def model(metadata: Mapping[str, Value], shapes: Mapping[str, tuple[int, ...]]) -> str:
+        path = tmp_path / "model.gguf"
+        planned = [Planned(name, F32, shape) for name, shape in shapes.items()]
+        write_gguf(
+            path, metadata, planned, lambda name: F32.quantize(np.zeros(shapes[name], np.float32))
+        )
+        return str(path)
 
     return model
 
