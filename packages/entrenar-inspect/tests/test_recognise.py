@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from entrenar_inspect.names import pattern_of
 from entrenar_inspect.opening import open_artifact
-from entrenar_inspect.recognise import block_of, pattern_of, recognise
+from entrenar_inspect.recognise import block_of, recognise
 
 WIDE, INNER, VOCABULARY = 8, 12, 20
 

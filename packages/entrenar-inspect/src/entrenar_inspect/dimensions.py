@@ -8,19 +8,16 @@ from entrenar_inspect.artifact import GGUF, Artifact
 from entrenar_inspect.families import Family
 from entrenar_inspect.gguf_layouts import GGUF_LAYOUTS
 from entrenar_inspect.layout import Layout, Size
+from entrenar_inspect.names import block_of
 from entrenar_inspect.recognise import (
-    ADAPTED,
     LORA,
     Located,
-    Place,
     Recognition,
-    block_of,
     locate,
     located,
-    places_of,
 )
 from entrenar_inspect.stated import Stated, stated_by_config, stated_by_gguf
-from entrenar_inspect.weights import weights_of
+from entrenar_inspect.weights import Place, weights_of
 
 CONFIG, FROM_TENSORS = "config", "tensors"
 
@@ -63,17 +60,14 @@ def dimensions(artifact: Artifact, recognition: Recognition) -> Dimensions:
     """The dimensions of an artifact, from headers and metadata only."""
     if recognition.kind == LORA:
         return Dimensions()
-    names = list(weights_of(artifact).by_name.values())
-    if recognition.kind == ADAPTED:
-        names = [replace(w, name=w.name.replace(".base_layer.", ".")) for w in names]
-    places = places_of(names)
+    weights = weights_of(artifact)
+    places, every = weights.places, weights.model
     every_family = [
         families.by_name(name)
         for name in ([recognition.family] if recognition.family else recognition.candidates)
     ]
     family = next(iter(every_family), None)
     at = _layout(artifact, family, places)
-    every = [weight.name for weight in names]
     is_part = artifact.model is None and not artifact.is_remote
     shapes = _shapes(at, places, every)
     if artifact.kind == GGUF:

@@ -8,12 +8,15 @@ packing of linear layers, compressed-tensors' `pack_quantized`, transformers' `m
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from entrenar_common.errors import EntrenarError
 from entrenar_core.io.strict_json import parse_json
 from entrenar_inspect.artifact import Artifact, Entry
+from entrenar_inspect.names import WRAPPED, is_of_adapter, pattern_of
 
 WORD = 32
 """Bits of the integers that GPTQ, AWQ and compressed-tensors pack their codes into."""
@@ -46,6 +49,13 @@ class Weight:
     same_as: str | None = None
 
 
+class Place(NamedTuple):
+    """Where a pattern is met first: the tensor, and its shape where that is known."""
+
+    name: str
+    shape: tuple[int, ...] | None
+
+
 @dataclass(frozen=True)
 class Weights:
     """All weights by name, in the files' order.
@@ -59,6 +69,25 @@ class Weights:
     companions: frozenset[str]
     unknown: tuple[str, ...]
 
+    @cached_property
+    def model(self) -> Mapping[str, Weight]:
+        """Those of the model that adapters are on, by the names that it had before."""
+        if not any(map(is_of_adapter, self.by_name)):
+            return self.by_name
+        return {
+            name.replace(WRAPPED, "."): weight
+            for name, weight in self.by_name.items()
+            if not is_of_adapter(name)
+        }
+
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """Where each pattern of the model's names is met first."""
+        found: dict[str, Place] = {}
+        for name, weight in self.model.items():
+            found.setdefault(pattern_of(name), Place(name, weight.shape))
+        return found
+
 
 class _Unpacked(NamedTuple):
     """A weight, the tensor that has its codes, and those that belong to it besides."""
@@ -70,15 +99,25 @@ class _Unpacked(NamedTuple):
 
 def weights_of(artifact: Artifact) -> Weights:
     """The weights of an artifact, from its headers and, where they are in 4 bits of bitsandbytes,
-    from the few bytes that describe each."""
+    from the few bytes that describe each. They are found once, since headers do not change."""
+    found = _FOUND.get(artifact)
+    if found is None:
+        found = _FOUND[artifact] = _sorted_out(artifact)
+    return found
+
+
+_FOUND: WeakKeyDictionary[Artifact, Weights] = WeakKeyDictionary()
+
+
+def _sorted_out(artifact: Artifact) -> Weights:
+    ends = tuple(_PACKINGS)
     packed: dict[str, Weight] = {}
     companions: set[str] = set()
     for name, entry in artifact.tensors.items():
-        for end, unpack in _PACKINGS.items():
-            if name.endswith(end):
-                for found in unpack(artifact, entry, name.removesuffix(end)):
-                    packed[found.codes] = found.weight
-                    companions.update(found.companions)
+        if name.endswith(ends):
+            for found in _unpacked(artifact, entry):
+                packed[found.codes] = found.weight
+                companions.update(found.companions)
     by_name: dict[str, Weight] = {}
     buffers: list[str] = []
     unknown: list[str] = []
@@ -88,6 +127,12 @@ def weights_of(artifact: Artifact) -> Weights:
         elif name not in companions:
             _sort_in(entry, by_name, buffers, unknown)
     return Weights(by_name, tuple(buffers), frozenset(companions), tuple(unknown))
+
+
+def _unpacked(artifact: Artifact, entry: Entry) -> Iterator[_Unpacked]:
+    for end, unpack in _PACKINGS.items():
+        if entry.name.endswith(end):
+            yield from unpack(artifact, entry, entry.name.removesuffix(end))
 
 
 def _sort_in(
