@@ -116,7 +116,10 @@ def packed_4bit(state, name="layers.0.q_proj.weight"):
     }
 
 
-@pytest.mark.parametrize("state", [{"shape": [6, 10]}, {"shape": "?"}, [], {"shape": [600, 10]}])
+STATES = [{"shape": [6, 10]}, {"shape": "?"}, [], {"shape": [600, 10]}, {"shape": [6]}]
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_4_bits_of_bitsandbytes_count_as_what_they_stand_for(write, state):
     found = counted(write(packed_4bit(state)))
     assert (found.total, found.left_out) == (70, ())
