@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from entrenar_core.io.gguf import text, u32
 from entrenar_inspect.names import pattern_of
 from entrenar_inspect.opening import open_artifact
 from entrenar_inspect.recognise import block_of, recognise
@@ -150,6 +151,26 @@ def test_tensors_that_fit_a_config_contradict_nothing(write, model_type):
 
 def test_unusual_sizes_do_not_contradict_a_config(write):
     assert recognised(write(bert(1, 514), {"model_type": "bert"})).contradiction is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "family", "sentence"),
+    [
+        ({}, "LLaMA", "GGUF files call Mistral's models llama too"),
+        ({"llama.expert_count": u32(8)}, "Mixtral", "llama.expert_count is 8"),
+    ],
+)
+def test_gguf_says_llama_of_several(gguf, keys, family, sentence):
+    metadata = {"general.architecture": text("llama"), **keys}
+    found = recognised(gguf(metadata, {"token_embd.weight": (VOCABULARY, 32)}))
+    assert (found.family, found.model_type, found.origin) == (family, "llama", "GGUF metadata")
+    assert sentence in found.evidence
+
+
+@pytest.mark.parametrize("metadata", [{}, {"general.architecture": u32(3)}])
+def test_a_gguf_file_that_names_no_architecture_is_unknown(gguf, metadata):
+    found = recognised(gguf(metadata, {"token_embd.weight": (VOCABULARY, 32)}))
+    assert (found.family, found.model_type, found.candidates) == (None, None, ())
 
 
 def test_low_rank_matrices_make_an_adapter(write, tmp_path):
