@@ -187,6 +187,14 @@ def test_the_context_is_unknown_where_candidates_use_rows_differently(write):
     assert measured(write(tensors, {"model_type": "roberta"})).context == 64
 
 
+def test_what_a_model_sees_with_has_dimensions_of_its_own(write):
+    vision = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = {"model_type": "llava", "text_config": CONFIG, "vision_config": vision}
+    found = measured(write({"w": (1,)}, config))
+    assert (found.layers, found.hidden) == (3, WIDE)
+    assert (found.vision.layers, found.vision.hidden, found.vision.head_size) == (2, 8, 2)
+
+
 def test_encoder_and_decoder_are_counted_apart(write):
     config = {"model_type": "t5", "num_layers": 3, "num_decoder_layers": 2}
     found = measured(write({"w": (1,)}, config))

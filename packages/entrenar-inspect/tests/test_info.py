@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from entrenar_core.io.gguf import ValueType, array, text, texts, u32
+from entrenar_core.io.gguf import ValueType, array, f32, text, texts, u32
+from entrenar_core.io.safetensors import write_folder
 from entrenar_inspect.adapter import adapter_of
 from entrenar_inspect.card import card_of
 from entrenar_inspect.info import info
@@ -106,6 +107,16 @@ def test_contradictions_are_warnings(run, write, tmp_path):
     write(TENSORS, CONFIG | {"num_hidden_layers": 2})
     printed = run(tmp_path, "info", ".").stdout
     assert "Warning: num_hidden_layers is 2, the tensors have block 0" in printed
+
+
+def test_shards_are_counted(run, tmp_path):
+    tensors = {f"layers.{i}.w": np.zeros(1000, np.float32) for i in range(3)}
+    paths = write_folder(tmp_path, tensors, 4000)
+    shown = rows(run(tmp_path, "info", ".").stdout)
+    sizes = [path.stat().st_size for path in paths if path.suffix == ".safetensors"]
+    assert len(sizes) == 3
+    assert shown["Shards"] == "3 files of 4.1 kB to 4.1 kB"
+    assert shown["Layers"] == "3"
 
 
 def test_names_from_files_are_escaped(run, write, tmp_path):
@@ -226,8 +237,24 @@ def test_an_adapter_is_shown_with_its_settings(run, write, tmp_path):
     shown = rows(run(tmp_path, "info", ".").stdout)
     assert (shown["Architecture"], shown["Base model"]) == ("LoRA adapter", "org/base")
     assert (shown["Rank"], shown["Alpha"]) == ("4", "8")
-    assert shown["Targets"] == "q_proj, v_proj (2 modules)"
+    assert shown["Targets"] == "q_proj, v_proj (2 in all)"
     assert "Heads" not in shown
+
+
+def test_an_adapter_of_llama_cpp_is_shown_with_its_alpha(run, gguf, tmp_path):
+    metadata = {
+        "general.architecture": text("llama"),
+        "general.type": text("adapter"),
+        "general.base_model.count": u32(1),
+        "general.base_model.0.name": text("Base"),
+        "adapter.lora.alpha": f32(16.0),
+    }
+    shapes = {"a": (4, 16), "b": (16, 4)}
+    gguf(metadata, {f"blk.0.attn_q.weight.lora_{part}": shape for part, shape in shapes.items()})
+    shown = rows(run(tmp_path, "info", "model.gguf").stdout)
+    assert (shown["Architecture"], shown["Base model"]) == ("LoRA adapter", "Base")
+    assert (shown["Rank"], shown["Alpha"]) == ("4", "16")
+    assert shown["Targets"] == "attn_q (1 in all)"
 
 
 def test_settings_of_an_adapter_that_cannot_be_read_are_a_note(write, tmp_path):

@@ -75,10 +75,10 @@ def dimensions(artifact: Artifact, recognition: Recognition) -> Dimensions:
     else:
         stated = stated_by_config(artifact.config, family)
     found = _joined(stated, _usable(shapes, every_family), is_part=is_part)
-    vision = None
-    if family is not None and family.vision not in (None, at and at.layout):
-        vision = _vision(artifact, family.vision, places, every)
-    return replace(found, vision=vision)
+    vision = None if family is None else family.vision
+    if vision is not None and at is not None and at.layout is vision:
+        return found  # it sees, and does nothing else
+    return replace(found, vision=_vision(artifact, vision, places, every))
 
 
 def _layout(
@@ -90,14 +90,15 @@ def _layout(
 
 
 def _vision(
-    artifact: Artifact, layout: Layout, places: Mapping[str, Place], names: Iterable[str]
+    artifact: Artifact, layout: Layout | None, places: Mapping[str, Place], names: Iterable[str]
 ) -> Dimensions | None:
-    at = next(locate(layout, places), None)
+    at = None if layout is None else next(locate(layout, places), None)
     config = artifact.config.get("vision_config")
     if at is None and not isinstance(config, dict):
         return None
     stated = stated_by_config(config if isinstance(config, dict) else {}, None)
-    return _joined(stated, _shapes(at, places, names), is_part=False)
+    shapes = _Shapes({}, {}, ()) if at is None else _shapes(at, places, names)
+    return _joined(stated, shapes, is_part=False)
 
 
 def _shapes(at: Located | None, places: Mapping[str, Place], names: Iterable[str]) -> _Shapes:

@@ -52,7 +52,7 @@ def _items(found: Info) -> list[tuple[str, Any]]:
         ("Shards", _shards(found)),
         ("Tokenizer", _tokenizer(found)),
         ("License", card.license),
-        ("Base model", _listed(card.base_models)),
+        ("Base model", None if found.adapter else _listed(card.base_models)),
         ("Language", _listed(card.languages)),
         ("Tags", _listed(card.tags)),
         ("Fetched", None if found.fetched is None else format_bytes(found.fetched)),
@@ -90,10 +90,10 @@ def _adapter(found: Info) -> list[tuple[str, Any]]:
     if adapter is None:
         return []
     return [
-        ("Base model", adapter.base),
+        ("Base model", adapter.base or _listed(found.card.base_models)),
         ("Rank", _listed([str(rank) for rank in adapter.ranks]) or adapter.rank),
         ("Alpha", None if adapter.alpha is None else f"{adapter.alpha:g}"),
-        ("Targets", f"{_listed(adapter.targets)} ({adapter.modules} modules)"),
+        ("Targets", f"{_listed(adapter.targets)} ({adapter.modules:,} in all)"),
     ]
 
 

@@ -3,7 +3,7 @@
 import re
 
 _NUMBER = re.compile(r"(?:(?<=\.)|^)[0-9]{1,7}(?=\.)")
-_LOW_RANK = re.compile(r"(?:\.|^)lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)(?:\.|$)")
+_LOW_RANK = re.compile(r"(?:\.|^)lora_(?:[ABab]|embedding_A|embedding_B|magnitude_vector)(?:\.|$)")
 WRAPPED = ".base_layer."
 """What PEFT puts into the name of a matrix that has an adapter."""
 
