@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrenar_common.cli import tool
-from entrenar_inspect import __version__, convert_command, layers_command
+from entrenar_inspect import __version__, convert_command, info_command, layers_command
 
 
 @tool("entrenar-inspect", version=__version__)
@@ -11,5 +11,6 @@ def main() -> None:
     """Look into model files: what they are, what they hold and need, what is wrong with them."""
 
 
+main.add_command(info_command.info)
 main.add_command(layers_command.layers)
 main.add_command(convert_command.convert)
