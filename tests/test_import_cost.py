@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.tier2
 
-TOOLS = ("distill", "lora")
+TOOLS = ("distill", "lora", "inspect")
 SHOW_HELP = "from entrenar_{tool}.cli import main; main({args}, standalone_mode=False)"
 
 

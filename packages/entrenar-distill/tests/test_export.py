@@ -79,6 +79,7 @@ def test_perplexity_is_that_of_the_two_models_on_the_text(world, tmp_path):
         (["--format", "onnx"], 2, "onnx"),
         (["--format", "gguf", "--pre", "kwen"], 10, "kwen"),
         (["--format", "gguf", "--eval-data", "nowhere/*.txt"], 14, "nowhere"),
+        (["--format", "safetensors", "--output", "o.safetensors", "--eval-data", "x"], 10, "alone"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_a_hint(

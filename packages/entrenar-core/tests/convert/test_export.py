@@ -1,7 +1,9 @@
 """Models into other formats: what is written, what is said about it, what is refused."""
 
+import errno
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from entrenar_common.errors import (
     IntegrityError,
     NotFoundError,
     NumericsError,
+    RefusedError,
+    StorageError,
     UnsupportedError,
 )
 from entrenar_core import models
@@ -17,7 +21,10 @@ from entrenar_core.convert.export import export
 from entrenar_core.convert.verify import by_format, compared
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.io.apr import APRFile
+from entrenar_core.io.faults import inject
 from entrenar_core.io.safetensors import SafetensorsFile, write_file
+from entrenar_core.io.torch_save import TorchFile
+from entrenar_core.io.weights import open_tensors
 from entrenar_core.quant import FORMATS, quantize
 from model_files import SMALL, bpe, write_model
 
@@ -36,7 +43,7 @@ def logits(path):
 
 
 @pytest.mark.parametrize(
-    ("form", "name"), [("gguf", "a.gguf"), ("apr", "a.apr"), ("safetensors", "a")]
+    ("form", "name"), [("gguf", "a.gguf"), ("apr", "a.apr"), ("safetensors", "a"), ("pth", "a")]
 )
 def test_every_format_brings_back_model_and_tokenizer(folder, tmp_path, form, name):
     found = export(folder, tmp_path / name, form=form, quantization="f32")
@@ -90,6 +97,17 @@ def test_losses_are_those_of_the_formats(folder, tmp_path):
     assert loss.bits_per_weight == 8.5
 
 
+def test_numbers_that_are_not_finite_count_for_nothing_and_have_to_be_there():
+    array = np.array([[1.0, np.inf, np.nan, -np.inf]], np.float32)
+    loss = compared("w", array, FORMATS["f32"].wrap(array.view(np.uint8), array.shape))
+    assert (loss.worst, loss.noise, loss.signal) == (0.0, 0.0, 1.0)
+    for place, value in ((0, np.nan), (1, -np.inf), (2, 0.0)):
+        wrong = array.copy()
+        wrong[0, place] = value
+        with pytest.raises(IntegrityError, match="'w'"):
+            compared("w", array, FORMATS["f32"].wrap(wrong.view(np.uint8), array.shape))
+
+
 @pytest.mark.parametrize("form", ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q6_k"])
 def test_a_changed_element_is_an_integrity_error(form):
     array = np.random.default_rng(1).standard_normal((4, 512)).astype(np.float32)
@@ -139,6 +157,8 @@ def test_half_precision_that_would_overflow_is_refused(tmp_path):
         ({"form": "gguf", "quantization": "q4_l"}, UnsupportedError, "q4_l"),
         ({"form": "apr", "quantization": "q4_k_m"}, UnsupportedError, "q4_k_m"),
         ({"form": "safetensors", "quantization": "q4_0"}, UnsupportedError, "q4_0"),
+        ({"form": "pth", "quantization": "q8_0"}, UnsupportedError, "q8_0"),
+        ({"form": "pth", "pre": "qwen2"}, ConfigError, "qwen2"),
         ({"form": "safetensors", "pre": "qwen2"}, ConfigError, "qwen2"),
         ({"form": "apr", "pre": "qwen2"}, ConfigError, "qwen2"),
         ({"form": "gguf", "pre": "kwen"}, ConfigError, "kwen"),
@@ -150,14 +170,92 @@ def test_what_cannot_be_written_is_refused(folder, tmp_path, options, error, wor
     assert not list(tmp_path.iterdir())
 
 
+OPENERS = {"safetensors": SafetensorsFile, "pth": TorchFile}
+
+
 def test_a_folder_where_a_file_is_to_be_is_refused(folder, tmp_path):
     for form in ("gguf", "apr"):
         with pytest.raises(ConfigError, match="a folder"):
             export(folder, tmp_path, form=form)
+    (tmp_path / "a.pth").mkdir()
+    with pytest.raises(ConfigError, match="a folder"):
+        export(folder, tmp_path / "a.pth", form="pth")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="a file"):
-        export(folder, tmp_path / "file", form="safetensors")
+    for form in ("safetensors", "pth"):
+        with pytest.raises(ConfigError, match="a file"):
+            export(folder, tmp_path / "file", form=form)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("form", "name"), [("safetensors", "a.safetensors"), ("pth", "a.pth")])
+def test_a_lone_file_has_the_tensors_and_nothing_lies_beside_it(folder, tmp_path, form, name):
+    found = export(folder, tmp_path / name, form=form)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert found.files == (tmp_path / name,)
+    with SafetensorsFile(folder / "model.safetensors") as wanted, OPENERS[form](found.path) as file:
+        assert file.names() == wanted.names()
+        for tensor in wanted.names():
+            assert np.array_equal(file.read(tensor), wanted.read(tensor))
+
+
+def test_a_state_dict_has_the_names_of_tied_weights_for_one_storage(tmp_path):
+    tied = write_model(tmp_path / "a", SMALL | {"tie_word_embeddings": True})
+    export(tied, tmp_path / "a.pth", form="pth", quantization="bf16")
+    with TorchFile(tmp_path / "a.pth") as file:
+        head, table = file.info("lm_head.weight"), file.info("model.embed_tokens.weight")
+    assert (head.key, head.dtype.name) == (table.key, "BF16")
+    export(tied, tmp_path / "b", form="pth")
+    assert np.array_equal(logits(tmp_path / "b"), logits(tied))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth"])
+def test_tensors_of_a_folder_keep_their_own_types(tmp_path, form):
+    source = write_model(tmp_path / "a", SMALL)
+    with SafetensorsFile(source / "model.safetensors") as file:
+        tensors = {name: file.read(name).astype(ml_dtypes.bfloat16) for name in file.names()}
+    norm = np.float32(1) + np.arange(64, dtype=np.float32) * np.float32(2**-20)
+    tensors["model.norm.weight"] = norm
+    write_file(source / "model.safetensors", tensors, {"format": "pt"})
+    found = export(source, tmp_path / "b", form=form)
+    assert found.quantization == "bfloat16"
+    assert {loss.form: loss.worst for loss in found.losses} == {"bf16": 0.0, "f32": 0.0}
+    with open_tensors(tmp_path / "b") as file:
+        assert np.array_equal(file.read("model.norm.weight"), norm)
+        assert str(file.info("model.embed_tokens.weight").dtype) == "BF16"
+    assert json.loads((tmp_path / "b/config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_what_else_lies_in_a_model_folder_goes_along(tmp_path):
+    source = write_model(tmp_path / "a", SMALL)
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    (source / "model.onnx").write_text("weights")
+    export(source, tmp_path / "b", form="pth")
+    assert (tmp_path / "b/chat_template.jinja").read_text() == "{{ messages }}"
+    names = {path.name for path in (tmp_path / "b").iterdir()}
+    assert not names & {"model.onnx", "model.safetensors"}
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth"])
+def test_a_folder_that_has_something_in_it_is_refused(folder, tmp_path, form):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(RefusedError, match="exists"):
+        export(folder, tmp_path, form=form)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["b", "b.pth", "b.safetensors"])
+def test_a_disk_that_is_full_leaves_nothing(folder, tmp_path, name):
+    form = "safetensors" if name.endswith("safetensors") else "pth"
+    with inject() as counted:
+        export(folder, tmp_path / name, form=form)
+    writes = [at for at, call in enumerate(counted.calls, 1) if call == "write"]
+    for at in writes[:: len(writes) // 8 or 1]:
+        place = tmp_path / f"{at}"
+        place.mkdir()
+        with inject(at, errno=errno.ENOSPC, forever=True), pytest.raises(StorageError):
+            export(folder, place / name, form=form)
+        # with every operation failing not even what was begun can be removed
+        assert all(path.name.startswith(".") for path in place.iterdir())
 
 
 def test_the_model_itself_is_not_overwritten(tmp_path):
@@ -168,6 +266,8 @@ def test_the_model_itself_is_not_overwritten(tmp_path):
     export(source, tmp_path / "a.gguf", form="gguf")
     with pytest.raises(ConfigError, match="the model itself"):
         export(tmp_path / "a.gguf", tmp_path / "a.gguf", form="gguf", quantization="q4_0")
+    with pytest.raises(ConfigError, match="a file of the model"):
+        export(source, source / "model.safetensors", form="safetensors", quantization="f16")
     assert (source / "model.safetensors").read_bytes() == before
 
 

@@ -1,19 +1,14 @@
 """Finding a model: folders, and a hub on the loopback interface that answers in every way."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from entrenar_common.errors import NotFoundError
-from entrenar_core.io.hub import resolve_model
+from entrenar_core.io import hub
+from entrenar_core.io.hub import fetch_model, resolve_model
+from hub_server import TOKEN, Repository, Stored, repository, run_client, serving
 
-COMMIT = "a" * 40
 FILES = {
     "config.json": b'{"model_type": "llama"}',
     "model.safetensors": b"\x02\0\0\0\0\0\0\0{}",
@@ -38,7 +33,6 @@ ANSWERS = {
     "failing": (500, None, b"oops"),
     "login-page": (200, None, b"<html>please log in</html>"),
 }
-TOKEN = "hf_not_a_secret"
 
 # name: the error's class, what its text says, what its hint says
 EXPECTED = {
@@ -57,60 +51,16 @@ EXPECTED = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The three endpoints that a snapshot download needs: model, tree, file."""
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        name = path.partition("org/")[2].split("/")[0]
-        if name in ANSWERS:
-            status, code, body = ANSWERS[name]
-            self.answer(status, body, **({"X_Error_Code": code} if code else {}))
-        elif "/resolve/" in path:
-            self.file(name, path.partition(f"{COMMIT}/")[2])
-        elif "/tree/" in path:
-            entries = [
-                {"type": "file", "path": file, "size": len(data), "oid": f"{number:040x}"}
-                for number, (file, data) in enumerate(FILES.items())
-            ]
-            self.answer(200, json.dumps(entries).encode())
-        elif name:
-            self.answer(200, json.dumps({"id": f"org/{name}", "sha": COMMIT}).encode())
-        else:
-            self.answer(404)
-
-    do_HEAD = do_GET
-
-    def file(self, name, file):
-        weights = self.command == "GET" and file.endswith(".safetensors")
-        if name == "refused-file" and weights:
-            self.answer(403)
-        else:
-            body = FILES[file][: -2 if name == "cut-file" and weights else None]
-            self.answer(200, body, ETag=f'"{file}"', X_Repo_Commit=COMMIT)
-
-
 @pytest.fixture(scope="module")
 def endpoint():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    models = {f"org/{name}": Repository(answer=answer) for name, answer in ANSWERS.items()}
+    weights = FILES["model.safetensors"]
+    refused = Stored(weights, statuses=[403] * 9)
+    cut = Stored(weights[:-2], said=len(weights))
+    for name, kept in (("good", weights), ("refused-file", refused), ("cut-file", cut)):
+        models[f"org/{name}"] = repository({**FILES, "model.safetensors": kept})
+    with serving(models) as hub:
+        yield hub.endpoint
 
 
 CHILD = """
@@ -128,17 +78,10 @@ print(json.dumps(found))
 
 
 def resolve_in_child(*specs: str, quiet: bool = True, **settings: str) -> dict[str, list[str]]:
-    """Class, text and hint for each spec; a child, since the settings are read at import."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *specs],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**clean, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_TELEMETRY": "1", **settings},
-    )
-    assert not quiet or done.stderr == ""  # a library prints nothing
-    return json.loads(done.stdout)
+    """Class, text and hint for each spec."""
+    found, said = run_client(CHILD, *specs, settings=settings)
+    assert not quiet or said == ""  # a library prints nothing
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +152,15 @@ def test_a_folder_is_returned_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "org" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert resolve_model("org/model") == Path("org/model")
+
+
+def test_what_is_asked_of_the_hub_is_not_taken_from_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "_download", lambda name, revision: Path("cache", name, revision))
+    assert fetch_model("org/model", "v1") == Path("cache/org/model/v1")
+    with pytest.raises(NotFoundError):
+        fetch_model("./org", "v1")
 
 
 def test_a_file_is_not_a_model(tmp_path):

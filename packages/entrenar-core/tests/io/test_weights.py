@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from entrenar_common.errors import FormatError, NotFoundError, RefusedError
-from entrenar_core.io.safetensors import write_folder
+from entrenar_core.io.apr import write_apr
+from entrenar_core.io.safetensors import write_file, write_folder
+from entrenar_core.io.torch_save import is_torch
 from entrenar_core.io.torch_write import write_torch
-from entrenar_core.io.weights import open_weights
+from entrenar_core.io.weights import open_tensors, open_weights
 from entrenar_core.models import load, save
 from entrenar_core.testing import tiny_llama
 from torch_bytes import archive, call, pickled, records
@@ -134,3 +136,19 @@ def test_a_model_that_pytorch_saved_has_the_logits_of_transformers(tmp_path, new
     with torch.no_grad():
         wanted = theirs(torch.from_numpy(ids)).logits.numpy()
     np.testing.assert_allclose(load(tmp_path)(ids).numpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("write", [write_file, write_torch, write_apr])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".apr", ""])
+def test_what_is_in_a_file_decides_how_it_is_read(tmp_path, write, suffix):
+    write(tmp_path / f"a{suffix}", TENSORS)
+    with open_tensors(tmp_path / f"a{suffix}") as found:
+        for name, array in TENSORS.items():
+            np.testing.assert_array_equal(found.read(name), array)
+
+
+def test_what_begins_as_nothing_known_is_what_it_is_called(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"no weights")
+    with pytest.raises(FormatError, match="not a file of torch"):
+        open_tensors(tmp_path / "a.bin")
+    assert not is_torch(tmp_path / "none.bin")

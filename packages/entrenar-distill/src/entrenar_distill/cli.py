@@ -89,7 +89,11 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
     help="File format to write: GGUF for llama.cpp, safetensors for transformers, APR for any "
     "program that reads JSON.",
 )
-@click.option("--output", required=True, help="File (GGUF, APR) or folder (safetensors).")
+@click.option(
+    "--output",
+    required=True,
+    help="File (.gguf, .apr; .safetensors for the tensors alone), or a new folder (safetensors).",
+)
 @click.option(
     "--quantize",
     "quantization",

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError
+from entrenar_common.losses import loss_table
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.tables import Fields, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
 from entrenar_core import models
-from entrenar_core.convert.export import Exported, export_within
+from entrenar_core.convert.containers import CONTAINERS
 from entrenar_core.convert.export import export as write
+from entrenar_core.convert.export import export_within
+from entrenar_core.convert.exported import Exported
 from entrenar_core.convert.verify import FormatLoss
 from entrenar_core.data.batches import Batch, Batches
 from entrenar_core.data.load_tokenizer import load_tokenizer
@@ -79,32 +82,12 @@ class ExportReport:
                     f"{format_count(found.tokens)} tokens",
                 ),
             )
-        parts: list[Any] = [Fields("Exported", items), self._table()]
+        parts: list[Any] = [Fields("Exported", items), loss_table(self.losses)]
         return parts + [Text(f"Note: {note}.") for note in self.notes]
 
     def _after(self) -> str:
         share = self.bytes_after / self.bytes_before if self.bytes_before else 0.0
         return f"{format_bytes(self.bytes_after)} after ({share:.0%})"
-
-    def _table(self) -> Table:
-        rows = [
-            (
-                loss.form,
-                loss.tensors,
-                format_bytes(loss.nbytes),
-                f"{loss.bits_per_weight:.2f}",
-                f"{loss.worst:.2%}",
-                f"{loss.mean:.3%}",
-                "–" if loss.sqnr is None else f"{loss.sqnr:.1f} dB",
-            )
-            for loss in self.losses
-        ]
-        columns = ("Type", "Tensors", "Size", "Bits", "Worst", "Mean", "Signal/noise")
-        caption = (
-            "Read back from the file and compared with the source. Worst and mean difference as a "
-            "share of a tensor's largest weight."
-        )
-        return Table("What storing it so has lost", columns, rows, caption=caption)
 
 
 def export(
@@ -131,6 +114,11 @@ def export(
     progress = progress or NullProgress()
     path = resolve_model(source)
     _check_options(form, quantization, max_bytes, calibrate)
+    if eval_data and form in CONTAINERS and CONTAINERS[form].is_lone(Path(output)):
+        raise ConfigError(
+            f"{output}: a file of tensors alone is no model that could be measured",
+            hint="give a folder as the output, or leave --eval-data out",
+        )
     measure = _measure_on(eval_data, path, seq_len, progress) if eval_data else None
     before = measure(path) if measure else None
     if max_bytes is None:

@@ -7,11 +7,13 @@ from typing import Any
 
 from entrenar_common.errors import EntrenarError
 from entrenar_core.io.strict_json import parse_json
-from entrenar_inspect.artifact import Artifact
+from entrenar_inspect.artifact import GGUF, Artifact
+from entrenar_inspect.metadata import scalar
 from entrenar_inspect.recognise import ADAPTED, ADAPTER_CONFIG, LORA, Recognition
 from entrenar_inspect.weights import Weight, weights_of
 
-_A = re.compile(r"^(?P<module>.*?)\.lora_(?:embedding_)?A(?:\.\w+)?(?:\.weight)?$")
+_A = re.compile(r"^(?P<module>.*?)(?:\.weight)?\.lora_(?:embedding_)?[Aa](?:\.\w+){0,2}$")
+"""PEFT's names, and llama.cpp's, which have the matrix's own name before the part."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def adapter_of(artifact: Artifact, recognition: Recognition) -> Adapter | None:
 
 
 def _settings(artifact: Artifact) -> tuple[Mapping[str, Any], str | None]:
+    """The settings of PEFT, and why they could not be read."""
+    if artifact.kind == GGUF:
+        return {"lora_alpha": scalar(artifact.metadata, "adapter.lora.alpha")}, None
     try:
         content = artifact.beside(ADAPTER_CONFIG)
         if content is None:

@@ -113,7 +113,10 @@ class Artifact(Closing):
         return sum(file.nbytes for file in self.files)
 
     def beside(self, name: str) -> bytes | None:
-        """The content of a file beside the weights, such as README.md; None where there is none."""
+        """The content of a file beside the weights, such as README.md; None where there is none.
+
+        On the hub a file above 1 MB counts as none, and fetching may raise HubError.
+        """
         return None if self._beside is None else self._beside(name)
 
     def read(self, name: str) -> np.ndarray | BlockArray:

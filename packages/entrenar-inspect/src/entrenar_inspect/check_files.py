@@ -13,9 +13,8 @@ from entrenar_common.errors import (
     UnsupportedError,
 )
 from entrenar_common.text import escape_controls
-from entrenar_core.io.tensor_folder import read_index
 from entrenar_inspect.finding import Finding, Looked, Skipped, broken
-from entrenar_inspect.subject import Subject
+from entrenar_inspect.subject import Subject, read_index
 
 _TOLD_BY: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("V134", re.compile(r"the name has control characters")),
@@ -76,11 +75,11 @@ def check_index(subject: Subject) -> Looked | Skipped:
         return Skipped("no index of shards")
     name = subject.index.name
     try:
-        listed, total = read_index(subject.index)
+        index = read_index(subject.index)
     except EntrenarError as error:
         return Looked("index", [broken("V115", escape_controls(str(error)), file=name)])
+    listed, shards = index.weight_map, index.shards
     where, twice = _places(subject)
-    shards = sorted(set(listed.values()))
     found = [
         broken("V111", f"{escape_controls(s)} is missing, and {name} lists it", file=s)
         for s in shards
@@ -90,7 +89,7 @@ def check_index(subject: Subject) -> Looked | Skipped:
     unread = {path.name for path in subject.failed} | {finding.file for finding in found}
     found += _misplaced(listed, where, unread, name)
     if not unread:
-        found += _size(subject, listed, total, name)
+        found += _size(subject, listed, index.total_size, name)
     return Looked(f"{len(listed)} tensors in {len(shards)} shards", found)
 
 

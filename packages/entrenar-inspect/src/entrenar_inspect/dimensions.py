@@ -8,19 +8,16 @@ from entrenar_inspect.artifact import GGUF, Artifact
 from entrenar_inspect.families import Family
 from entrenar_inspect.gguf_layouts import GGUF_LAYOUTS
 from entrenar_inspect.layout import Layout, Size
+from entrenar_inspect.names import block_of
 from entrenar_inspect.recognise import (
-    ADAPTED,
     LORA,
     Located,
-    Place,
     Recognition,
-    block_of,
     locate,
     located,
-    places_of,
 )
 from entrenar_inspect.stated import Stated, stated_by_config, stated_by_gguf
-from entrenar_inspect.weights import weights_of
+from entrenar_inspect.weights import Place, weights_of
 
 CONFIG, FROM_TENSORS = "config", "tensors"
 
@@ -63,17 +60,14 @@ def dimensions(artifact: Artifact, recognition: Recognition) -> Dimensions:
     """The dimensions of an artifact, from headers and metadata only."""
     if recognition.kind == LORA:
         return Dimensions()
-    names = list(weights_of(artifact).by_name.values())
-    if recognition.kind == ADAPTED:
-        names = [replace(w, name=w.name.replace(".base_layer.", ".")) for w in names]
-    places = places_of(names)
+    weights = weights_of(artifact)
+    places, every = weights.places, weights.model
     every_family = [
         families.by_name(name)
         for name in ([recognition.family] if recognition.family else recognition.candidates)
     ]
     family = next(iter(every_family), None)
     at = _layout(artifact, family, places)
-    every = [weight.name for weight in names]
     is_part = artifact.model is None and not artifact.is_remote
     shapes = _shapes(at, places, every)
     if artifact.kind == GGUF:
@@ -81,10 +75,10 @@ def dimensions(artifact: Artifact, recognition: Recognition) -> Dimensions:
     else:
         stated = stated_by_config(artifact.config, family)
     found = _joined(stated, _usable(shapes, every_family), is_part=is_part)
-    vision = None
-    if family is not None and family.vision is not None:
-        vision = _vision(artifact, family.vision, places, every)
-    return replace(found, vision=vision)
+    vision = None if family is None else family.vision
+    if vision is not None and at is not None and at.layout is vision:
+        return found  # it sees, and does nothing else
+    return replace(found, vision=_vision(artifact, vision, places, every))
 
 
 def _layout(
@@ -96,14 +90,15 @@ def _layout(
 
 
 def _vision(
-    artifact: Artifact, layout: Layout, places: Mapping[str, Place], names: Iterable[str]
+    artifact: Artifact, layout: Layout | None, places: Mapping[str, Place], names: Iterable[str]
 ) -> Dimensions | None:
-    at = next(locate(layout, places), None)
+    at = None if layout is None else next(locate(layout, places), None)
     config = artifact.config.get("vision_config")
     if at is None and not isinstance(config, dict):
         return None
     stated = stated_by_config(config if isinstance(config, dict) else {}, None)
-    return _joined(stated, _shapes(at, places, names), is_part=False)
+    shapes = _Shapes({}, {}, ()) if at is None else _shapes(at, places, names)
+    return _joined(stated, shapes, is_part=False)
 
 
 def _shapes(at: Located | None, places: Mapping[str, Place], names: Iterable[str]) -> _Shapes:
@@ -184,7 +179,12 @@ def _joined(stated: Stated, shapes: _Shapes, *, is_part: bool) -> Dimensions:
     if layers is not None:
         values["layers"], origins["layers"] = sum(layers[0]), layers[1]
     text = " + ".join(map(str, layers[0])) if layers else None
-    return Dimensions(**values, layers_text=text, origins=origins, disagreements=tuple(problems))
+    get = values.get
+    return Dimensions(
+        get("layers"), get("hidden"), get("heads"), get("key_value_heads"), get("head_size"),
+        get("inner"), get("vocabulary"), get("context"), get("experts"), text, origins,
+        tuple(problems),
+    )  # fmt: skip
 
 
 def _derive(

@@ -52,7 +52,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family("GPT-2", ("gpt2",), "GPT2", (decoders.GPT2,), ("gpt2",), tied=True, inner_factor=4),
     Family("GPT-NeoX", ("gpt_neox",), "GPTNeoX", (decoders.GPT_NEOX,), ("gptneox",)),
-    Family("OPT", ("opt",), "OPT", (decoders.OPT,), ("opt",), tied=True, reserved=2),
+    Family("OPT", ("opt",), "OPT", (decoders.OPT,), tied=True, reserved=2),
     Family("BLOOM", ("bloom",), "Bloom", (decoders.BLOOM,), ("bloom",), tied=True, inner_factor=4),
     Family(
         "T5", ("t5", "mt5"), "T5", (encoders.T5, encoders.T5_GATED), ("t5", "t5encoder"), tied=True,

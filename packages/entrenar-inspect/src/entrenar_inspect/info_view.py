@@ -20,7 +20,6 @@ _VALUE = 60
 """Characters of a value of metadata."""
 _LISTED = 8
 """Files, tags and the like that are listed."""
-_UNSTATED = "not in the tensors"
 
 
 def parts(found: Info) -> list[Any]:
@@ -53,7 +52,7 @@ def _items(found: Info) -> list[tuple[str, Any]]:
         ("Shards", _shards(found)),
         ("Tokenizer", _tokenizer(found)),
         ("License", card.license),
-        ("Base model", _listed(card.base_models)),
+        ("Base model", None if found.adapter else _listed(card.base_models)),
         ("Language", _listed(card.languages)),
         ("Tags", _listed(card.tags)),
         ("Fetched", None if found.fetched is None else format_bytes(found.fetched)),
@@ -91,10 +90,10 @@ def _adapter(found: Info) -> list[tuple[str, Any]]:
     if adapter is None:
         return []
     return [
-        ("Base model", adapter.base),
+        ("Base model", adapter.base or _listed(found.card.base_models)),
         ("Rank", _listed([str(rank) for rank in adapter.ranks]) or adapter.rank),
         ("Alpha", None if adapter.alpha is None else f"{adapter.alpha:g}"),
-        ("Targets", f"{_listed(adapter.targets)} ({adapter.modules} modules)"),
+        ("Targets", f"{_listed(adapter.targets)} ({adapter.modules:,} in all)"),
     ]
 
 
@@ -103,15 +102,19 @@ def _dimensions(found: Info) -> list[tuple[str, Any]]:
     if found.recognition.kind != MODEL and size.hidden is None and size.layers is None:
         return []
     total = f"{size.layers_text} (encoder + decoder)" if _is_sum(size) else size.layers
-    is_text = size.vocabulary is not None
+    by_tensors = found.recognition.origin == TENSOR_NAMES
+    unknown = "not in the tensors" if by_tensors else "not stated"
     return [
         ("Layers", total),
         ("Hidden size", size.hidden),
-        ("Heads", _heads(size)),
+        ("Heads", _heads(size) or (size.hidden and unknown)),
         ("Feed-forward", size.inner),
         ("Experts", size.experts),
         ("Vocabulary", None if size.vocabulary is None else f"{size.vocabulary:,}"),
-        ("Context length", f"{size.context:,}" if size.context else _UNSTATED if is_text else None),
+        (
+            "Context length",
+            f"{size.context:,}" if size.context else unknown if size.vocabulary else None,
+        ),
     ]
 
 
@@ -121,7 +124,7 @@ def _is_sum(size: Dimensions) -> bool:
 
 def _heads(size: Dimensions) -> str | None:
     if size.heads is None:
-        return None if size.hidden is None else _UNSTATED
+        return None
     size_text = "" if size.head_size is None else f" of size {size.head_size}"
     if size.key_value_heads in (None, size.heads):
         return f"{size.heads}{size_text}"

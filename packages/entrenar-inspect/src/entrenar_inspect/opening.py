@@ -12,13 +12,13 @@ from entrenar_core.io.apr import APRFile, is_apr
 from entrenar_core.io.gguf import GGUFFiles, is_gguf
 from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.safetensors import SafetensorsFile, SafetensorsFolder
-from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.tensor_folder import TensorFolder
 from entrenar_core.io.torch_folder import TorchFolder
-from entrenar_core.io.torch_save import TorchFile
-from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact, Entry, WeightFile
+from entrenar_core.io.torch_save import TorchFile, is_torch
+from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact, WeightFile
+from entrenar_inspect.entries import entries_of, gguf_entries
+from entrenar_inspect.hub_place import HUB
 
-HUB = "hf://"
 CONFIG = "config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SUFFIXES = {
@@ -44,7 +44,7 @@ def open_artifact(spec: str) -> Artifact:
     for files that cannot be read, HubError.
     """
     if spec.startswith(HUB):
-        from entrenar_inspect.remote import open_remote  # its client takes long to load
+        from entrenar_inspect.remote import open_remote  # who opens a file does not wait for it
 
         return open_remote(spec)
     path = Path(spec).expanduser()
@@ -66,7 +66,9 @@ def _open_folder(spec: str, folder: Path) -> Artifact:
             opened = kind(folder)
             return Artifact(
                 spec, name, opened, path=folder, notes=opened.warnings,
-                tensors=chain.from_iterable(entries_of(file) for file in opened.files),
+                tensors=chain.from_iterable(
+                    entries_of(file.tensors, file.path.name) for file in opened.files
+                ),
                 files=weight_files(opened.paths), metadata=opened.metadata,
                 **_from_folder(folder, whole=True),
             )  # fmt: skip
@@ -105,7 +107,7 @@ def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
     whole = file.name in {kind.single_name for kind, _ in FOLDERS}
     of_model = whole or file.name in ADAPTER_WEIGHTS or _is_shard(file)
     return Artifact(
-        spec, kind, opened, path=path or file, tensors=entries_of(opened),
+        spec, kind, opened, path=path or file, tensors=entries_of(opened.tensors, file.name),
         files=weight_files(opened.paths), metadata=opened.metadata,
         notes=[*getattr(opened, "warnings", []), *_shard_note(file)],
         **(_from_folder(folder, whole=whole) if of_model else {}),
@@ -126,34 +128,30 @@ def _open_apr(spec: str, file: Path) -> Artifact:
     config = opened.metadata.get("config")
     known = isinstance(config, dict)
     return Artifact(
-        spec, APR, opened, path=file, model=file if known else None, tensors=entries_of(opened),
-        files=weight_files(opened.paths), config=config if known else None,
+        spec, APR, opened, path=file, model=file if known else None,
+        tensors=entries_of(opened.tensors, file.name), files=weight_files(opened.paths),
+        config=config if known else None,
         metadata={k: v for k, v in opened.metadata.items() if k != "config"},
     )  # fmt: skip
-
-
-def is_torch(file: Path) -> bool:
-    """Whether it is a file of torch.save: a zip archive or a pickle, or called as if it were."""
-    with read_errors(file), file.open("rb") as opened:
-        head = opened.read(9)
-    if head[8:9] == b"{":
-        return False
-    return head.startswith((b"PK\x03\x04", b"\x80")) or SUFFIXES.get(file.suffix) == PYTORCH
 
 
 def _from_folder(folder: Path, *, whole: bool) -> dict[str, Any]:
     """What an artifact takes from the model's folder around its weights."""
     config: Mapping[str, Any] = {}
     if (folder / CONFIG).exists():
-        found = files.read_json(folder / CONFIG)
-        if not isinstance(found, dict):
-            raise FormatError(f"{folder / CONFIG}: not a JSON object", hint="give a model folder")
-        config = found
+        config = config_keys(files.read_json(folder / CONFIG), folder / CONFIG)
     return {
         "config": config,
         "model": folder if whole and config else None,
         "beside": _beside(folder),
     }
+
+
+def config_keys(found: Any, path: Path) -> dict[str, Any]:
+    """What config.json says, which came from `path`; FormatError where it is no object."""
+    if not isinstance(found, dict):
+        raise FormatError(f"{path}: not a JSON object", hint="give a model folder")
+    return found
 
 
 def _beside(folder: Path) -> Callable[[str], bytes | None]:
@@ -174,37 +172,6 @@ def _shard_note(file: Path) -> list[str]:
     if not _is_shard(file):
         return []
     return [f"{file.name} is one shard of a model: give the folder for all of it"]
-
-
-def entries_of(file: TensorFile) -> list[Entry]:
-    """The tensors of a file in safetensors, PyTorch's or the APR format."""
-    name, first, found = file.path.name, {}, []
-    for info in file.tensors.values():
-        # two names of torch.save for the same elements of one storage
-        place = (info.key, info.offset, info.shape, info.stride) if hasattr(info, "key") else None
-        same_as = first.setdefault(place, info.name) if place and info.size else info.name
-        found.append(
-            Entry(
-                info.name,
-                str(getattr(info.dtype, "name", info.dtype)).upper(),
-                info.shape,
-                info.nbytes,
-                name,
-                getattr(info, "begin", 0),
-                None if same_as == info.name else same_as,
-            )
-        )
-    return found
-
-
-def gguf_entries(tensors: Mapping[str, Any], file: str) -> list[Entry]:
-    """The tensors of a GGUF file that is called `file`, from its header."""
-    return [
-        Entry(
-            info.name, info.form.name.upper(), info.shape, info.end - info.begin, file, info.begin
-        )
-        for info in tensors.values()
-    ]
 
 
 def weight_files(paths: Iterable[Path]) -> list[WeightFile]:

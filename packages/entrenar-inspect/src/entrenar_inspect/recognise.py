@@ -3,7 +3,6 @@
 A family is never guessed: where the tensors of several are the same, all of them are candidates.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +12,8 @@ from entrenar_inspect.artifact import APR, GGUF, Artifact
 from entrenar_inspect.families import Family
 from entrenar_inspect.layout import Layout, Rule
 from entrenar_inspect.metadata import text, whole
-from entrenar_inspect.weights import Weight, weights_of
+from entrenar_inspect.names import WRAPPED, block_of, is_of_adapter
+from entrenar_inspect.weights import Place, Weight, weights_of
 
 MODEL, LORA, ADAPTED, TENSORS, SENTENCE = (
     "model", "LoRA adapter", "model with LoRA adapters", "tensors", "sentence-transformers model",
@@ -23,8 +23,6 @@ MODEL, LORA, ADAPTED, TENSORS, SENTENCE = (
 TENSOR_NAMES = "tensor names"
 ADAPTER_CONFIG = "adapter_config.json"
 
-_NUMBER = re.compile(r"(?:(?<=\.)|^)\d{1,7}(?=\.)")
-_LORA = re.compile(r"(?:\.|^)lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)(?:\.|$)")
 _SHARED_GGUF = {"llama": "Mistral's", "bert": "RoBERTa's and DistilBERT's"}
 """What GGUF calls by another family's name as well."""
 _SHOWN = 3
@@ -51,54 +49,12 @@ class Recognition:
     contradiction: str | None = None
 
 
-class Place(NamedTuple):
-    """Where a pattern is met first: the tensor, and its shape where that is known."""
-
-    name: str
-    shape: tuple[int, ...] | None
-
-
 class Located(NamedTuple):
     """A layout that an artifact's tensors have, behind a prefix as a pattern and as it is."""
 
     layout: Layout
     pattern: str
     prefix: str
-
-
-def block_of(name: str) -> tuple[str, int, str] | None:
-    """A tensor's name as (what is before the block's number, the number, what is after it).
-
-    None for what is in no block. The first number counts: experts are inside of blocks.
-
-    >>> block_of("model.layers.3.self_attn.q_proj.weight")
-    ('model.layers', 3, 'self_attn.q_proj.weight')
-    >>> block_of("blk.3.attn_q.weight"), block_of("model.embed_tokens.weight")
-    (('blk', 3, 'attn_q.weight'), None)
-    """
-    found = _NUMBER.search(name)
-    while found is not None and not found.start():  # a module of a list, not a block
-        found = _NUMBER.search(name, found.end())
-    if found is None:
-        return None
-    return name[: found.start() - 1], int(found[0]), name[found.end() + 1 :]
-
-
-def pattern_of(name: str) -> str:
-    """A tensor's name with {} in place of each number.
-
-    >>> pattern_of("model.layers.3.mlp.experts.11.w1.weight")
-    'model.layers.{}.mlp.experts.{}.w1.weight'
-    """
-    return _NUMBER.sub("{}", name)
-
-
-def places_of(weights: Iterable[Weight]) -> dict[str, Place]:
-    """Where each pattern of names is met first."""
-    found: dict[str, Place] = {}
-    for weight in weights:
-        found.setdefault(pattern_of(weight.name), Place(weight.name, weight.shape))
-    return found
 
 
 def locate(layout: Layout, places: Mapping[str, Place]) -> Iterator[Located]:
@@ -123,17 +79,19 @@ def located(family: Family, places: Mapping[str, Place]) -> Located | None:
 
 def recognise(artifact: Artifact) -> Recognition:
     """What the artifact is, by its config, else by its tensors."""
-    weights = weights_of(artifact).by_name
-    kind = _kind(artifact, weights)
+    weights = weights_of(artifact)
+    kind = _kind(artifact, weights.by_name)
     if kind == LORA:
-        return _adapter(artifact, weights)
-    places = places_of(_without_adapters(weights))
+        return _adapter(artifact, weights.by_name)
+    places = weights.places
     by_tensors = dict(_matching(places))
     stated = _stated(artifact)
     if stated is None:
         return _by_tensors(artifact, kind, by_tensors, places)
     family, model_type, evidence = stated
     own = None if family is None else located(family, places)
+    if family is None and by_tensors:
+        evidence += (f"its tensors are called as those of {_either(by_tensors)}",)
     return Recognition(
         None if family is None else family.name,
         model_type,
@@ -147,26 +105,12 @@ def recognise(artifact: Artifact) -> Recognition:
 
 
 def _kind(artifact: Artifact, weights: Mapping[str, Weight]) -> str:
-    adapted = sum(_LORA.search(name) is not None for name in weights)
-    if adapted:
-        # PEFT's modules_to_save come along whole, but never every matrix of a block
-        inside = [name for name in weights if ".base_layer." in name]
-        return ADAPTED if inside else LORA
+    if any(map(is_of_adapter, weights)):
+        return ADAPTED if any(WRAPPED in name for name in weights) else LORA
     if not artifact.is_remote and artifact.beside("modules.json") is not None:
         return SENTENCE
     known = artifact.config or "general.architecture" in artifact.metadata
     return MODEL if known or any(block_of(name) for name in weights) else TENSORS
-
-
-def _without_adapters(weights: Mapping[str, Weight]) -> Iterator[Weight]:
-    for name, weight in weights.items():
-        if _LORA.search(name) is None:
-            plain = name.replace(".base_layer.", ".")
-            yield (
-                weight
-                if plain == name
-                else Weight(plain, weight.dtype, weight.shape, weight.elements)
-            )
 
 
 def _origin(artifact: Artifact) -> str:
@@ -261,14 +205,21 @@ def _by_tensors(
 def _contradiction(
     family: Family | None, own: Located | None, by_tensors: Mapping[Family, Located]
 ) -> str | None:
-    if family is None or own is not None or not by_tensors:
+    if family is None or not by_tensors or family in by_tensors:
         return None
-    others = " or ".join(other.name for other in by_tensors)
-    return f"the config says {family.name}, the tensors are those of {others}"
+    # rules about sizes tell what is usual: not that a config is wrong
+    if own is not None and any(at.layout.rules for at in by_tensors.values()):
+        return None
+    return f"the config says {family.name}, the tensors are those of {_either(by_tensors)}"
+
+
+def _either(every: Iterable[Family]) -> str:
+    *others, last = [family.name for family in every]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _adapter(artifact: Artifact, weights: Mapping[str, Weight]) -> Recognition:
-    name = next(name for name in weights if _LORA.search(name))
+    name = next(filter(is_of_adapter, weights))
     stated = artifact.beside(ADAPTER_CONFIG) is not None
     return Recognition(
         None, None, (), ADAPTER_CONFIG if stated else TENSOR_NAMES,

@@ -10,14 +10,13 @@ from entrenar_core.io import files
 from entrenar_core.io.apr import APRFile, is_apr
 from entrenar_core.io.gguf import GGUFFile, is_gguf
 from entrenar_core.io.safetensors import SafetensorsFile
+from entrenar_core.io.shards import Index, parse_index
 from entrenar_core.io.tensor_file import TensorFile
-from entrenar_core.io.tensor_folder import read_index
-from entrenar_core.io.torch_save import TorchFile
+from entrenar_core.io.torch_save import TorchFile, is_torch
 from entrenar_inspect.artifact import Artifact
 from entrenar_inspect.opening import (
     ADAPTER_WEIGHTS,
     FOLDERS,
-    is_torch,
     only_file,
     open_artifact,
 )
@@ -120,14 +119,18 @@ def _in_folder(spec: str, folder: Path) -> Subject:
     return Subject(spec, folder, None, [only, *_parts(only)])
 
 
+def read_index(path: Path) -> Index:
+    """An index of shards; raises what reading its JSON raises, and `parse_index`."""
+    return parse_index(files.read_json(path), path)
+
+
 def _shards(index: Path) -> list[Path]:
     """The shards that are there; an index that cannot be read is found by its own check."""
     try:
-        listed, _ = read_index(index)
+        names = read_index(index).shards
     except EntrenarError:
         return []
-    every = (index.parent / name for name in sorted(set(listed.values())))
-    return [path for path in every if path.exists()]
+    return [index.parent / name for name in names if (index.parent / name).exists()]
 
 
 def _parts(file: Path) -> list[Path]:

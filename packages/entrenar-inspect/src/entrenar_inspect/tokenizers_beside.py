@@ -14,7 +14,10 @@ from entrenar_inspect.metadata import length, text
 _MODEL = re.compile(rb'"model"\s*:\s*\{')
 _TYPE = re.compile(rb'"type"\s*:\s*"(\w{1,40})"')
 _AFTER_VOCABULARY = re.compile(rb'"merges"\s*:\s*\[')
-_LAST_ID = re.compile(rb":\s*(\d{1,9})\s*\}[\s,}]*$")
+_LAST_ID = re.compile(
+    rb":\s*(\d{1,9})\s*\}"
+    rb'(?:\s*,\s*"unk_token"\s*:\s*"(?:[^"\\]|\\.)*")?[\s,}]*$'
+)
 _ADDED = re.compile(rb'"added_tokens"\s*:\s*(?=\[)')
 _WINDOW = 2**20
 """Bytes of a tokenizer.json in which its added tokens are looked for."""

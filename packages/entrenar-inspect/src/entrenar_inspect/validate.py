@@ -14,7 +14,7 @@ from entrenar_inspect.check_files import check_header, check_index
 from entrenar_inspect.check_hashes import check_hashes, check_sizes, records_of
 from entrenar_inspect.check_security import check_security
 from entrenar_inspect.finding import Check, Looked, Skipped, Status, as_check, stricter, worst
-from entrenar_inspect.opening import HUB
+from entrenar_inspect.hub_place import HUB
 from entrenar_inspect.subject import Subject, open_subject
 
 

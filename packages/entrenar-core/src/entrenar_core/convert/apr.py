@@ -8,7 +8,7 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.progress import Progress
-from entrenar_core.convert.folder import DTYPES
+from entrenar_core.convert.floats import DTYPES
 from entrenar_core.convert.recipe import FORMATS
 from entrenar_core.data.load_tokenizer import (
     TOKENIZER,

@@ -1,39 +1,23 @@
-"""A model on disk as a Hugging Face folder: its config, weights of one float type, tokenizer."""
+"""A model on disk in Hugging Face's form: config, weights of float types, tokenizer in a folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from entrenar_common.errors import ConfigError, NumericsError, UnsupportedError
+from entrenar_common.errors import ConfigError
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.convert.floats import cast_pieces, dtype_named
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
 from entrenar_core.models.source import Source
 from entrenar_core.models.stored import StoredModel
-from entrenar_core.quant.pieces import pieces, rows_of, widened
 
-DTYPES = {
-    "f32": ("float32", np.dtype(np.float32)),
-    "f16": ("float16", np.dtype(np.float16)),
-    "bf16": ("bfloat16", np.dtype(ml_dtypes.bfloat16)),
-}
-"""What weights can be written as: the name in a config, and numpy's type."""
-
-
-def dtype_named(name: str) -> tuple[str, np.dtype]:
-    """The row of DTYPES; UnsupportedError for another name."""
-    if name not in DTYPES:
-        raise UnsupportedError(
-            f"safetensors folders hold floats, not {name!r}",
-            hint=f"give one of {', '.join(DTYPES)}, or write GGUF",
-        )
-    return DTYPES[name]
+WriteWeights = Callable[[Path, "CastTensors"], list[Path]]
 
 
 def write_model_folder(
@@ -41,35 +25,45 @@ def write_model_folder(
     output: Path,
     *,
     dtype: str = "f32",
+    own_types: Mapping[str, np.dtype] | None = None,
+    write: WriteWeights = write_folder,
     progress: Progress | None = None,
     opened: Source | None = None,
 ) -> list[Path]:
-    """Write the model at `source`, a Hugging Face folder or a GGUF file, as a folder of `dtype`
-    (f32, f16 or bf16), one tensor in memory at a time. Returns the files of the weights.
+    """Write the model at `source`, a Hugging Face folder, a GGUF or an APR file, as a folder of
+    `dtype` (f32, f16 or bf16), a piece of a tensor in memory at a time. Returns the files of the
+    weights.
 
-    The tokenizer goes along where there is one. `opened` is where config and weights come from,
-    where that is not what lies at `source`. Raises ConfigError when the folder would be the
-    source itself, NumericsError when a weight does not fit `dtype`, StorageError.
+    `own_types` are those of single tensors, by name. `write` puts the weights into the folder: by
+    default in safetensors. The tokenizer goes along where there is one. `opened` is where config
+    and weights come from, where that is not what lies at `source`. Raises ConfigError when the
+    folder would be the source itself, NumericsError when a weight does not fit its type,
+    StorageError.
     """
     name, kind = dtype_named(dtype)
     if output.exists() and source.resolve() == output.resolve():
         raise ConfigError(
             f"{output}: is the model itself", hint="give another folder: nothing is overwritten"
         )
-    progress = progress or NullProgress()
     tokenizer = load_tokenizer(source) if has_tokenizer(source) else None
     with StoredModel(source, head=None, source=opened) as model:
         files.make_folder(output)
-        tensors = CastTensors(model, kind, progress)
-        progress.start("write", len(tensors))
-        try:
-            paths = write_folder(output, tensors)
-        finally:
-            progress.finish()
+        paths = write_weights(
+            output, CastTensors(model, kind, own_types or {}, progress or NullProgress()), write
+        )
         write_config(model.model, output, name)
     if tokenizer is not None:
         tokenizer.save(output)
     return paths
+
+
+def write_weights(output: Path, tensors: "CastTensors", write: WriteWeights) -> list[Path]:
+    """Let `write` write the tensors, and show how far it is; returns the files."""
+    tensors.progress.start("write", len(tensors))
+    try:
+        return write(output, tensors)
+    finally:
+        tensors.progress.finish()
 
 
 def write_config(model: Any, output: Path, dtype: str) -> None:
@@ -81,16 +75,25 @@ def write_config(model: Any, output: Path, dtype: str) -> None:
         files.write_json(output / name, content)
 
 
-class CastTensors(Mapping[str, Any]):
-    """The tensors of a model on disk as `dtype`; what is looked up becomes an array when asked."""
+class CastTensors(Mapping[str, "CastTensor"]):
+    """The tensors of a model on disk as `dtype`, but for those with types of their own, each read
+    when it is written."""
 
-    def __init__(self, model: StoredModel, dtype: np.dtype, progress: Progress) -> None:
-        self._model, self._dtype, self._progress = model, dtype, progress
+    def __init__(
+        self,
+        model: StoredModel,
+        dtype: np.dtype,
+        own_types: Mapping[str, np.dtype],
+        progress: Progress,
+    ) -> None:
+        self.model, self.progress = model, progress
+        self._dtype, self._own_types = dtype, own_types
         self._parameters = model.model.named_parameters()
 
     def __getitem__(self, name: str) -> "CastTensor":
         shape = tuple(self._parameters[name].shape)
-        return CastTensor(self._model, name, shape, self._dtype, self._progress)
+        dtype = self._own_types.get(name, self._dtype)
+        return CastTensor(self.model, name, shape, dtype, self.progress)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)
@@ -101,7 +104,7 @@ class CastTensors(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class CastTensor:
-    """A tensor of a model on disk that is read, as `dtype`, when it is made an array."""
+    """A tensor of a model on disk as it will be written; see `io.streamed`."""
 
     model: StoredModel
     name: str
@@ -113,27 +116,9 @@ class CastTensor:
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        assert dtype is None and not copy
-        found = cast(self.model.read(self.name), self.dtype, f"{self.model.path}: {self.name}")
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Its elements in order, as `dtype`; NumericsError where one does not fit."""
+        where = f"{self.model.path}: {self.name}"
+        yield from cast_pieces(self.model.read(self.name), self.dtype, where)
         self.model.release(self.name)
         self.progress.advance()
-        return found
-
-
-def cast(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
-    """`array` as `dtype`, in pieces; NumericsError where a finite number would become infinite."""
-    if array.dtype == dtype:
-        return array
-    rows = rows_of(array)
-    found = np.empty(rows.shape, dtype)
-    for part in pieces(*rows.shape):
-        wide = widened(rows[part])
-        with np.errstate(over="ignore"):
-            found[part] = wide.astype(dtype)
-        if not np.isfinite(found[part].astype(np.float32)).all() and np.isfinite(wide).all():
-            raise NumericsError(
-                f"{where}: {float(np.abs(wide).max()):.4g} does not fit {dtype}",
-                hint="write f32 or bf16",
-            )
-    return found.reshape(array.shape)

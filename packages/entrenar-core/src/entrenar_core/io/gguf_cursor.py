@@ -13,14 +13,30 @@ FETCH_AGAIN = "the file is damaged or incomplete: fetch or write it again"
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
-class Cursor:
-    """Reads on from `place`; what does not fit in the file is a FormatError."""
+class MoreNeeded(Exception):
+    """The header goes on beyond the bytes that are here: at least `length` of the file are needed.
 
-    def __init__(self, data: bytes | mmap.mmap, path: Path) -> None:
+    Only where less than the whole file is read; who fetches the rest handles it.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"the first {length} bytes of the file are needed")
+        self.length = length
+
+
+class Cursor:
+    """Reads on from `place`; what does not fit in the file is a FormatError.
+
+    `data` are the first bytes of a file of `size`, all of it where that is None.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap, path: Path, *, size: int | None = None) -> None:
         self.data = data
         self.path = path
         self.place = 4
-        self.end = len(data)
+        self.end = len(data) if size is None else size
+        self.here = len(data)
+        assert self.here <= self.end
 
     def fail(self, what: str) -> NoReturn:
         raise FormatError(f"{self.path}: {what}", hint=FETCH_AGAIN)
@@ -33,8 +49,14 @@ class Cursor:
                 f"{what} (at byte {begin}) takes {length} bytes, and {self.end - begin} are left "
                 "in the file"
             )
+        self.need(begin + length)
         self.place = begin + length
         return begin
+
+    def need(self, length: int) -> None:
+        """Raises MoreNeeded where the first `length` bytes, all in the file, are not all here."""
+        if length > self.here:
+            raise MoreNeeded(length)
 
     def u32(self, what: str) -> int:
         return _U32.unpack_from(self.data, self.take(4, what))[0]

@@ -2,19 +2,21 @@
 
 import os
 from pathlib import Path
-from typing import NoReturn
 
-from entrenar_common.errors import FormatError, NotFoundError
-from entrenar_common.text import escape_controls
+from entrenar_common.errors import NotFoundError
 from entrenar_core.io.closing import Closing
 from entrenar_core.io.gguf_file import GGUFFile
 from entrenar_core.io.gguf_header import GGUFTensor
 from entrenar_core.io.gguf_metadata import Metadata
+from entrenar_core.io.gguf_parts import (
+    check_part,
+    other_parts,
+    part_count,
+    place_tensors,
+    whole_metadata,
+)
 from entrenar_core.io.tensor_file import missing_tensor
 from entrenar_core.quant import BlockArray
-
-PART, PARTS, ALL_TENSORS = "split.no", "split.count", "split.tensors.count"
-MAX_PARTS = 2**16 - 1
 
 
 class GGUFFiles(Closing):
@@ -34,37 +36,15 @@ class GGUFFiles(Closing):
         try:
             first = GGUFFile(path)
             self.files.append(first)
-            count = first.metadata.integer(PARTS, 1)
-            for part in self._parts(first, count):
-                self.files.append(self._open(part, len(self.files), count))
-            for file in self.files:
-                self._add(file)
-            self._check_count(first)
+            paths, count = other_parts(first), part_count(first)
+            for number, part in enumerate(paths, 1):
+                self.files.append(self._open(part, number, count))
+                check_part(self.files[-1], number, count)
+            self._file_of = place_tensors(self.files)
         except BaseException:
             self.close()
             raise
-        self.metadata: Metadata = first.metadata.without({PART, PARTS, ALL_TENSORS})
-
-    def _parts(self, first: GGUFFile, count: int) -> list[Path]:
-        """The paths of the other parts."""
-        if not 0 <= count <= MAX_PARTS:
-            _fail(self.path, f"{PARTS} is {count}")
-        if count < 2:
-            return []
-        number, name = first.metadata.integer(PART), self.path.name
-        if number:
-            raise FormatError(
-                f"{self.path}: this is part {number + 1} of {count}",
-                hint=f"give the first part, which is called ...-{_suffix(0, count)}",
-            )
-        if not name.endswith("-" + _suffix(0, count)):
-            raise FormatError(
-                f"{self.path}: the first of {count} parts, and the others cannot be found by this "
-                "name",
-                hint=f"give the parts their names back: this one ends in -{_suffix(0, count)}",
-            )
-        stem = name.removesuffix(_suffix(0, count))
-        return [self.path.with_name(stem + _suffix(i, count)) for i in range(1, count)]
+        self.metadata: Metadata = whole_metadata(first)
 
     def _open(self, path: Path, number: int, count: int) -> GGUFFile:
         if not path.exists():
@@ -72,28 +52,7 @@ class GGUFFiles(Closing):
                 f"{path}: missing: it is part {number + 1} of {count} of {self.path.name}",
                 hint="fetch all parts into one folder",
             )
-        file = GGUFFile(path)
-        found = file.metadata.integer(PART), file.metadata.integer(PARTS)
-        if found != (number, count):
-            file.close()
-            _fail(
-                path,
-                f"{PART} is {found[0]} and {PARTS} {found[1]}, not {number} and {count} as its "
-                "name says",
-            )
-        return file
-
-    def _add(self, file: GGUFFile) -> None:
-        for name in file.tensors:
-            if name in self._file_of:
-                other = self._file_of[name].path.name
-                _fail(file.path, f"tensor '{escape_controls(name)}' is in {other} too")
-            self._file_of[name] = file
-
-    def _check_count(self, first: GGUFFile) -> None:
-        wanted = first.metadata.integer(ALL_TENSORS, len(self._file_of))
-        if wanted != len(self._file_of):
-            _fail(self.path, f"{ALL_TENSORS} is {wanted}, and there are {len(self._file_of)}")
+        return GGUFFile(path)
 
     def names(self) -> list[str]:
         """The tensors' names, sorted."""
@@ -131,13 +90,3 @@ class GGUFFiles(Closing):
         """Closes all files; arrays that were read, and the metadata, stay valid."""
         for file in self.files:
             file.close()
-
-
-def _suffix(number: int, count: int) -> str:
-    return f"{number + 1:05d}-of-{count:05d}.gguf"
-
-
-def _fail(path: Path, what: str) -> NoReturn:
-    raise FormatError(
-        f"{path}: {what}", hint="the parts do not belong together: fetch all of one model again"
-    )

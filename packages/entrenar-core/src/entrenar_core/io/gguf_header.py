@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.gguf_cursor import Cursor
-from entrenar_core.io.gguf_pairs import MAX_KEYS, StoredArray, parse_pairs
+from entrenar_core.io.gguf_pairs import MAX_KEYS, MAX_METADATA_BYTES, StoredArray, parse_pairs
 from entrenar_core.io.gguf_values import CONTROLS, Value, ValueType
 from entrenar_core.io.other_kinds import refuse_as_something_else
 from entrenar_core.quant import BY_NUMBER, BlockFormat
@@ -33,6 +33,9 @@ MAX_NAME_BYTES = 63
 MAX_RANK = 4
 MAX_TENSOR_BYTES = 2**62 - 1
 """Of the extent without zeros; beyond it llama.cpp's arithmetic may fail an assertion."""
+
+MAX_HEADER_BYTES = MAX_METADATA_BYTES + MAX_TENSORS * (8 + MAX_NAME_BYTES + 4 + MAX_RANK * 8 + 12)
+"""No header is longer: the metadata, and for each tensor name, shape, type and offset."""
 
 _SHOWN_BYTES = 64  # enough to recognise what a file is instead
 _SHAPE_TYPE_OFFSET = [struct.Struct(f"<{rank}QIQ") for rank in range(MAX_RANK + 1)]
@@ -69,12 +72,14 @@ class Header:
     data_start: int
 
 
-def parse_header(data: bytes | mmap.mmap, path: Path) -> Header:
+def parse_header(data: bytes | mmap.mmap, path: Path, *, size: int | None = None) -> Header:
     """The header from a whole file's bytes; any inconsistency is a FormatError.
 
-    Raises UnsupportedError for big-endian files and for tensor types that are not in `BY_NUMBER`.
+    With `size`, `data` are the first bytes of a file of that size, and MoreNeeded says how many it
+    takes at least where they end within the header. Raises UnsupportedError for big-endian files
+    and for tensor types that are not in `BY_NUMBER`.
     """
-    cursor = Cursor(data, path)
+    cursor = Cursor(data, path, size=size)
     _check_magic(cursor)
     version = cursor.u32("the version")
     _check_version(version, cursor)
@@ -90,6 +95,7 @@ def parse_header(data: bytes | mmap.mmap, path: Path) -> Header:
 def _check_magic(cursor: Cursor) -> None:
     if not cursor.end:
         cursor.fail("empty file")
+    cursor.need(min(cursor.end, _SHOWN_BYTES))
     head = bytes(cursor.data[:_SHOWN_BYTES])
     if head.startswith(MAGIC[::-1]):
         _refuse_big_endian(cursor.path)

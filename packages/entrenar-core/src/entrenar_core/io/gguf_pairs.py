@@ -99,12 +99,24 @@ def _array(cursor: Cursor, label: str, strings_left: int) -> StoredArray:
 
 
 def _strings(cursor: Cursor, label: str, begin: int, count: int) -> np.ndarray:
-    starts = string_starts(cursor.data, begin, cursor.end, count=count, max_bytes=MAX_TEXT_BYTES)
+    starts = string_starts(cursor.data, begin, cursor.here, count=count, max_bytes=MAX_TEXT_BYTES)
     place = int(starts[-1])
     if len(starts) <= count:
+        _need_text(cursor, place)
         cursor.fail(
             f"{label}: text {len(starts) - 1} of {count} (at byte {place}) runs past the end of "
             f"the file or is longer than the limit of {MAX_TEXT_BYTES} bytes"
         )
     cursor.place = place
     return starts
+
+
+def _need_text(cursor: Cursor, place: int) -> None:
+    """Raises MoreNeeded where the text at `place` is one that fits, and is not all here."""
+    left = cursor.end - place - LENGTH_BYTES
+    if left < 0:
+        return
+    cursor.need(place + LENGTH_BYTES)
+    length = int.from_bytes(cursor.data[place : place + LENGTH_BYTES], "little")
+    if length <= min(left, MAX_TEXT_BYTES):
+        cursor.need(place + LENGTH_BYTES + length)

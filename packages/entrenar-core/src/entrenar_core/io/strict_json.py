@@ -123,7 +123,10 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES)
 
 def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES) -> str:
     """The text of a UTF-8 file, exactly as stored (no newline translation)."""
-    data = read_bytes(path, max_bytes=max_bytes)
+    return _decode(read_bytes(path, max_bytes=max_bytes), path)
+
+
+def _decode(data: bytes, path: str | os.PathLike[str]) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -136,3 +139,8 @@ def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES) 
 def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """The value of a strict JSON file: UTF-8, no duplicate keys, no NaN, bounded size and depth."""
     return parse_json(read_text(path, max_bytes=max_bytes), path)
+
+
+def parse_json_bytes(data: bytes, path: str | os.PathLike[str]) -> Any:
+    """The value of the bytes of a strict JSON file, which came from `path`; see `read_json`."""
+    return parse_json(_decode(data, path), path)

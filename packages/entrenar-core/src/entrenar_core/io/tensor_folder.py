@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from entrenar_common.errors import FormatError, NotFoundError, RefusedError
+from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import read_json
+from entrenar_core.io.shards import parse_index, place_tensors
 from entrenar_core.io.tensor_file import TensorFile, missing_tensor
 from entrenar_core.kernels import Held
-
-_FETCH_AGAIN = "the folder is damaged or incomplete: fetch or write it again"
 
 
 class TensorFolder(Closing):
@@ -75,24 +74,10 @@ class TensorFolder(Closing):
         return file
 
     def _open_shards(self, index_path: Path) -> None:
-        weight_map, total_size = read_index(index_path)
-        shards = {name: self._open_shard(name) for name in sorted(set(weight_map.values()))}
-        self._refuse_twice_stored()
-        for name, shard_name in weight_map.items():
-            if name not in shards[shard_name].tensors:
-                raise FormatError(
-                    f"{index_path}: tensor '{escape_controls(name)}' is not in {shard_name}",
-                    hint=_FETCH_AGAIN,
-                )
-            self._file_of[name] = shards[shard_name]
-        extra = sum(len(file.tensors) for file in self.files) - len(self._file_of)
-        if extra:
-            self.warnings.append(f"{index_path}: {extra} tensors in the shards are not listed")
-        size = sum(info.nbytes for info in map(self.info, self._file_of))
-        if total_size is not None and total_size != size:
-            self.warnings.append(
-                f"{index_path}: total_size says {total_size!r}, the tensors take {size} bytes"
-            )
+        index = parse_index(read_json(index_path), index_path)
+        shards = {name: self._open_shard(name) for name in index.shards}
+        self._file_of, odd = place_tensors(index, shards, index_path)
+        self.warnings += odd
 
     def _open_shard(self, name: str) -> TensorFile:
         path = self.path / name
@@ -102,18 +87,6 @@ class TensorFolder(Closing):
                 hint="fetch all shards of the model",
             )
         return self._open(path)
-
-    def _refuse_twice_stored(self) -> None:
-        first: dict[str, TensorFile] = {}
-        for file in self.files:
-            for name in file.tensors:
-                if name in first:
-                    raise FormatError(
-                        f"{self.path}: tensor '{escape_controls(name)}' is in two shards, "
-                        f"{first[name].path.name} and {file.path.name}",
-                        hint=_FETCH_AGAIN,
-                    )
-                first[name] = file
 
     @property
     def paths(self) -> list[Path]:
@@ -161,25 +134,3 @@ class TensorFolder(Closing):
         """Closes all files; arrays that were read stay valid."""
         for file in self.files:
             file.close()
-
-
-def read_index(path: Path) -> tuple[dict[str, str], Any]:
-    """Tensor → name of its file, and what `total_size` says, None where it says nothing.
-
-    Raises FormatError for what is no index, RefusedError for names that lead out of the folder.
-    """
-    index = read_json(path)
-    weight_map = index.get("weight_map") if type(index) is dict else None
-    if type(weight_map) is not dict or any(type(v) is not str for v in weight_map.values()):
-        raise FormatError(
-            f"{path}: weight_map is not a map of tensor names to file names", hint=_FETCH_AGAIN
-        )
-    for shard in sorted(set(weight_map.values())):
-        # a link is fine (the hub's cache consists of them), a path that leaves the folder is not
-        if not shard or shard in (".", "..") or set(shard) & set("/\\:\0"):
-            raise RefusedError(
-                f"{path}: shard name '{escape_controls(shard)}' is not a plain file name",
-                hint="the index points outside its folder: do not trust where it came from",
-            )
-    metadata = index.get("metadata")
-    return weight_map, metadata.get("total_size") if type(metadata) is dict else None

@@ -1,11 +1,15 @@
-"""A model folder's weights, in whichever format the folder has them."""
+"""A model folder's weights, or a file of tensors, in whichever format they are."""
 
 import os
 from pathlib import Path
 
 from entrenar_common.errors import NotFoundError
+from entrenar_core.io.apr import APRFile, is_apr
+from entrenar_core.io.safetensors_file import SafetensorsFile
 from entrenar_core.io.safetensors_folder import SafetensorsFolder
+from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.tensor_folder import TensorFolder
+from entrenar_core.io.torch_file import TorchFile, is_torch
 from entrenar_core.io.torch_folder import TorchFolder
 
 _FORMATS: tuple[type[TensorFolder], ...] = (SafetensorsFolder, TorchFolder)
@@ -34,3 +38,14 @@ def open_weights(folder: str | os.PathLike[str]) -> TensorFolder:
         f"{TorchFolder.single_name}, nor an index of shards of either",
         hint="check the path",
     )
+
+
+def open_tensors(path: str | os.PathLike[str]) -> TensorFile | TensorFolder:
+    """The tensors of a model folder, or of a file in safetensors, the APR format or torch.save's:
+    what is in it decides, not its name. Raises what opening it raises."""
+    path = Path(path)
+    if path.is_dir():
+        return open_weights(path)
+    if is_apr(path):
+        return APRFile(path)
+    return TorchFile(path) if is_torch(path) else SafetensorsFile(path)

@@ -116,11 +116,16 @@ def family_of(model_type: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
-    known = sorted(kind for family in FAMILIES for kind in family.model_types)
     raise UnsupportedError(
         f"{escape_controls(model_type)} models cannot be written as GGUF",
-        hint=f"these can: {', '.join(known)}",
+        hint=f"these can: {', '.join(model_types())}",
     )
+
+
+def model_types() -> list[str]:
+    """The Hugging Face model types that can be written as GGUF."""
+    _load()
+    return sorted(kind for family in FAMILIES for kind in family.model_types)
 
 
 def family_of_file(file: GGUFFiles) -> Family:

@@ -103,6 +103,10 @@ class StoredModel(Closing):
         """The values of a parameter as they are stored; floats where they are stored in blocks."""
         return self._source.weights.read(self._stored[name])
 
+    def stored_as(self, name: str) -> str:
+        """What a parameter's elements are stored as, such as F16, or its blocks, such as q4_k."""
+        return str(self._source.weights.info(self._stored[name]).dtype)
+
     def held(self, name: str) -> Held | None:
         """A matrix as it is stored, where that is in few bits; None elsewhere."""
         return self._source.weights.held(self._stored[name])
