@@ -15,8 +15,10 @@ import importlib.util
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +116,7 @@ def measured(root: Path, fresh: int, large: bool, progress: Progress) -> Report:
     progress.start("whole models", None)
     alarms: list[Alarm] = []
     count, wrong, nearest = 0, 0, 0.0
-    for name, path in [*ours(whole, root), *saved(root / "fresh", fresh)]:
+    for name, path in chain(ours(whole, root), saved(root / "fresh", fresh)):
         found = [Alarm(name, finding.rule, finding.message) for finding in found_in(path)]
         alarms += found
         count, wrong = count + 1, wrong + bool(found)
@@ -150,6 +152,7 @@ def saved(root: Path, most: int) -> Iterator[tuple[str, Path]]:
     import transformers
     from transformers.utils import logging
 
+    warnings.simplefilter("ignore")  # of models about their own defaults
     transformers.logging.set_verbosity_error()
     logging.disable_progress_bar()
     made = 0

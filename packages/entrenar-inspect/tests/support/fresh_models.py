@@ -47,7 +47,11 @@ def classes() -> Iterator[Any]:
         auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, auto.MODEL_FOR_CTC_MAPPING,
         auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, auto.MODEL_MAPPING,
     ):  # fmt: skip
-        for found in mapping.values():
+        for config in mapping:
+            try:
+                found = mapping[config]
+            except ValueError:  # a name in the mapping that transformers does not have
+                continue
             for kind in found if isinstance(found, tuple) else (found,):
                 if kind.__name__ not in seen:
                     seen.add(kind.__name__)
