@@ -71,7 +71,7 @@ def small_config(config: Any) -> Any:
 
 def _settable(config: Any) -> list[str]:
     """The keys that a config has, and has for a single number that no other key decides."""
-    decided = {"num_layers"} if hasattr(config, "depths") else set()
+    decided = {"num_layers", "num_hidden_layers"} if hasattr(config, "depths") else set()
     return [
         key
         for key in SMALL.keys() - decided
