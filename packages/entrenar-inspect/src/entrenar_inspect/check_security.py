@@ -27,11 +27,13 @@ def check_security(subject: Subject) -> Looked:
             message = f"{subject.shown(path)} would call {_listed(called)} when it is loaded"
             found.append(broken("V132", message, file=subject.shown(path)))
     found += _code(subject)
-    kind = "pickles" if _has_pickles(subject) else "no pickles"
-    return Looked(f"weights in {kind}, {len(beside)} other pickles", found)
+    note = (
+        "weights in a pickle that calls nothing" if _in_pickle(subject) else "no pickle of weights"
+    )
+    return Looked(note + (f", {len(beside)} other pickles" if beside else ""), found)
 
 
-def _has_pickles(subject: Subject) -> bool:
+def _in_pickle(subject: Subject) -> bool:
     return subject.artifact is not None and subject.artifact.kind == PYTORCH
 
 

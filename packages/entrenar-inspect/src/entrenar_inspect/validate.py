@@ -1,12 +1,11 @@
 """One verdict on a model: every check, how it ended and what it found."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Event
-from typing import Any
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
@@ -109,15 +108,13 @@ def _ran(
     for name, title, least, check in _CHECKS:
         skipped = Skipped(f"needs --depth {least}")
         yield name, title, check(subject) if depth.reaches(least) else skipped
-    hashes: Any = ("hashes", "content is as recorded")
-    values: Any = ("values", "numbers are sound")
     if depth.reaches(Depth.VALUES):
-        looked_at, numbers = _content(subject, progress)
-        yield *hashes, looked_at
-        yield *values, numbers
+        hashes, values = _content(subject, progress)
     else:
-        yield *hashes, check_sizes(records_of(subject))
-        yield *values, Skipped(f"needs --depth {Depth.VALUES}")
+        hashes = check_sizes(records_of(subject))
+        values = Skipped(f"needs --depth {Depth.VALUES}")
+    yield "hashes", "content is as recorded", hashes
+    yield "values", "numbers are sound", values
 
 
 def _content(subject: Subject, progress: Progress) -> tuple[Looked | Skipped, Looked | Skipped]:
@@ -126,7 +123,7 @@ def _content(subject: Subject, progress: Progress) -> tuple[Looked | Skipped, Lo
 
     records, stop = records_of(subject), Event()
     with ThreadPoolExecutor(1, "hashes") as beside:
-        hashes: Future[Looked | Skipped] = beside.submit(check_hashes, records, stop)
+        hashes = beside.submit(check_hashes, records, stop)
         try:
             values = check_values(subject, progress)
             return hashes.result(), values
