@@ -11,6 +11,7 @@ import numpy as np
 from entrenar_common.errors import NotFoundError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.text import escape_controls
+from entrenar_core.kernels import one_blas_thread
 from entrenar_inspect.artifact import Artifact, Entry
 from entrenar_inspect.differences import (
     Difference,
@@ -154,7 +155,11 @@ def compare(
         pairs = _pairs(one, other, name_filter)
         numbers = None
         if values:
-            pairs, numbers = _with_numbers(pairs, one, other, tolerance, progress or NullProgress())
+            # numpy's part of the work is small steps, for which threads take longer
+            with one_blas_thread():
+                pairs, numbers = _with_numbers(
+                    pairs, one, other, tolerance, progress or NullProgress()
+                )
         config = [] if name_filter else _config_changes(one, other)
         metadata = _key_changes(a.metadata, b.metadata) if a.kind == b.kind else []
     finally:

@@ -85,7 +85,7 @@ def _value(value: Any) -> str:
 
 def _numbers(found: Comparison, numbers: NumbersTotal, each: bool) -> list[Any]:
     ranked = sorted(
-        ((p, p.difference) for p in found.tensors if p.difference and not p.difference.identical),
+        ((p, p.difference) for p in found.tensors if p.difference and not p.difference.equal),
         key=lambda pair: -pair[1].relative,
     )
     shown = ranked if each else ranked[:MOST]
