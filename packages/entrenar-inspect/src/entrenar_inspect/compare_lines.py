@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from entrenar_inspect.compare import (
+from entrenar_inspect.tensor_pairs import (
     ADDED,
     REMOVED,
     RESHAPED,

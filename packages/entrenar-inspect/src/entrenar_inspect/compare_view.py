@@ -7,20 +7,12 @@ from typing import Any
 
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes, format_count
-from entrenar_inspect.compare import (
-    ADDED,
-    DIFFERS,
-    REMOVED,
-    RESHAPED,
-    RETYPED,
-    Comparison,
-    KeyChange,
-    NumbersTotal,
-    TensorPair,
-)
+from entrenar_inspect.compare import Comparison, KeyChange
 from entrenar_inspect.compare_lines import lines_of
+from entrenar_inspect.compare_numbers import NumbersTotal
 from entrenar_inspect.differences import Difference
 from entrenar_inspect.low_rank import LowRank
+from entrenar_inspect.tensor_pairs import ADDED, DIFFERS, REMOVED, RESHAPED, RETYPED, TensorPair
 
 MOST = 10
 """Tensors with the largest differences that are shown."""

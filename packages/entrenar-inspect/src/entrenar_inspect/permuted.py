@@ -15,6 +15,9 @@ CLOSE = 1e-4
 STEPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
 """The distance from 1 to the next number, by the type's name."""
 
+LEAST = {"float16": 2.0**-24}
+"""The distance from 0 to the next number, of types whose is not too small to matter."""
+
 PIECE = 1 << 18
 
 
@@ -80,21 +83,27 @@ def _mixed(bits: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def multiple(a: Values, b: Values, found: Difference) -> str | None:
     """Whether b is c·a, each element rounded to b's type, with c farther from 1 than rounding."""
-    step = max((STEPS.get(each.dtype.name, math.inf) for each in (a, b)), default=math.inf)
+    step = max(STEPS.get(each.dtype.name, math.inf) for each in (a, b))
     if found.cosine is None or a.in_blocks or b.in_blocks or found.unequal < CERTAIN:
         return None
     if not math.isfinite(step) or 1 - found.cosine**2 > CLOSE or not found.norm_a:
         return None
-    factor = found.cosine * (found.norm_b or 0.0) / found.norm_a
-    if abs(factor - 1) <= 4 * step or not _is_multiple(a, b, factor, step):
+    factor = math.copysign((found.norm_b or 0.0) / found.norm_a, found.cosine)
+    if abs(factor - 1) <= 4 * step or not _is_multiple(a, b, found, step):
         return None
-    return f"scaled by {factor:.6g}" if step < 1e-3 else f"scaled by {factor:.4g}"
+    return f"scaled by {factor:.4g}"
 
 
-def _is_multiple(a: Values, b: Values, factor: float, step: float) -> bool:
+def _is_multiple(a: Values, b: Values, found: Difference, step: float) -> bool:
+    """Whether all numbers have the ratio of those that differ most: up to its rounding and theirs,
+    half a step each."""
+    assert found.at is not None
+    at = int(np.ravel_multi_index(found.at, a.shape))
+    one, other = (float(each.piece(at, at + 1)[0]) for each in (a, b))
+    factor = other / one if one else math.nan
     for low, high in pieces(a, b, PIECE):
         wanted = a.piece(low, high).astype(np.float64) * factor
-        is_near = np.abs(b.piece(low, high) - wanted) <= step * np.abs(wanted)
-        if not is_near.all():
+        error = np.abs(b.piece(low, high) - wanted)
+        if not (error <= 1.001 * step * np.abs(wanted) + LEAST.get(b.dtype.name, 0.0)).all():
             return False
     return True
