@@ -136,7 +136,8 @@ def _remarks(shown: Sequence[tuple[TensorPair, Difference]]) -> list[Text]:
         if found.pattern:
             remarks.append(Text(f"{pair.name}: {found.pattern}", "hint"))
         if found.unlike:
-            text = f"{found.unlike} numbers that are NaN or infinite on one side only"
+            many = "1 number is" if found.unlike == 1 else f"{found.unlike} numbers are"
+            text = f"{many} NaN or infinite, and the other side has something else"
             remarks.append(Text(f"{pair.name}: {text}", "bad"))
         if found.problem:
             remarks.append(Text(f"{pair.name}: not compared: {found.problem}", "warning"))
