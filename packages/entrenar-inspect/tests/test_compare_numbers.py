@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from entrenar_common.tables import Text
 from entrenar_core.io.safetensors import write_file
 from entrenar_core.kernels import Held, comparing
 from entrenar_core.quant import quantize
@@ -244,6 +245,28 @@ def test_changes_by_rounding_alone_are_no_multiple(compared):
     a = drawn((40, 30), ml_dtypes.bfloat16)
     b = (a.view(np.uint16) + (RNG(0).random(a.shape) < 0.3)).astype(np.uint16).view(a.dtype)
     assert compared({"w": a}, {"w": b}).tensors[0].difference.pattern is None
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_rounding_to_another_type_is_recognised_and_said_once(compared, dtype):
+    a = {f"w{i}": np.random.default_rng(i).standard_normal((40, 30)) for i in range(3)}
+    found = compared(a, {name: x.astype(TYPES[dtype]) for name, x in a.items()})
+    assert {pair.difference.pattern for pair in found.tensors} == {f"rounded to {dtype}"}
+    assert [text for text in texts(found) if "rounded" in text] == [
+        f"3 tensors: rounded to {dtype}"
+    ]
+
+
+def test_rounding_with_one_other_number_is_none(compared):
+    a = drawn((40, 30))
+    b = a.astype(np.float16)
+    b[7, 7] *= np.float16(1.01)
+    assert compared({"w": a}, {"w": b}).tensors[0].difference.pattern is None
+
+
+def texts(found):
+    view = Report(found, everything=False, verbose=False).__view__()
+    return [part.text for part in view if isinstance(part, Text)]
 
 
 def test_the_report_says_the_largest_differences_first_and_all_where_asked(compared):

@@ -17,7 +17,7 @@ from entrenar_inspect.differences import (
 )
 from entrenar_inspect.low_rank import LowRank, find_low_rank
 from entrenar_inspect.matching import Side
-from entrenar_inspect.permuted import pattern_of
+from entrenar_inspect.patterns import pattern_of
 from entrenar_inspect.tensor_pairs import DIFFERS, RETYPED, SAME, TensorPair, module_of
 
 

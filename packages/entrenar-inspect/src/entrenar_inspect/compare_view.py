@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from entrenar_common.tables import Fields, Table, Text
@@ -34,14 +34,20 @@ class Report:
         view: list[Any] = [_models(found), *(Text(note, "note") for note in found.notes)]
         lines = lines_of(found.tensors, each=each)
         if lines:
-            view += [Text("Tensors", "title"), *(_line(*line) for line in lines)]
+            view += [_apart(view, Text("Tensors", "title")), *(_line(*line) for line in lines)]
         if found.numbers is not None:
-            view += _numbers(found, found.numbers, each)
+            headline, *more = _numbers(found, found.numbers, each)
+            view += [_apart(view, headline), *more]
         if found.config:
             view.append(_keys("Config", found.config))
         if self.verbose and found.metadata:
             view.append(_keys("Metadata", found.metadata))
-        return [*view, *_summary(found)]
+        return [*view, _apart(view, _summary(found))]
+
+
+def _apart(view: Sequence[Any], text: Text) -> Text:
+    """A paragraph with an empty line between it and one above it."""
+    return replace(text, text=f"\n{text.text}") if view and isinstance(view[-1], Text) else text
 
 
 def _line(sign: str, text: str) -> Text:
@@ -88,7 +94,7 @@ def _numbers(found: Comparison, numbers: NumbersTotal, each: bool) -> list[Any]:
         columns = ("Tensor", "‖b−a‖/‖a‖", "cosine", "max |b−a|", last)
         rows = [_row(pair, difference, last) for pair, difference in shown]
         view.append(Table("Largest differences", columns, rows, more))
-        view += _remarks(shown)
+        view += [*_patterns(ranked), *_remarks(shown)]
     if ranked:
         view.append(_modules(numbers, each))
     if numbers.low_rank:
@@ -129,12 +135,22 @@ def _noise(found: Difference) -> str:
     return f"{found.sqnr_db:.1f} dB" if finite else "–"
 
 
+def _patterns(ranked: Sequence[tuple[TensorPair, Difference]]) -> list[Text]:
+    """What is simple of tensors, each kind of it in one line."""
+    names: dict[str, list[str]] = {}
+    for pair, found in ranked:
+        if found.pattern:
+            names.setdefault(found.pattern, []).append(pair.name)
+    return [
+        Text(f"{each[0] if len(each) == 1 else f'{len(each)} tensors'}: {pattern}", "hint")
+        for pattern, each in names.items()
+    ]
+
+
 def _remarks(shown: Sequence[tuple[TensorPair, Difference]]) -> list[Text]:
     """What is said of single tensors besides figures."""
     remarks = []
     for pair, found in shown:
-        if found.pattern:
-            remarks.append(Text(f"{pair.name}: {found.pattern}", "hint"))
         if found.unlike:
             many = "1 number is" if found.unlike == 1 else f"{found.unlike} numbers are"
             text = f"{many} NaN or infinite, and the other side has something else"
@@ -172,10 +188,10 @@ def _adapter(found: LowRank) -> str:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def _summary(found: Comparison) -> list[Text]:
+def _summary(found: Comparison) -> Text:
     if found.same:
         looked = "" if found.numbers else ", as far as headers tell (--values compares numbers)"
-        return [Text(f"The same{looked}: {_tensors(len(found.tensors))}.", "good")]
+        return Text(f"The same{looked}: {_tensors(len(found.tensors))}.", "good")
     words = {
         ADDED: "added", REMOVED: "removed", RESHAPED: "reshaped", RETYPED: "of another type",
         DIFFERS: "with other numbers",
@@ -186,7 +202,7 @@ def _summary(found: Comparison) -> list[Text]:
     if found.config:
         keys = len(found.config)
         parts.append(f"{keys} {'key' if keys == 1 else 'keys'} of the config")
-    return [Text(f"They differ: {', '.join(parts)}.", "bad")]
+    return Text(f"They differ: {', '.join(parts)}.", "bad")
 
 
 def _tensors(count: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from entrenar_core.rng import stream
 from entrenar_inspect.differences import Difference, Values, pieces
-from entrenar_inspect.permuted import STEPS
+from entrenar_inspect.patterns import STEPS
 
 SKETCHES, SPARE = (40, 288), 8
 """Random vectors of a first and of a second look, and how many more they are than the rank."""

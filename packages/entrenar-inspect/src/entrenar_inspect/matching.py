@@ -85,6 +85,9 @@ def sides_of(a: Artifact, b: Artifact) -> tuple[Side, Side, list[str]]:
 def _translated(artifact: Artifact, notes: list[str]) -> Side:
     """A GGUF file under Hugging Face's names; as it is where that cannot be."""
     if artifact.model is None or artifact.is_remote:
+        notes.append(
+            f"{artifact.spec} is compared by its own names: only a local file is translated"
+        )
         return Side(artifact, artifact.tensors, artifact)
     from entrenar_core.models.source import GGUFWeights  # what plain comparisons need not load
 

@@ -68,8 +68,8 @@ def _fits(pair: TensorPair, name_filter: str) -> bool:
 
 def _pair(name: str, a: Entry | None, b: Entry | None) -> TensorPair:
     one, other = (None if e is None else Stored(e.dtype, e.shape) for e in (a, b))
-    names = (None if e is None else e.name for e in (a, b))
-    return TensorPair(name, _change(one, other), one, other, *names)
+    in_a, in_b = (None if e is None else e.name for e in (a, b))
+    return TensorPair(name, _change(one, other), one, other, in_a, in_b)
 
 
 def _change(a: Stored | None, b: Stored | None) -> str:

@@ -1,4 +1,4 @@
-"""Whether one tensor is another with its rows or columns in another order, or times a number."""
+"""Whether a tensor is another one rounded, times a number, or with rows or columns reordered."""
 
 import math
 
@@ -22,13 +22,26 @@ PIECE = 1 << 18
 
 
 def pattern_of(a: Values, b: Values, found: Difference) -> str | None:
-    """What `b` is of `a` where that is simple: "rows permuted", "scaled by 0.5", …; else None.
+    """What `b` is of `a` where that is simple, such as "scaled by 0.5"; else None.
 
     `found` is how they differ.
     """
     if found.unlike or found.unequal < 2 or found.at is None:
         return None
-    return permutation(a, b, found.at) or multiple(a, b, found)
+    return rounding(a, b) or permutation(a, b, found.at) or multiple(a, b, found)
+
+
+def rounding(a: Values, b: Values) -> str | None:
+    """Whether b is a in a type of fewer bits, to nearest."""
+    known = (not each.in_blocks and each.dtype.name in STEPS for each in (a, b))
+    if not all(known) or STEPS[a.dtype.name] >= STEPS[b.dtype.name]:
+        return None
+    for low, high in pieces(a, b, PIECE):
+        with np.errstate(over="ignore"):
+            wanted = a.piece(low, high).astype(b.dtype)
+        if not np.array_equal(wanted, b.piece(low, high), equal_nan=True):
+            return None
+    return f"rounded to {b.dtype.name}"
 
 
 def permutation(a: Values, b: Values, at: tuple[int, ...]) -> str | None:
