@@ -1,7 +1,7 @@
 """Whether what changed in a model is of low rank, as it is where a LoRA was merged into it.
 
 The spectrum of Δ = b − a is taken from its products with a few random vectors (Halko, Martinsson
-and Tropp, "Finding structure with randomness", 2011, algorithm 4.1). What rounding to b's type adds
+and Tropp, "Finding structure with randomness", 2011, algorithm 4.4). What rounding to b's type adds
 to Δ is a matrix of independent errors, of which the norm and the largest singular value are known.
 """
 
@@ -161,20 +161,28 @@ def _edge(noise: float, shape: tuple[int, ...]) -> float:
 
 
 def _singular_values(a: Values, b: Values, vectors: int) -> np.ndarray | None:
-    """The largest singular values of b − a (M, N), as far as so many random vectors show them."""
-    rows, columns = a.shape
-    random = stream(0, "low rank", vectors).standard_normal((columns, vectors), np.float32)
-    seen = np.empty((rows, vectors), np.float32)
-    for low, high, change in _changes(a, b):
-        np.matmul(change, random, out=seen[low:high])
+    """The largest singular values of Δ = b − a (M, N), as far as so many random vectors show them.
+
+    Δᵀ times a basis of ΔΩ turns it towards the largest of them, so that less of Δ is left out.
+    """
+    random = stream(0, "low rank", vectors).standard_normal((a.shape[1], vectors), np.float32)
+    seen = _times(a, b, random)  # (M, vectors)
     if not np.isfinite(seen).all():
         return None
-    basis = np.linalg.qr(seen)[0]  # (M, vectors)
-    inside = np.zeros((basis.shape[1], columns), np.float32)
+    basis = np.linalg.qr(seen)[0]
+    turned = np.zeros((basis.shape[1], a.shape[1]), np.float32)
     for low, high, change in _changes(a, b):
-        inside += basis[low:high].T @ change
-    wide = inside.astype(np.float64)
-    return np.sqrt(np.maximum(np.linalg.eigvalsh(wide @ wide.T)[::-1], 0.0))
+        turned += basis[low:high].T @ change
+    inside = _times(a, b, np.linalg.qr(turned.T)[0]).astype(np.float64)  # (M, vectors)
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(inside.T @ inside)[::-1], 0.0))
+
+
+def _times(a: Values, b: Values, right: np.ndarray) -> np.ndarray:
+    """(b − a) times a matrix (N, vectors)."""
+    out = np.empty((a.shape[0], right.shape[1]), np.float32)
+    for low, high, change in _changes(a, b):
+        np.matmul(change, right, out=out[low:high])
+    return out
 
 
 def _changes(a: Values, b: Values) -> Iterator[tuple[int, int, np.ndarray]]:
