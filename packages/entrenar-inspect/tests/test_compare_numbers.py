@@ -80,6 +80,11 @@ def test_integers_and_truth_values_are_compared():
     agree(look(yes, ~yes), yes, ~yes)
 
 
+def test_integers_that_no_float_tells_apart_are_not_equal():
+    a = np.array([2**60, 5], np.int64)
+    assert look(a, a + np.array([1, 0])).unequal == 1
+
+
 def test_complex_numbers_are_compared_by_their_parts():
     a = np.array([1 + 1j, 2j], np.complex64)
     found = look(a, a + np.complex64([0, 3j]))

@@ -128,10 +128,13 @@ def difference(a: Values, b: Values, kernel: Kernel, piece: int) -> Difference:
     largest, at = 0.0, None
     kind = _common(a.dtype, b.dtype)
     for low, high in pieces(a, b, piece):
-        x, y = (_as(each.piece(low, high), kind) for each in (a, b))
+        stored = a.piece(low, high), b.piece(low, high)
+        x, y = (_as(each, kind) for each in stored)
         found, counts = kernel(x, y)
         sums += found
         unequal, unlike, index = unequal + int(counts[0]), unlike + int(counts[1]), int(counts[2])
+        if all(each.dtype.kind in "iu" for each in stored):  # float64 ends at 2⁵³
+            unequal += int(np.count_nonzero(stored[0] != stored[1])) - int(counts[0])
         change = abs(float(y[index]) - float(x[index]))
         if change > largest and math.isfinite(change):
             largest, at = change, low + index
@@ -146,7 +149,7 @@ def pieces(a: Values, b: Values, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _common(a: np.dtype, b: np.dtype) -> np.dtype:
-    """The type in which numbers of both are compared: exactly, but for integers beyond 2⁵³."""
+    """The type in which numbers of both are compared, which has all of them but large integers."""
     if a == b and (a.name in ("bfloat16", "float16", "float32", "float64")):
         return a
     wide = any(each.kind in "biu" or each == np.float64 for each in (a, b))
