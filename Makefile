@@ -90,6 +90,7 @@ bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: s
 
 bench-inspect: .venv-parity/.installed ## Time entrenar-inspect beside safetensors, gguf, PyTorch, the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/inspect_models.py
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/compare_models.py
 
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
 # one compiles everything anew, because what writes LLVM's code runs only then.

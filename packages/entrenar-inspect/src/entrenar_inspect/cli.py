@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from entrenar_common.cli import tool
-from entrenar_inspect import __version__, convert_command, info_command, layers_command
+from entrenar_inspect import (
+    __version__,
+    compare_command,
+    convert_command,
+    info_command,
+    layers_command,
+)
 
 
 @tool("entrenar-inspect", version=__version__)
@@ -13,4 +19,5 @@ def main() -> None:
 
 main.add_command(info_command.info)
 main.add_command(layers_command.layers)
+main.add_command(compare_command.compare)
 main.add_command(convert_command.convert)
