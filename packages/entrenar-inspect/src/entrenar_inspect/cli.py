@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from entrenar_common.cli import tool
-from entrenar_inspect import __version__
+from entrenar_inspect import __version__, memory_command
 
 
 @tool("entrenar-inspect", version=__version__)
 def main() -> None:
     """Look into model files: what they are, what they hold and need, what is wrong with them."""
+
+
+main.add_command(memory_command.memory)

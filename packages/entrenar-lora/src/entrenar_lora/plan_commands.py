@@ -99,8 +99,9 @@ def plan(
       entrenar-lora plan --model 7B --vram 24GB --batch-size 8 --seq-len 1024
       entrenar-lora plan --model ./model --ram 16GB --method lora --rank 16
     """
+    from entrenar_core.estimate.requests import engine_for
     from entrenar_lora.grid import Wanted
-    from entrenar_lora.plan import engine_for, no_memory, plan
+    from entrenar_lora.plan import no_memory, plan
 
     chosen, limit = engine_for(engine, vram, ram)
     wanted = Wanted(method, batch_size, seq_len, optimizer, target_modules, rank, checkpointing)
@@ -155,8 +156,8 @@ def compare(
     """
     from pathlib import Path
 
+    from entrenar_core.estimate.requests import engine_for
     from entrenar_lora.compare import Training, compare
-    from entrenar_lora.plan import engine_for
 
     chosen, limit = engine_for(engine, vram, ram)
     training = Training(

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from entrenar_core.estimate.inference import Inference
+from entrenar_core.estimate.own_inference import own_inference
 from entrenar_core.estimate.own_memory import OPTIMIZERS as OWN_OPTIMIZERS
 from entrenar_core.estimate.own_memory import own_memory
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Memory
+from entrenar_core.estimate.torch_inference import torch_inference
 from entrenar_core.estimate.torch_memory import OPTIMIZERS, torch_memory
 
 
@@ -16,7 +19,8 @@ class Engine:
     """What an engine can do, the least restrictive first, and how much memory that takes.
 
     full, plain, quantized: precisions of a base that is trained, and of one that is frozen, in
-    floats and in few bits; device: where the memory is.
+    floats and in few bits; device: where the memory is; memory, inference: what it takes to train
+    a model and to run it.
     """
 
     name: str
@@ -26,6 +30,7 @@ class Engine:
     quantized: tuple[str, ...]
     optimizers: tuple[str, ...]
     memory: Callable[[ModelShape, Setup], Memory]
+    inference: Callable[[ModelShape, Inference], Memory]
 
 
 ENGINES: Mapping[str, Engine] = {
@@ -37,6 +42,7 @@ ENGINES: Mapping[str, Engine] = {
         quantized=("int8", "nf4"),
         optimizers=tuple(OPTIMIZERS),
         memory=torch_memory,
+        inference=torch_inference,
     ),
     "entrenar": Engine(
         name="entrenar",
@@ -46,5 +52,6 @@ ENGINES: Mapping[str, Engine] = {
         quantized=("int8", "nf4"),
         optimizers=tuple(OWN_OPTIMIZERS),
         memory=own_memory,
+        inference=own_inference,
     ),
 }

@@ -36,7 +36,7 @@ def find_shape(spec: str | Path, *, revision: str | None = None) -> ModelShape:
     if known is not None:
         return model_shape(reference_config(known), name=known, origin="published config")
     if "/" in name:
-        return _on_hub(name, revision)
+        return hub_shape(name, revision)
     names = reference_names()
     like = nearest(name, names)
     raise NotFoundError(
@@ -64,7 +64,21 @@ def _on_disk(path: Path) -> ModelShape:
     return shape
 
 
-def _on_hub(name: str, revision: str | None) -> ModelShape:
+def find_weights(spec: str | Path) -> Path | None:
+    """The folder or file on this machine that has the weights of the model that `spec` means; None
+    where there are none: a published name, a name on the hub, or a config alone."""
+    path = Path(spec).expanduser()
+    if not str(spec) or not path.exists():
+        return None
+    found = is_model_file(path) if path.is_file() else has_weights(path)
+    return path if found else None
+
+
+def hub_shape(name: str, revision: str | None = None) -> ModelShape:
+    """The shape of the hub's model `name`, whatever lies on this machine under that name.
+
+    Raises what `find_shape` raises.
+    """
     path = Path(name).expanduser()
     if path.is_absolute() or name.startswith((".", "~")):
         raise NotFoundError(f"{path}: no such file or folder", hint="check the path")
