@@ -12,8 +12,6 @@ errors are those on the others; what `estimate/own_constants.py` holds was found
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -35,9 +33,9 @@ from entrenar_core.estimate.own_memory import own_memory, smaller_phase
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import model_shape
 from entrenar_core.estimate.targets import matching
+from entrenar_core.train.measuring import make_model, measure_training
 
 MEDIAN, WORST, SMALLEST = 0.03, 0.10, 500e6
-WORKER = Path(__file__).parent / "memory_worker.py"
 
 
 @dataclass(frozen=True)
@@ -132,9 +130,10 @@ def run(case: Case, folder: Path, out: Output) -> Run:
     """Train in a fresh process, with the model's folder made if it is not there yet."""
     place = folder / case.model.replace(", ", "-").replace(" ", "-")
     if not place.exists():
-        work({"make": MODELS[case.model], "folder": str(place)})
-    measured = work({**asdict(case), "folder": str(place)})["peak"]
-    memory = own_memory(model_shape(MODELS[case.model], name=case.model, origin=""), setup_of(case))
+        make_model(MODELS[case.model], place)
+    setup = setup_of(case)
+    measured = measure_training(place, setup)
+    memory = own_memory(model_shape(MODELS[case.model], name=case.model, origin=""), setup)
     derived = memory.total - memory["fixed overhead"]
     out.note(f"{words(case)}: {format_binary(measured)}, terms {format_binary(derived)}")
     return Run(case, derived, smaller_phase(memory.terms), measured)
@@ -148,17 +147,6 @@ def setup_of(case: Case) -> Setup:
         case.method, case.base, targets, case.rank, case.optimizer, case.batch,
         case.accumulation, case.seq_len, case.checkpointing,
     )  # fmt: skip
-
-
-def work(request: dict[str, Any]) -> dict[str, Any]:
-    """What the worker answers."""
-    done = subprocess.run(
-        [sys.executable, WORKER], input=json.dumps(request), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{request}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout)
 
 
 def judged(runs: Sequence[Run]) -> Report:

@@ -7,12 +7,12 @@ from entrenar_common.errors import UsageError
 from entrenar_common.text import escape_controls, nearest
 from entrenar_core.estimate import Memory, ModelShape, Setup, find_shape
 from entrenar_core.estimate.engines import Engine
-from entrenar_core.estimate.find import hub_shape
+from entrenar_core.estimate.find import find_weights, hub_shape, stored_format
 from entrenar_core.estimate.fitting import largest
 from entrenar_core.estimate.inference import Inference
 from entrenar_core.estimate.requests import check_adapters, check_optimizer, check_sizes
-from entrenar_core.estimate.setup import FULL, LORA, QUANTIZED
-from entrenar_core.estimate.targets import ALL_LINEAR, matching
+from entrenar_core.estimate.setup import FULL, LORA, in_few_bits
+from entrenar_core.estimate.targets import ALL_LINEAR, matching, module_names
 from entrenar_core.estimate.trained import trained_parameters
 from entrenar_inspect.memory_view import MemoryReport, TermRow, Use
 from entrenar_inspect.opening import HUB
@@ -20,6 +20,7 @@ from entrenar_inspect.opening import HUB
 SEQ_LEN = 2048
 """Tokens of a sequence where nothing else is asked for, or as many as a model has learned."""
 RANK = 16
+QLORA = "qlora"
 PRECISIONS = {
     "fp32": "float32", "f32": "float32", "float32": "float32", "bf16": "bfloat16",
     "bfloat16": "bfloat16", "int8": "int8", "8bit": "int8", "nf4": "nf4", "4bit": "nf4",
@@ -28,7 +29,7 @@ PRECISIONS = {
 _WORDS = {
     FULL: "trains all weights",
     LORA: "keeps the base of adapters",
-    "qlora": "keeps the base of QLoRA",
+    QLORA: "keeps the base of QLoRA",
 }
 
 
@@ -57,15 +58,28 @@ def shape_of(model: str) -> ModelShape:
     return hub_shape(name, revision or None)
 
 
-def plan_of(shape: ModelShape, engine: Engine, request: Request) -> tuple[Setup, Inference]:
-    """How the model is trained and how it is run.
+def stored_precision(model: str, shape: ModelShape) -> str | None:
+    """The type of blocks that the weights of `model` lie in on this machine; None for floats, and
+    where there are none."""
+    path = None if model.startswith(HUB) else find_weights(model)
+    return None if path is None else stored_format(path, shape)
+
+
+def plan_of(
+    shape: ModelShape, engine: Engine, request: Request, *, stored: str | None = None
+) -> tuple[Setup, Inference]:
+    """How the model is trained and how it is run. Weights that are `stored` in blocks stay so where
+    the engine can compute with them and nothing else is asked for.
 
     Raises UsageError for what the engine or the model cannot do, ConfigError for targets that mean
     no module.
     """
-    base, method = _precision(request.precision), request.method
-    if method is None:
-        method = _usual_method(base, request)
+    method = request.method
+    if request.precision is not None:
+        base = _precision(request.precision, engine)
+    else:
+        base = stored if stored in engine.blocks and method in (None, QLORA) else None
+    method = method or _usual_method(base, request)
     check_adapters(method, request.rank, request.targets)
     check_optimizer(engine, request.optimizer)
     base = _possible(engine, method, base)
@@ -116,7 +130,7 @@ def memory_report(
         precision=inference.base,
         method=setup.method,
         rank=None if setup.is_full else setup.rank,
-        target_modules=tuple(dict.fromkeys(n.rpartition(".")[2] for n in setup.targets)),
+        target_modules=module_names(setup.targets),
         trainable_parameters=trained_parameters(shape, setup),
         optimizer=setup.optimizer,
         checkpointing=setup.checkpointing,
@@ -151,46 +165,48 @@ def _use(memory_of: Callable[[int], Memory], batch: int, limit: int | None) -> U
     )
 
 
-def _precision(name: str | None) -> str | None:
-    if name is None:
-        return None
+def _precision(name: str, engine: Engine) -> str:
     plain = name.strip().casefold()
-    if plain in PRECISIONS:
-        return PRECISIONS[plain]
+    known = PRECISIONS | {block: block for block in engine.blocks}
+    if plain in known:
+        return known[plain]
     if plain in ("fp16", "f16", "float16", "half"):
         raise UsageError(
             f"--precision {plain}: nothing is planned for in float16",
             hint="use bf16, which takes as much memory",
         )
-    like = nearest(plain, PRECISIONS)
+    like = nearest(plain, known)
+    blocks = f", or one of {', '.join(engine.blocks)}" if engine.blocks else ""
     raise UsageError(
-        f"--precision {escape_controls(name)}: no precision that is known",
-        hint=(f"did you mean {like}? " if like else "") + "use fp32, bf16, int8 or nf4",
+        f"--precision {escape_controls(name)}: none that the engine {engine.name} has",
+        hint=(f"did you mean {like}? " if like else "") + f"use fp32, bf16, int8 or nf4{blocks}",
     )
 
 
 def _usual_method(base: str | None, request: Request) -> str:
     """The method that the other settings are for: full unless they speak of adapters."""
-    if base in QUANTIZED:
-        return "qlora"
+    if base is not None and in_few_bits(base):
+        return QLORA
     return LORA if request.rank or request.targets else FULL
 
 
 def _possible(engine: Engine, method: str, base: str | None) -> str:
     """The precision of the weights: `base`, or what the engine prefers for a method."""
-    choices = {FULL: engine.full, LORA: engine.plain, "qlora": engine.quantized[::-1]}
+    choices = {
+        FULL: engine.full,
+        LORA: engine.plain,
+        QLORA: (*engine.quantized[::-1], *engine.blocks),
+    }
     possible = choices[method]
     if base is None:
         return possible[0]
     if base in possible:
         return base
-    others = [
-        f"--method {other}" for other, bases in choices.items() if base in bases and other != method
-    ]
+    others = [f"--method {other}" for other, bases in choices.items() if base in bases]
     raise UsageError(
         f"--precision {base} with --method {method}: the engine {engine.name} {_WORDS[method]} in "
         f"{' or '.join(possible)}",
-        hint=f"use --precision {' or '.join(possible)}"
+        hint=f"use --precision {possible[0]}"
         + (f"; {base} is for {' and '.join(others)}" if others else ""),
     )
 

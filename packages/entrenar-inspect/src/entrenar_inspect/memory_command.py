@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import click
 
-from entrenar_common.cli import EXIT_FINDING, MEMORY, Command, Output, common_options
+from entrenar_common.cli import EXIT_FINDING, MEMORY, NAMES, Command, Output, common_options
 from entrenar_common.units import format_binary
-
-
-def _modules(_context: click.Context, _option: click.Option, value: str | None):
-    if value is None:
-        return None
-    names = tuple(part.strip() for part in value.split(","))
-    if not all(names):
-        raise click.BadParameter(f"{value!r} has an empty name, write it like q_proj,v_proj")
-    return names
 
 
 @click.command(cls=Command)
@@ -45,7 +36,7 @@ def _modules(_context: click.Context, _option: click.Option, value: str | None):
 @click.option(
     "--target-modules",
     metavar="NAMES",
-    callback=_modules,
+    type=NAMES,
     help="Modules to adapt: names or ends of names (q_proj,v_proj), a regular expression, or "
     "all-linear, which is the default.",
 )
@@ -93,7 +84,7 @@ def memory(
       entrenar-inspect memory smollm2-135m --seq-len 512 --measure
     """
     from entrenar_core.estimate.requests import engine_for
-    from entrenar_inspect.memory import Request, memory_report, plan_of, shape_of
+    from entrenar_inspect.memory import Request, memory_report, plan_of, shape_of, stored_precision
 
     engine = engine or ("entrenar" if measure and vram is None else None)
     chosen, limit = engine_for(engine, vram, ram)
@@ -102,7 +93,7 @@ def memory(
         checkpointing == "on",
     )  # fmt: skip
     shape = shape_of(model)
-    setup, inference = plan_of(shape, chosen, request)
+    setup, inference = plan_of(shape, chosen, request, stored=stored_precision(model, shape))
     report = memory_report(
         shape, chosen, setup, inference, limit=limit,
         limit_text=None if limit is None else f"{format_binary(limit)} of {chosen.device}",

@@ -11,9 +11,10 @@ from entrenar_core.estimate import ModelShape, find_shape
 from entrenar_core.estimate.engines import ENGINES
 from entrenar_core.estimate.operations import operations
 from entrenar_core.estimate.requests import check_adapters, check_sizes
+from entrenar_core.estimate.targets import module_names
 from entrenar_lora.grid import ORDER, Wanted
 from entrenar_lora.planner import Found, GivenUp, search
-from entrenar_lora.words import axis_value, method_name, module_names, sequences, times
+from entrenar_lora.words import axis_value, method_name, sequences, times
 
 DEFAULT_ALPHA = 16
 """LoRA's scale is alpha / rank. 16 is what QLoRA was evaluated with (arXiv:2305.14314, §B.2)."""

@@ -7,6 +7,7 @@ from entrenar_core.estimate.inference import Inference
 from entrenar_core.estimate.own_inference import own_inference
 from entrenar_core.estimate.own_memory import OPTIMIZERS as OWN_OPTIMIZERS
 from entrenar_core.estimate.own_memory import own_memory
+from entrenar_core.estimate.own_weights import BLOCKS
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Memory
@@ -19,7 +20,8 @@ class Engine:
     """What an engine can do, the least restrictive first, and how much memory that takes.
 
     full, plain, quantized: precisions of a base that is trained, and of one that is frozen, in
-    floats and in few bits; device: where the memory is; memory, inference: what it takes to train
+    floats and in few bits; blocks: ggml's types, which a base may be in where it is asked for;
+    device: where the memory is; memory, inference: what it takes to train
     a model and to run it.
     """
 
@@ -28,6 +30,7 @@ class Engine:
     full: tuple[str, ...]
     plain: tuple[str, ...]
     quantized: tuple[str, ...]
+    blocks: tuple[str, ...]
     optimizers: tuple[str, ...]
     memory: Callable[[ModelShape, Setup], Memory]
     inference: Callable[[ModelShape, Inference], Memory]
@@ -40,6 +43,7 @@ ENGINES: Mapping[str, Engine] = {
         full=("bfloat16",),
         plain=("bfloat16",),
         quantized=("int8", "nf4"),
+        blocks=(),
         optimizers=tuple(OPTIMIZERS),
         memory=torch_memory,
         inference=torch_inference,
@@ -50,6 +54,7 @@ ENGINES: Mapping[str, Engine] = {
         full=("float32",),
         plain=("float32", "bfloat16"),
         quantized=("int8", "nf4"),
+        blocks=tuple(BLOCKS),
         optimizers=tuple(OWN_OPTIMIZERS),
         memory=own_memory,
         inference=own_inference,

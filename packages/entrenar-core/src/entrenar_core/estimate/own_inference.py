@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from entrenar_core.estimate import own_constants
 from entrenar_core.estimate.inference import Inference, cached
 from entrenar_core.estimate.own_weights import FLOAT, dequantized, loading, weights
-from entrenar_core.estimate.setup import QUANTIZED
+from entrenar_core.estimate.setup import in_few_bits
 from entrenar_core.estimate.shape import Blocks, ModelShape
 from entrenar_core.estimate.terms import ALWAYS, LOGITS, PREFILL, RUNNING, Memory, Term
 
@@ -37,7 +37,7 @@ def _overhead(moving: Sequence[Term], base: str) -> list[Term]:
     smaller = min(memory.of(PREFILL), memory.of(LOGITS))
     fragments = round(own_constants.FRAGMENTS * smaller)
     kernels = own_constants.BASE - own_constants.STARTED
-    began = ALWAYS if base in QUANTIZED else RUNNING
+    began = ALWAYS if in_few_bits(base) else RUNNING
     return [
         Term("fixed overhead", own_constants.STARTED, "the process without a model"),
         Term("compiled kernels", kernels, "with their work space, once they are called", began),

@@ -3,31 +3,54 @@
 from collections.abc import Mapping
 from math import prod
 
-from entrenar_core.estimate.setup import QUANTIZED
+from entrenar_core.estimate.setup import in_few_bits
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import ALWAYS, LOADING, Term
 from entrenar_core.kernels.blockwise import BLOCK
 from entrenar_core.kernels.panels import PANEL
+from entrenar_core.quant import FORMATS, BlockFormat
 
 FLOAT = 4
 BASES: Mapping[str, float] = {"float32": 4, "bfloat16": 2, "int8": 1, "nf4": 0.5}
 """Bytes of a matrix's element by the precision of the base, without scales."""
+BLOCKS: Mapping[str, BlockFormat] = {
+    name: form
+    for name, form in FORMATS.items()
+    if isinstance(form, BlockFormat) and form.block > 1 and form.encode and form.decode
+}
+"""ggml's types that a base may be in besides: their blocks have the scales in them."""
 
 
 def weights(shape: ModelShape, base: str) -> list[Term]:
     """P numbers in the base's precision: all matrices in 16 bits, those of projections without the
-    head in few bits, the others and all vectors in float32 (`models.load`)."""
-    size, narrow = BASES[base], shape.parameters
-    if base != "float32":
-        narrow = shape.in_linears if base in QUANTIZED else _in_matrices(shape)
-    wide = shape.parameters - narrow
-    terms = [Term("weights", round(size * narrow), f"{narrow:,} × {size:g} B in {base}")]
-    if wide:
-        which = "table, head and vectors" if base in QUANTIZED else "vectors"
-        terms.append(Term("weights in float32", FLOAT * wide, f"{wide:,} × 4 B: {which}"))
-    if base in QUANTIZED:
-        terms.append(_constants(shape, base))
-    return terms
+    head in few bits, the others and all vectors in float32 (`models.load`).
+
+    Raises ShapeError where rows of a matrix are no whole number of blocks.
+    """
+    if not in_few_bits(base):
+        narrow = shape.parameters if base == "float32" else _in_matrices(shape)
+        terms = [_in_base(narrow, round(BASES[base] * narrow), base)]
+        return terms + _wide(shape.parameters - narrow, "vectors")
+    rest = _wide(shape.parameters - shape.in_linears, "table, head and vectors")
+    if base in BLOCKS:
+        return [_in_base(shape.in_linears, _in_blocks(shape, BLOCKS[base]), base), *rest]
+    few = _in_base(shape.in_linears, round(BASES[base] * shape.in_linears), base)
+    return [few, *rest, _constants(shape, base)]
+
+
+def _in_base(count: int, size: int, base: str) -> Term:
+    return Term("weights", size, f"{count:,} × {size / max(count, 1):.3g} B in {base}")
+
+
+def _wide(count: int, which: str) -> list[Term]:
+    if not count:
+        return []
+    return [Term("weights in float32", FLOAT * count, f"{count:,} × 4 B: {which}")]
+
+
+def _in_blocks(shape: ModelShape, form: BlockFormat) -> int:
+    """The bytes of all projections, whose blocks run along the inputs."""
+    return sum(rows * form.row_bytes(columns) for rows, columns in shape.linears.values())
 
 
 def _constants(shape: ModelShape, base: str) -> Term:
@@ -59,11 +82,12 @@ def _in_matrices(shape: ModelShape) -> int:
 def loading(shape: ModelShape, base: str) -> Term:
     """What is there besides the weights while they are read (`models.load`): the pages of the file
     that the tensor is in, which are let go after it, and a float32 copy where it is quantized."""
-    quantized = set(map(prod, shape.linears.values())) if base in QUANTIZED else set()
+    quantized = set(map(prod, shape.linears.values())) if in_few_bits(base) else set()
+    kept = sum(term.bytes for term in weights(shape, base)) / shape.parameters
     left, most = shape.parameters, 0
     for size in shape.sizes:
         left -= size
         copies = 2 if size in quantized else 1
-        most = max(most, FLOAT * copies * size - round(BASES[base] * left))
+        most = max(most, FLOAT * copies * size - round(kept * left))
     why = "the pages of the file that a tensor is read from, less what is not read yet"
     return Term("file being read", most, why, LOADING)

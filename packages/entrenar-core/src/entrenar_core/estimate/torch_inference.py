@@ -56,12 +56,13 @@ def _block(shape: ModelShape, inference: Inference, width: int) -> Term:
 
 
 def _attention(shape: ModelShape) -> int:
-    """While queries are turned: embeddings, the block's input and its norm, queries, keys, values,
-    and three steps of turning the queries. Without rotary positions: the same before, and the
-    result of attention."""
+    """While queries or keys are turned: embeddings, the block's input and its norm, queries, keys,
+    values, and three steps of turning the queries, or those of the keys after the queries. Without
+    rotary positions the same before, and the result of attention."""
     blocks = shape.blocks
+    turning = max(3 * blocks.queries, blocks.queries + 3 * blocks.keys)
     given = 3 * blocks.hidden + blocks.queries + 2 * blocks.keys
-    return given + (3 if blocks.norms == "rms" else 1) * blocks.queries
+    return given + (turning if blocks.norms == "rms" else blocks.queries)
 
 
 def _inner(shape: ModelShape) -> int:

@@ -3,7 +3,7 @@ there is besides any model."""
 
 from collections.abc import Mapping
 
-from entrenar_core.estimate.setup import QUANTIZED
+from entrenar_core.estimate.setup import in_few_bits
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Term
 
@@ -25,7 +25,7 @@ def weights(shape: ModelShape, base: str, *, others: Term) -> list[Term]:
     2022, arXiv:2208.07339 (int8 with a scale for each row).
     """
     size = BASES[base]
-    if base not in QUANTIZED:
+    if not in_few_bits(base):
         why = f"{shape.parameters:,} × {size:g} B in {base}"
         return [Term("weights", round(size * shape.parameters), why)]
     few = shape.in_linears
@@ -66,7 +66,7 @@ def _constants(shape: ModelShape, base: str) -> Term:
 
 def dequantized(shape: ModelShape, base: str, when: str) -> Term:
     """bitsandbytes multiplies with a bfloat16 copy of one matrix at a time."""
-    if base not in QUANTIZED:
+    if not in_few_bits(base):
         return Term("dequantization buffer", 0, "none: nothing is quantized", when)
     largest = shape.largest_linear
     why = f"the largest matrix in bfloat16: {largest:,} × 2 B"
