@@ -73,8 +73,9 @@ def find_weights(spec: str | Path) -> Path | None:
     path = Path(spec).expanduser()
     if not str(spec) or not path.exists():
         return None
-    found = is_model_file(path) if path.is_file() else has_weights(path)
-    return path if found else None
+    if path.is_dir():
+        return path if has_weights(path) else None
+    return path if path.suffix != ".json" and is_model_file(path) else None
 
 
 def stored_format(path: Path, shape: ModelShape) -> str | None:
