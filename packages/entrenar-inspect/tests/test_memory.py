@@ -4,7 +4,6 @@ import json
 import sys
 
 import pytest
-from model_files import write_model
 
 from entrenar_core import models
 from entrenar_core.convert import export
@@ -16,6 +15,7 @@ from entrenar_core.testing import tiny_config
 from entrenar_core.train import measuring
 from entrenar_inspect.cli import main
 from entrenar_inspect.memory_view import TermRow, stacked
+from model_files import write_model
 
 GIB = 2**30
 
@@ -164,7 +164,8 @@ def test_a_config_is_enough(data, tmp_path):
 
 @pytest.mark.tier2
 def test_a_file_in_blocks_is_run_in_its_blocks(data, tmp_path):
-    write_model(tmp_path / "model", tiny_config("llama", hidden_size=64, intermediate_size=128))
+    raw = tiny_config("llama", hidden_size=64, intermediate_size=128, vocab_size=320)
+    write_model(tmp_path / "model", raw)
     path = tmp_path / "model.gguf"
     export(tmp_path / "model", path, form="gguf", quantization="q8_0")
     _, found = data(str(path), "--seq-len", "16", "--engine", "entrenar")

@@ -16,6 +16,7 @@ from entrenar_common.errors import EntrenarError, NumericsError
 from entrenar_core import lora, models
 from entrenar_core.autograd import no_grad
 from entrenar_core.data.batches import Batch
+from entrenar_core.estimate.setup import in_few_bits
 from entrenar_core.models.network import LanguageModel
 from entrenar_core.optim import SGD, AdamW, Lion
 from entrenar_core.train.objective import LanguageModelling
@@ -42,7 +43,7 @@ def make(asked: dict[str, Any]) -> None:
 
 def train(asked: dict[str, Any]) -> None:
     """Train as `Trainer` does, on ids that are drawn."""
-    model = models.load(asked["folder"], **_held(asked["base"]))
+    model = _loaded(asked)
     if asked["method"] == "lora":
         rank, targets = asked["rank"], tuple(asked["targets"])
         lora.adapt(model, lora.LoraConfig(rank=rank, alpha=rank, target_modules=targets))
@@ -71,7 +72,7 @@ def train(asked: dict[str, Any]) -> None:
 def run(asked: dict[str, Any]) -> None:
     """Continue prompts of drawn ids until they are as long as asked; where the model generates no
     text, one pass over as many."""
-    model = models.load(asked["folder"], **_held(asked["base"]))
+    model = _loaded(asked)
     batch, length = asked["batch"], asked["seq_len"]
     random = np.random.default_rng(0)
     if isinstance(model, LanguageModel):
@@ -83,9 +84,11 @@ def run(asked: dict[str, Any]) -> None:
         model(random.integers(0, model.config.vocab_size, (batch, length)))
 
 
-def _held(base: str) -> dict[str, str]:
-    """What `models.load` is told for a base of some precision."""
-    return {"dtype": base} if base in ("float32", "bfloat16") else {"quantize": base}
+def _loaded(asked: dict[str, Any]) -> Any:
+    """The model with its weights in the precision that is asked for."""
+    folder, base = asked["folder"], asked["base"]
+    few = in_few_bits(base)
+    return models.load(folder, quantize=base) if few else models.load(folder, dtype=base)
 
 
 def peak() -> int:
