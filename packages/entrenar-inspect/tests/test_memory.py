@@ -14,7 +14,6 @@ from entrenar_core.io import hub
 from entrenar_core.testing import tiny_config
 from entrenar_core.train import measuring
 from entrenar_inspect.cli import main
-from entrenar_inspect.memory_view import TermRow, stacked
 from model_files import write_model
 
 GIB = 2**30
@@ -138,23 +137,6 @@ def test_learned_positions_bound_the_default_length(data):
     assert data("7B")[1]["seq_len"] == 2048
 
 
-def test_a_bar_has_a_column_for_each_share_and_a_legend():
-    rows = [
-        TermRow("one", 50, 0.5, "always", True, ""),
-        TermRow("two", 30, 0.3, "always", True, ""),
-        TermRow("elsewhere", 90, 0.0, "loss", False, ""),
-        TermRow("three", 20, 0.2, "always", True, ""),
-    ]
-    bar, legend = stacked(rows, 40).split("\n")
-    assert bar == "█" * 20 + "▓" * 12 + "▒" * 8
-    assert legend == "█ one 50%   ▓ two 30%   ▒ three 20%"
-
-
-def test_parts_of_a_bar_fill_it_whatever_their_shares():
-    rows = [TermRow(str(n), 1, 1 / 7, "always", True, "") for n in range(7)]
-    assert len(stacked(rows, 72).split("\n")[0]) == 72
-
-
 def test_a_config_is_enough(data, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(tiny_config("llama")))
     for path in (tmp_path, tmp_path / "config.json"):
@@ -255,7 +237,7 @@ def test_a_model_without_a_loss_is_not_measured(command, tmp_path):
 
 
 @linux
-@pytest.mark.tier2
+@pytest.mark.tier3
 @pytest.mark.parametrize("has_weights", [False, True])
 def test_what_is_measured_is_shown_beside_what_was_predicted(data, tmp_path, has_weights):
     raw = tiny_config("llama")

@@ -5,15 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from entrenar_common.tables import Fields, Table, Text
+from entrenar_common.tables import Bar, Fields, Table, Text
 from entrenar_common.units import format_binary
 
-BAR = 72
-"""Columns of a bar: a legend of 80 has room beside it."""
-FILLS = "█▓▒░▚▞▀▄"
-"""What the parts of a bar are drawn with, in turn."""
-LEAST = 0.005
-"""A smaller share is not drawn."""
 _PHASES = {
     "loss": "while the loss is computed",
     "backward": "while gradients are computed",
@@ -137,37 +131,9 @@ def _shown(title: str, use: Use) -> list[Any]:
         caption += " * Not there at the peak, but at another time."
     return [
         Text(f"{title}: {total}; the peak is {_PHASES[use.peak_phase]}", "title"),
-        Text(stacked(use.terms)),
+        Bar([(row.name, row.share) for row in use.terms if row.at_peak]),
         Table(None, ["term", "size", "share", "how"], rows, caption),
     ]
-
-
-def stacked(terms: Sequence[TermRow], width: int = BAR) -> str:
-    """A bar of `width` columns, of which each term has its share, and a legend below it.
-
-    Borders are rounded where they lie, so that the parts always add up to the whole.
-    """
-    drawn = [row for row in terms if row.at_peak and row.share >= LEAST]
-    bar, border, end = "", 0.0, 0
-    legend = []
-    for place, row in enumerate(drawn):
-        fill = FILLS[place % len(FILLS)]
-        border += row.share
-        stop = width if place == len(drawn) - 1 else round(border * width)
-        bar, end = bar + fill * (stop - end), max(stop, end)
-        legend.append(f"{fill} {row.name} {100 * row.share:.0f}%")
-    return "\n".join([bar, *_lines(legend, width)])
-
-
-def _lines(entries: Sequence[str], width: int) -> list[str]:
-    """Entries side by side, as many as a line has room for."""
-    lines: list[str] = []
-    for entry in entries:
-        if lines and len(lines[-1]) + 3 + len(entry) <= width:
-            lines[-1] += f"   {entry}"
-        else:
-            lines.append(entry)
-    return lines
 
 
 def _fit(use: Use, limit: int) -> list[Any]:
