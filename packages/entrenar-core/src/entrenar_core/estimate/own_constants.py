@@ -11,8 +11,8 @@ BASE = 182_103_785
 """Python with NumPy, the compiled kernels and the work space of OpenBLAS: bytes."""
 
 STARTED = 48_200_000
-"""The part of BASE that is there before the first kernel is called, as while a model is loaded: read
-in such a process."""
+"""The part of BASE that is there before the first kernel is called, as while a model is loaded;
+read in such a process."""
 
 FRAGMENTS = 0.4053
 """Of what only the loss or only the backward pass needs, the smaller of the two: the share that
