@@ -89,6 +89,13 @@ class Report:
         return [
             Fields(None, [("when", self.when), *asdict(self.environment).items()]),
             Table("Peak memory", ["use", "predicted", "measured", "error", "used to"], rows),
+            *(self._fitted() if self.rows else []),
+            Text("; ".join(missed) or "every target is met", "bad" if missed else "good"),
+        ]
+
+    def _fitted(self) -> list[Fields]:
+        """What was fitted on trainings, and how well that predicts the others."""
+        return [
             Fields(
                 "On the half that nothing was fitted on",
                 [
@@ -100,7 +107,6 @@ class Report:
                 "Fitted (estimate/own_constants.py has these)",
                 [("BASE", self.base), ("FRAGMENTS", self.fragments)],
             ),
-            Text("; ".join(missed) or "every target is met", "bad" if missed else "good"),
         ]
 
     def missed(self) -> list[str]:
