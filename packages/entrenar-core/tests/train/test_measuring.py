@@ -63,8 +63,8 @@ def test_the_peak_of_an_inference_is_within_a_tenth(base, deep):
     inference = Inference(base, batch=4, seq_len=512)
     peak = measure_inference(deep, inference)
     said = own_inference(model_shape(DEEP, name="", origin=""), inference)
-    assert said["KV cache"] > 0.1 * peak
-    assert said["weights"] > 0.2 * peak
+    of_process = said["fixed overhead"] + said["compiled kernels"]
+    assert of_process < peak / 2  # the model decides
     assert said.total == pytest.approx(peak, rel=0.10)
 
 
