@@ -9,6 +9,7 @@ from entrenar_inspect import (
     convert_command,
     info_command,
     layers_command,
+    memory_command,
 )
 
 
@@ -19,5 +20,6 @@ def main() -> None:
 
 main.add_command(info_command.info)
 main.add_command(layers_command.layers)
+main.add_command(memory_command.memory)
 main.add_command(compare_command.compare)
 main.add_command(convert_command.convert)
