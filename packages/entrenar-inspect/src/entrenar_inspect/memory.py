@@ -198,8 +198,8 @@ def _possible(engine: Engine, method: str, base: str | None) -> str:
         QLORA: (*engine.quantized[::-1], *engine.blocks),
     }
     possible = choices[method]
-    if base is None:
-        return possible[0]
+    if base is None or (method == QLORA and base in engine.full):
+        return possible[0]  # with QLoRA, floats say what is computed in
     if base in possible:
         return base
     others = [f"--method {other}" for other, bases in choices.items() if base in bases]
