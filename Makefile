@@ -85,11 +85,12 @@ bench-merge: .venv-parity/.installed ## Time merging adapters and models beside 
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge_models.py
 
-bench-memory: .venv/.runtime ## Predicted and measured memory of 34 trainings: some 30 min, 6 GB
+bench-memory: .venv/.runtime ## Predicted and measured memory of trainings and inferences: some 35 min, 6 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
 
 bench-inspect: .venv-parity/.installed ## Time entrenar-inspect beside safetensors, gguf, PyTorch, the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/inspect_models.py
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/compare_models.py
 
 # The bodies of compiled kernels are counted in a second run, in which nothing is compiled. The first
 # one compiles everything anew, because what writes LLVM's code runs only then.

@@ -11,8 +11,8 @@ compared.
   gguf-dump.
 - `validate` and `layers --stats`, which read every number of a bfloat16 model, beside a script that
   reads the file and does nothing with it: with the file in the page cache, and from the disk.
-- `compare --values` of two models of 160 million parameters beside a script with PyTorch that
-  computes the same figures.
+
+`compare --values` has a script of its own, compare_models.py.
 
 With `--targets`, exits with 1 when one is missed.
 """
@@ -37,16 +37,14 @@ from turns import Side, command_turn, in_turns, turn
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
-from entrenar_core import models
 from entrenar_core.environment import Environment, environment
 from entrenar_core.io.safetensors import write_file
-from merge_models import SMALL
 
 TOOL = (sys.executable, "-c", "from entrenar_inspect.cli import main; main()")
 WIDTH = 8192
 INFO_SAFETENSORS, INFO_GGUF = 0.25, 0.3
-CACHED, OF_DISK, FASTER = 4e9, 0.8, 3.0
-"""Bytes of a second, share of the reading script's speed, and times the torch script's."""
+CACHED, OF_DISK = 4e9, 0.8
+"""Bytes of a second, and share of the reading script's speed."""
 
 LIST = """
 from safetensors import safe_open
@@ -61,23 +59,6 @@ import os
 buffer, fd, place = bytearray(8 << 20), os.open(path, os.O_RDONLY), 0
 while count := os.preadv(fd, [buffer], place):
     place += count
-"""
-
-COMPARE = """
-import torch
-from safetensors.torch import load_file
-one, two = load_file(first), load_file(second)
-total = change = 0.0
-for name in one:
-    a, b = one[name].float().reshape(-1), two[name].float().reshape(-1)
-    d = b - a
-    relative = float(d.norm() / a.norm())
-    cosine = float(torch.nn.functional.cosine_similarity(a, b, 0))
-    largest, place = d.abs().max(0)
-    print(name, relative, cosine, float(largest), int(place), int((d != 0).sum()))
-    total += float(a.square().sum())
-    change += float(d.square().sum())
-print((change / total) ** 0.5)
 """
 
 
@@ -134,8 +115,8 @@ def main() -> None:
     parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     options = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("inspect_models.py needs torch and gguf: make .venv-parity/.installed")
+    if importlib.util.find_spec("gguf") is None:
+        sys.exit("inspect_models.py needs the package gguf: make .venv-parity/.installed")
     out = Output(json=options.json)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), options.rounds, out)
@@ -168,7 +149,6 @@ class Bench:
             "validate, cached": partial(self.cached, ("validate",), nbytes),
             "layers --stats, from disk": partial(self.disk, ("layers", "--stats"), nbytes),
             "validate, from disk": partial(self.disk, ("validate",), nbytes),
-            "compare --values, 2 × 160M": self.compare,
         }
 
     def info_safetensors(self, name: str) -> Case:
@@ -214,20 +194,6 @@ class Bench:
         share = peer.seconds / ours.seconds
         return Case(name, ours, peer, f"{share:.0%} of it", f"{OF_DISK:.0%}", share >= OF_DISK)
 
-    def compare(self, name: str) -> Case:
-        paths = self._pair()
-        first, second = map(str, paths)
-        ours, peer = self._sides(
-            # it ends with 1 where models differ, which a turn takes for a failure
-            partial(
-                command_turn, (*TOOL, "compare", first, second, "--values", "--tolerance", "9")
-            ),
-            "PyTorch",
-            partial(turn, COMPARE, {"first": first, "second": second}),
-        )
-        faster = peer.seconds / ours.seconds
-        return Case(name, ours, peer, f"{faster:.1f}×", f"{FASTER:.0f}×", faster >= FASTER)
-
     def _sides(
         self,
         ours: Callable[[], Mapping[str, float]],
@@ -250,24 +216,6 @@ class Bench:
         count = max(nbytes // narrow.nbytes, 1)
         write_file(path, {f"model.layers.{i}.mlp.up_proj.weight": narrow for i in range(count)})
         return path
-
-    def _pair(self) -> tuple[Path, Path]:
-        """Two models of 160 million parameters in bfloat16 that differ a little everywhere."""
-        model = models.from_config(SMALL, seed=0)
-        rng, found = np.random.default_rng(1), []
-        arrays = {n: np.asarray(p.data) for n, p in model.named_parameters().items()}
-        for number in range(2):
-            noise = {n: rng.standard_normal(a.shape, np.float32) for n, a in arrays.items()}
-            path = self.folder / f"{number}.safetensors"
-            write_file(
-                path,
-                {
-                    n: (a + 1e-3 * number * noise[n]).astype(ml_dtypes.bfloat16)
-                    for n, a in arrays.items()
-                },
-            )
-            found.append(path)
-        return found[0], found[1]
 
 
 def _within(name: str, ours: Side, peer: Side, limit: float) -> Case:

@@ -1,10 +1,11 @@
-"""Predicted and measured memory of trainings, each in a process of its own.
+"""Predicted and measured memory of trainings and inferences, each in a process of its own.
 
     python benchmarks/memory.py [--only TEXT] [--targets] [--json]
 
 Models of published shapes, some with fewer layers, are made in a temporary folder (2 GB). Each
 configuration of `memory_cases` is trained for two steps in a fresh process, whose peak is what
-the kernel counts as resident, mapped pages included. The prediction is `estimate.own_memory`.
+the kernel counts as resident, mapped pages included. The prediction is `estimate.own_memory`; for
+models that are run and not trained, `estimate.own_inference`.
 
 The constants that do not follow from shapes are fitted here on every second configuration, and the
 errors are those on the others; what `estimate/own_constants.py` holds was found in this way. With
@@ -12,8 +13,6 @@ errors are those on the others; what `estimate/own_constants.py` holds was found
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,19 +24,21 @@ from typing import Any
 
 import memory_cases as cases
 import numpy as np
-from memory_cases import CASES, MODELS, Case
+from memory_cases import CASES, INFERENCES, MODELS, Case
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_binary
 from entrenar_core.environment import Environment, environment
+from entrenar_core.estimate.inference import Inference
+from entrenar_core.estimate.own_inference import own_inference
 from entrenar_core.estimate.own_memory import own_memory, smaller_phase
 from entrenar_core.estimate.setup import Setup
-from entrenar_core.estimate.shape import model_shape
+from entrenar_core.estimate.shape import ModelShape, model_shape
 from entrenar_core.estimate.targets import matching
+from entrenar_core.train.measuring import make_model, measure_inference, measure_training
 
 MEDIAN, WORST, SMALLEST = 0.03, 0.10, 500e6
-WORKER = Path(__file__).parent / "memory_worker.py"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    training: str
+    name: str
     fitted: bool
     predicted: int
     measured: int
@@ -69,24 +70,32 @@ class Report:
     base: int
     fragments: float
     rows: list[Row]
+    inferences: list[Row]
     median_error: float
     worst_error: float
 
     def __view__(self) -> list[Any]:
         rows = [
             [
-                row.training,
+                row.name,
                 format_binary(row.predicted),
                 format_binary(row.measured),
                 f"{100 * row.error:+.1f}%",
                 "fit" if row.fitted else "judged",
             ]
-            for row in self.rows
+            for row in (*self.rows, *self.inferences)
         ]
         missed = self.missed()
         return [
             Fields(None, [("when", self.when), *asdict(self.environment).items()]),
-            Table("Peak memory", ["training", "predicted", "measured", "error", "used to"], rows),
+            Table("Peak memory", ["use", "predicted", "measured", "error", "used to"], rows),
+            *(self._fitted() if self.rows else []),
+            Text("; ".join(missed) or "every target is met", "bad" if missed else "good"),
+        ]
+
+    def _fitted(self) -> list[Fields]:
+        """What was fitted on trainings, and how well that predicts the others."""
+        return [
             Fields(
                 "On the half that nothing was fitted on",
                 [
@@ -98,17 +107,17 @@ class Report:
                 "Fitted (estimate/own_constants.py has these)",
                 [("BASE", self.base), ("FRAGMENTS", self.fragments)],
             ),
-            Text("; ".join(missed) or "every target is met", "bad" if missed else "good"),
         ]
 
     def missed(self) -> list[str]:
         """The targets that are missed, in words."""
         judged = [row for row in self.rows if not row.fitted]
-        small = [row.training for row in self.rows if row.measured < SMALLEST]
+        small = [row.name for row in self.rows if row.measured < SMALLEST]
         found = [f"{name}: below 500 MB" for name in small]
         if self.median_error > MEDIAN:
             found.append(f"median error {self.median_error:.3f}")
-        found += [f"{row.training}: {row.error:+.3f}" for row in judged if abs(row.error) > WORST]
+        judged += self.inferences
+        found += [f"{row.name}: {row.error:+.3f}" for row in judged if abs(row.error) > WORST]
         return found
 
 
@@ -122,27 +131,52 @@ def main() -> None:
     out = Output(json=options.json)
     with tempfile.TemporaryDirectory() as folder:
         runs = [run(case, Path(folder), out) for case in chosen]
-    report = judged(runs)
+        inferences = [
+            infer(model, inference, Path(folder), out)
+            for model, inference in INFERENCES
+            if options.only in inference_words(model, inference)
+        ]
+    report = judged(runs, inferences)
     out.emit(report, schema="entrenar.benchmark.memory/1")
     if options.targets and report.missed():
         sys.exit(1)
 
 
 def run(case: Case, folder: Path, out: Output) -> Run:
-    """Train in a fresh process, with the model's folder made if it is not there yet."""
-    place = folder / case.model.replace(", ", "-").replace(" ", "-")
-    if not place.exists():
-        work({"make": MODELS[case.model], "folder": str(place)})
-    measured = work({**asdict(case), "folder": str(place)})["peak"]
-    memory = own_memory(model_shape(MODELS[case.model], name=case.model, origin=""), setup_of(case))
+    """Train in a fresh process."""
+    setup = setup_of(case)
+    measured = measure_training(made(case.model, folder), setup)
+    memory = own_memory(shape_of(case.model), setup)
     derived = memory.total - memory["fixed overhead"]
     out.note(f"{words(case)}: {format_binary(measured)}, terms {format_binary(derived)}")
     return Run(case, derived, smaller_phase(memory.terms), measured)
 
 
+def infer(model: str, inference: Inference, folder: Path, out: Output) -> Row:
+    """Generate in a fresh process."""
+    measured = measure_inference(made(model, folder), inference)
+    predicted = own_inference(shape_of(model), inference).total
+    name = inference_words(model, inference)
+    out.note(f"{name}: {format_binary(measured)}, predicted {format_binary(predicted)}")
+    return Row(name, False, predicted, measured, predicted / measured - 1)
+
+
+def made(model: str, folder: Path) -> Path:
+    """The folder of a model, made if it is not there yet."""
+    place = folder / model.replace(", ", "-").replace(" ", "-")
+    if not place.exists():
+        make_model(MODELS[model], place)
+    return place
+
+
+def shape_of(model: str) -> ModelShape:
+    """The shape of one of MODELS."""
+    return model_shape(MODELS[model], name=model, origin="")
+
+
 def setup_of(case: Case) -> Setup:
     """A case as what the estimates take."""
-    shape = model_shape(MODELS[case.model], name=case.model, origin="")
+    shape = shape_of(case.model)
     targets = matching(shape.linears, case.targets) if case.targets else ()
     return Setup(
         case.method, case.base, targets, case.rank, case.optimizer, case.batch,
@@ -150,21 +184,10 @@ def setup_of(case: Case) -> Setup:
     )  # fmt: skip
 
 
-def work(request: dict[str, Any]) -> dict[str, Any]:
-    """What the worker answers."""
-    done = subprocess.run(
-        [sys.executable, WORKER], input=json.dumps(request), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{request}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout)
-
-
-def judged(runs: Sequence[Run]) -> Report:
+def judged(runs: Sequence[Run], inferences: list[Row]) -> Report:
     """The constants fitted on the runs at even places, and the errors of all."""
     fitted = {run.case for run in runs[::2]}
-    base, fragments = fit([run for run in runs if run.case in fitted])
+    base, fragments = fit([run for run in runs if run.case in fitted]) if runs else (0.0, 0.0)
     rows = []
     for each in runs:
         predicted = each.predicted(base, fragments)
@@ -179,6 +202,7 @@ def judged(runs: Sequence[Run]) -> Report:
         base=round(base),
         fragments=round(fragments, 4),
         rows=rows,
+        inferences=inferences,
         median_error=median(errors),
         worst_error=max(errors),
     )
@@ -207,6 +231,12 @@ def words(case: Case) -> str:
     ]
     notes = " ".join(filter(None, extra))
     return f"{case.model}: {how}, {case.batch}×{case.seq_len} {notes}".strip()
+
+
+def inference_words(model: str, inference: Inference) -> str:
+    """An inference in a line."""
+    base = "" if inference.base == "float32" else f" {inference.base}"
+    return f"{model}: inference, {inference.batch}×{inference.seq_len}{base}"
 
 
 if __name__ == "__main__":

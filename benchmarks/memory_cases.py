@@ -1,8 +1,9 @@
-"""The trainings that `memory.py` runs: models, and how they are trained."""
+"""The trainings and inferences that `memory.py` runs: models, and how they are used."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from entrenar_core.estimate.inference import Inference
 from entrenar_core.models import reference_config
 
 FLOATS = ("float32", "bfloat16")
@@ -23,6 +24,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen2.5-0.5b, 8 layers": config_of("qwen2.5-0.5b", 8),
     "qwen3-0.6b, 6 layers": config_of("qwen3-0.6b", 6),
     "tinyllama-1.1b, 4 layers": config_of("tinyllama-1.1b", 4),
+    "bert-base": config_of("bert-base"),
 }
 
 
@@ -94,3 +96,17 @@ CASES = (
     lora(TINY, 4, 4, 512, QKVO, base="int8", checkpointing=True),
 )
 """Those at even places are what constants are fitted on, the others what they are judged by."""
+
+INFERENCES = (
+    (SMOL, Inference("float32", 1, 512)),
+    (SMOL, Inference("float32", 8, 512)),
+    (LLAMA, Inference("float32", 32, 64)),
+    (GPT2, Inference("float32", 4, 512)),
+    (QWEN3, Inference("float32", 4, 256)),
+    (TINY, Inference("bfloat16", 1, 1024)),
+    (TINY, Inference("float32", 1, 64)),
+    (TINY, Inference("nf4", 2, 512)),
+    (TINY, Inference("int8", 2, 512)),
+    ("bert-base", Inference("float32", 8, 512)),
+)
+"""Models that are run, all judged: nothing is fitted on them."""

@@ -1,6 +1,6 @@
 """A base model and models made from it, as files, and configs that merge them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ SPREAD, DISTANCE = 0.03, 0.003
 """The standard deviations of the base's weights, and of what the others differ from it by."""
 
 
-def make_models(folder: Path, config: dict[str, Any]) -> None:
-    """Write the folders BASE and OTHERS: random bfloat16 weights in the shape of `config`."""
-    for number, name in enumerate((BASE, *OTHERS)):
+def make_models(
+    folder: Path, config: dict[str, Any], names: Sequence[str] = (BASE, *OTHERS)
+) -> None:
+    """Write the folders `names`, the base first: random bfloat16 weights in the shape of
+    `config`."""
+    for number, name in enumerate(names):
         files.make_folder(folder / name)
         write_folder(folder / name, _Tensors(config, number))
         files.write_json(folder / name / "config.json", config)

@@ -12,6 +12,7 @@ from entrenar_common.cli import (
     COUNT,
     DURATION,
     EXIT_FINDING,
+    NAMES,
     SIZE,
     Group,
     Output,
@@ -78,6 +79,14 @@ def twice(out: Output) -> None:
 def wait(out: Output, steps: int, limit: float) -> None:
     """Wait."""
     out.note(f"{steps} {limit}")
+
+
+@x.command()
+@click.option("--modules", type=NAMES, default=())
+@common_options
+def adapt(out: Output, modules: tuple[str, ...]) -> None:
+    """Adapt."""
+    out.note(repr(modules))
 
 
 FAILURES = {
@@ -311,3 +320,14 @@ def test_output_that_cannot_be_written_is_a_storage_error(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout", FullDisk())
     assert x.main(["show", "m", "-q"], standalone_mode=False) == 21
     assert "error[E-STORAGE]: No space left on device" in capsys.readouterr().err
+
+
+def test_names_are_separated_by_commas(run):
+    assert run("adapt", "--modules", "q_proj, v_proj").stderr == "('q_proj', 'v_proj')\n"
+    assert run("adapt").stderr == "()\n"
+
+
+def test_an_empty_name_is_refused(run):
+    result = run("adapt", "--modules", "a,,b")
+    assert result.exit_code == 2
+    assert "'a,,b' has an empty name" in result.stderr

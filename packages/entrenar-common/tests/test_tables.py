@@ -1,4 +1,5 @@
 import enum
+import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrenar_common.cells import format_cell, is_numeric
+from entrenar_common.console import make_console
 from entrenar_common.errors import InternalError, ShapeError
-from entrenar_common.tables import Fields, Table, Text, to_json, to_plain
+from entrenar_common.tables import Bar, Fields, Table, Text, render, to_json, to_plain
 from entrenar_common.testing import render_plain
 
 
@@ -135,6 +137,29 @@ def test_table_of_numbers_wider_than_the_console_folds_too():
 
 def test_table_without_rows_says_so():
     assert render_plain(Table("Problems", ["path"], [])) == "Problems\n(none)\n"
+
+
+def test_a_bar_has_columns_for_each_share_and_a_legend():
+    parts = [("one", 0.5), ("two", 0.3), ("next to nothing", 0.001), ("three", 0.199)]
+    bar, legend = render_plain(Shown([Bar(parts)]), width=40).splitlines()
+    assert bar == "█" * 20 + "▓" * 12 + "▒" * 8
+    assert legend == "█ one 50%   ▓ two 30%   ▒ three 20%"
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 11])
+def test_the_parts_of_a_bar_fill_it(count):
+    bar, *legend = render_plain(Shown([Bar([("x", 1 / count)] * count)])).splitlines()
+    assert len(bar) == 72
+    assert " ".join(legend).count("x") == count
+
+
+def test_a_bar_is_ascii_where_the_encoding_has_no_blocks():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    render(Shown([Bar([("one", 0.75), ("two", 0.25)])]), make_console(stream, width=40))
+    stream.seek(0)
+    bar, legend = stream.read().splitlines()
+    assert bar == "#" * 30 + "=" * 10
+    assert legend == "# one 75%   = two 25%"
 
 
 def test_markup_and_control_characters_are_shown_as_they_are():

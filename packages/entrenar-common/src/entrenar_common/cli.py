@@ -37,6 +37,7 @@ __all__ = [
     "DURATION",
     "EXIT_FINDING",
     "MEMORY",
+    "NAMES",
     "SIZE",
     "Command",
     "Group",
@@ -210,6 +211,24 @@ class _Quantity(click.ParamType):
         raise refused from error
 
 
+class _Names(click.ParamType):
+    """Names with commas between them, as a tuple."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names in `value`, without the spaces around them; a default stays as it is."""
+        if not isinstance(value, str):
+            return value
+        names = tuple(part.strip() for part in value.split(","))
+        if not all(names):
+            self.fail(f"{value!r} has an empty name, write it like one,two", param, ctx)
+        return names
+
+
+NAMES = _Names()
 SIZE = _Quantity("size", parse_size)
 COUNT = _Quantity("count", parse_count)
 DURATION = _Quantity("duration", parse_duration)

@@ -8,7 +8,7 @@ import rich.table
 import rich.text
 from rich import box
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 
 from entrenar_common import tables
 from entrenar_common.cells import format_cell, is_numeric
@@ -16,10 +16,14 @@ from entrenar_common.text import escape_controls
 
 __all__ = ["of"]
 
+_BAR_WIDTH = 72
+_FILLS = "█▓▒░▚▞▀▄"  # what the parts of a bar are drawn with, in turn
+_ASCII_FILLS = "#=+-*:%."  # the same where the encoding has none of them, as rich has its boxes
+_LEAST = 0.005  # a smaller share of a bar is not drawn
 _TEXT_COLUMN_MIN = 12  # what a column of text is left with before numbers are folded
 
 
-def of(part: tables.Text | tables.Fields | tables.Table, width: int) -> RenderableType:
+def of(part: tables.Part, width: int) -> RenderableType:
     """The renderable of one part, for a console of `width` columns."""
     return _LAYOUTS[type(part)](part, width)
 
@@ -59,6 +63,31 @@ def _table(part: tables.Table, width: int) -> RenderableType:
     return _framed(part.title, table, part.caption)
 
 
+class _Bar:
+    """A bar of which each part has its share of the columns, and a legend below it.
+
+    Borders are rounded where they lie, so that the parts always fill the bar.
+    """
+
+    def __init__(self, part: tables.Bar, width: int) -> None:
+        self._parts = [(escape_controls(n), share) for n, share in part.parts if share >= _LEAST]
+        self._width = min(_BAR_WIDTH, width)
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        fills = _ASCII_FILLS if options.ascii_only else _FILLS
+        bar, border, legend = "", 0.0, [""]
+        for place, (name, share) in enumerate(self._parts):
+            fill, border = fills[place % len(fills)], border + share
+            last = place == len(self._parts) - 1
+            bar += fill * ((self._width if last else round(border * self._width)) - len(bar))
+            entry = f"{fill} {name} {100 * share:.0f}%"
+            if legend[-1] and cell_len(legend[-1]) + 3 + cell_len(entry) > self._width:
+                legend.append(entry)
+            else:
+                legend[-1] += f"   {entry}" if legend[-1] else entry
+        yield rich.text.Text("\n".join([bar, *legend]), overflow="fold")
+
+
 def _numbers_fit(names: Sequence[str], columns: Sequence[Sequence[str]], width: int) -> bool:
     """Whether the columns of numbers can stay whole while those of text keep a readable width."""
     needed = 1
@@ -90,4 +119,5 @@ _LAYOUTS: dict[type, Callable[[Any, int], RenderableType]] = {
     tables.Text: _paragraph,
     tables.Fields: _fields,
     tables.Table: _table,
+    tables.Bar: _Bar,
 }

@@ -1,8 +1,9 @@
 """Records as text for people and as JSON for programs.
 
 A record is a dataclass. It may define `__view__(self)`, which returns the parts to show: `Text`,
-`Fields`, `Table`, and other records, whose parts take their place. A record without it is shown
-as its fields. The JSON of a record is always its fields, so a view can leave out, round or explain.
+`Fields`, `Table`, `Bar`, and other records, whose parts take their place. A record without it is
+shown as its fields. The JSON of a record is always its fields, so a view can leave out, round or
+explain.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from entrenar_common.errors import InternalError, ShapeError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Fields", "Table", "Text", "render", "to_json", "to_plain", "view"]
+__all__ = ["Bar", "Fields", "Table", "Text", "render", "to_json", "to_plain", "view"]
 
 _PADDING = re.compile(r" +$", re.MULTILINE)
 
@@ -67,6 +68,13 @@ class Table:
                     f"for {len(self.columns)} columns",
                     hint="give every row one cell per column; None is shown as an empty one",
                 )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A whole that is divided: names and shares that add up to 1, as one bar with a legend."""
+
+    parts: Sequence[tuple[str, float]]
 
 
 # ---- JSON --------------------------------------------------------------------------------------
@@ -136,9 +144,13 @@ def _(value: Mapping) -> dict[str, Any]:
 # ---- views -------------------------------------------------------------------------------------
 
 
-def view(record: Any) -> list[Text | Fields | Table]:
+Part = Text | Fields | Table | Bar
+"""What a view is made of."""
+
+
+def view(record: Any) -> list[Part]:
     """The parts that show a record: its `__view__`, with records in it replaced by their parts."""
-    if isinstance(record, Text | Fields | Table):
+    if isinstance(record, Part):
         return [record]
     own = getattr(record, "__view__", None)
     parts = _default_view(record) if own is None else own()
@@ -160,7 +172,7 @@ def _default_view(record: Any) -> list[Any]:
     return ([Fields(None, simple)] if simple else []) + nested
 
 
-def _titled(title: str, parts: Sequence[Text | Fields | Table]) -> list[Text | Fields | Table]:
+def _titled(title: str, parts: Sequence[Part]) -> list[Part]:
     if parts and isinstance(parts[0], Fields) and parts[0].title is None:
         return [dataclasses.replace(parts[0], title=title), *parts[1:]]
     return [Text(title, "title"), *parts]

@@ -7,12 +7,12 @@ from entrenar_core import lora, models, optim
 from entrenar_core.autograd import memory_report, ops
 from entrenar_core.estimate import Setup, find_shape
 from entrenar_core.estimate.own_activations import (
-    FLOAT,
     kept_by_block,
     kept_outside,
     missing_from_first,
 )
 from entrenar_core.estimate.own_memory import OPTIMIZERS, own_memory
+from entrenar_core.estimate.own_weights import FLOAT
 from entrenar_core.estimate.shape import model_shape
 from entrenar_core.estimate.targets import matching, usual_targets
 

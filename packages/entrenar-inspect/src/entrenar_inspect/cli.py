@@ -5,9 +5,11 @@ from __future__ import annotations
 from entrenar_common.cli import tool
 from entrenar_inspect import (
     __version__,
+    compare_command,
     convert_command,
     info_command,
     layers_command,
+    memory_command,
     validate_command,
 )
 
@@ -19,5 +21,7 @@ def main() -> None:
 
 main.add_command(info_command.info)
 main.add_command(layers_command.layers)
+main.add_command(memory_command.memory)
+main.add_command(compare_command.compare)
 main.add_command(convert_command.convert)
 main.add_command(validate_command.validate)

@@ -11,6 +11,7 @@ from entrenar_core.io import files
 from entrenar_core.io.apr import APRFile, is_apr
 from entrenar_core.io.gguf import GGUFFiles, is_gguf
 from entrenar_core.io.os_calls import read_errors
+from entrenar_core.io.other_kinds import HEAD_BYTES
 from entrenar_core.io.safetensors import SafetensorsFile, SafetensorsFolder
 from entrenar_core.io.tensor_folder import TensorFolder
 from entrenar_core.io.torch_folder import TorchFolder
@@ -99,6 +100,7 @@ def only_file(folder: Path) -> Path:
 def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
     if is_gguf(file):
         return _open_gguf(spec, file)
+    _refuse_no_weights(file)
     if is_apr(file):
         return _open_apr(spec, file)
     opened = (TorchFile if is_torch(file) else SafetensorsFile)(file)
@@ -112,6 +114,20 @@ def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
         notes=[*getattr(opened, "warnings", []), *_shard_note(file)],
         **(_from_folder(folder, whole=whole) if of_model else {}),
     )  # fmt: skip
+
+
+def _refuse_no_weights(file: Path) -> None:
+    """FormatError for a file that is neither called nor begins as one of tensors."""
+    hint = "give a model folder, or a file in safetensors, GGUF, PyTorch's or the APR format"
+    if file.name == CONFIG:
+        raise FormatError(f"{file}: a config, without weights", hint="give the folder it is in")
+    if file.suffix in SUFFIXES or is_apr(file) or is_torch(file):
+        return
+    with read_errors(file), file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    if head[8:9] != b"{":  # of a safetensors file's header
+        begins = escape_controls(head[:16].decode(errors="replace"))
+        raise FormatError(f"{file}: no file of weights: it begins with '{begins}'", hint=hint)
 
 
 def _open_gguf(spec: str, file: Path) -> Artifact:

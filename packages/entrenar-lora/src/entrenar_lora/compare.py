@@ -11,10 +11,10 @@ from entrenar_common.units import format_binary, format_count
 from entrenar_core.estimate import ModelShape, Setup, find_shape
 from entrenar_core.estimate.engines import ENGINES, Engine
 from entrenar_core.estimate.operations import relative_cost
+from entrenar_core.estimate.requests import check_optimizer
 from entrenar_core.estimate.setup import FULL, LORA
 from entrenar_core.estimate.targets import ALL_LINEAR, matching
 from entrenar_core.estimate.trained import trained_parameters
-from entrenar_lora.grid import check_optimizer
 from entrenar_lora.methods import Method, parse_methods
 from entrenar_lora.results import HOW, Quality, read_results
 

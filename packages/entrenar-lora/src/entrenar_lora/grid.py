@@ -1,12 +1,11 @@
 """The settings that a plan chooses from, in the order in which it prefers them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
 
-from entrenar_common.errors import UsageError
-from entrenar_common.text import escape_controls, nearest
 from entrenar_core.estimate.engines import Engine
+from entrenar_core.estimate.requests import check_optimizer
 from entrenar_core.estimate.setup import FULL, LORA, Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.targets import matching, usual_targets
@@ -135,18 +134,3 @@ def _optimizers(engine: Engine, wanted: str | None) -> tuple[str, ...]:
         return tuple(name for name in SEARCHED_OPTIMIZERS if name in engine.optimizers)
     check_optimizer(engine, wanted)
     return (wanted,)
-
-
-def check_optimizer(engine: Engine, name: str) -> None:
-    """Raise UsageError for an optimizer that an engine has not."""
-    if name in engine.optimizers:
-        return
-    like = nearest(name, engine.optimizers)
-    raise UsageError(
-        f"--optimizer {escape_controls(name)}: not one that is planned for {engine.name}",
-        hint=(f"did you mean {like}? " if like else "") + _listed(engine.optimizers),
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"use one of {', '.join(names)}"

@@ -8,11 +8,13 @@ from entrenar_common.errors import UsageError
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_binary
 from entrenar_core.estimate import ModelShape, find_shape
-from entrenar_core.estimate.engines import ENGINES, Engine
+from entrenar_core.estimate.engines import ENGINES
 from entrenar_core.estimate.operations import operations
+from entrenar_core.estimate.requests import check_adapters, check_sizes
+from entrenar_core.estimate.targets import module_names
 from entrenar_lora.grid import ORDER, Wanted
 from entrenar_lora.planner import Found, GivenUp, search
-from entrenar_lora.words import axis_value, method_name, module_names, sequences, times
+from entrenar_lora.words import axis_value, method_name, sequences, times
 
 DEFAULT_ALPHA = 16
 """LoRA's scale is alpha / rank. 16 is what QLoRA was evaluated with (arXiv:2305.14314, §B.2)."""
@@ -162,23 +164,8 @@ def plan(
 
 def check_request(shape: ModelShape, wanted: Wanted) -> None:
     """Raise UsageError for settings that exclude each other or the model."""
-    learned_positions = shape.blocks.norms == "layer"
-    if learned_positions and wanted.seq_len > shape.positions:
-        raise UsageError(
-            f"--seq-len {wanted.seq_len}: {shape.name} has learned {shape.positions} positions",
-            hint=f"give at most {shape.positions}",
-        )
-    largest = max(min(sides) for sides in shape.linears.values())
-    if wanted.rank is not None and wanted.rank > largest:
-        raise UsageError(
-            f"--rank {wanted.rank}: no matrix of {shape.name} has a rank above {largest}",
-            hint="give a lower one, such as 16",
-        )
-    if wanted.method == "full" and (wanted.rank or wanted.targets):
-        raise UsageError(
-            "--method full trains all weights: --rank and --target-modules are for adapters",
-            hint="leave them out, or use --method lora",
-        )
+    check_sizes(shape, seq_len=wanted.seq_len, rank=wanted.rank)
+    check_adapters(wanted.method, wanted.rank, wanted.targets)
 
 
 def _record(found: Found, limit_text: str, alpha: float) -> Plan:
@@ -234,27 +221,6 @@ def _reasons(found: Found) -> list[str]:
 def _reason(given_up: GivenUp, limit: int) -> str:
     needs, more = format_binary(given_up.needs), format_binary(given_up.needs - limit)
     return f"{axis_value(given_up.axis, given_up.value)} takes {needs}, {more} too much"
-
-
-def engine_for(engine: str | None, vram: int | None, ram: int | None) -> tuple[Engine, int | None]:
-    """The engine that is meant, and the memory that there is for it.
-
-    Raises UsageError for options that contradict each other.
-    """
-    if vram is not None and ram is not None:
-        raise UsageError("--vram and --ram are both given", hint="give the one that is meant")
-    name = engine or ("entrenar" if ram is not None else "torch")
-    if name == "entrenar" and vram is not None:
-        raise UsageError(
-            "--vram with the engine entrenar, which works in main memory",
-            hint="give --ram, or --engine torch",
-        )
-    if name == "torch" and ram is not None:
-        raise UsageError(
-            "--ram with the engine torch, which is planned for a GPU",
-            hint="give --vram, or --engine entrenar",
-        )
-    return ENGINES[name], ram if vram is None else vram
 
 
 def no_memory(limit: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrenar_common.cli import EXIT_FINDING, MEMORY, Command, Output, common_options
+from entrenar_common.cli import EXIT_FINDING, MEMORY, NAMES, Command, Output, common_options
 from entrenar_common.units import format_binary
 
 _MODEL = click.option(
@@ -38,20 +38,11 @@ _SEQ_LEN = click.option(
 )
 
 
-def _modules(_context: click.Context, _option: click.Option, value: str | None):
-    if value is None:
-        return None
-    names = tuple(part.strip() for part in value.split(","))
-    if not all(names):
-        raise click.BadParameter(f"{value!r} has an empty name, write it like q_proj,v_proj")
-    return names
-
-
 def _targets(default: str):
     return click.option(
         "--target-modules",
         metavar="NAMES",
-        callback=_modules,
+        type=NAMES,
         help="Modules to adapt: names or ends of names (q_proj,v_proj), a regular expression, or "
         f"all-linear; {default}.",
     )
@@ -99,8 +90,9 @@ def plan(
       entrenar-lora plan --model 7B --vram 24GB --batch-size 8 --seq-len 1024
       entrenar-lora plan --model ./model --ram 16GB --method lora --rank 16
     """
+    from entrenar_core.estimate.requests import engine_for
     from entrenar_lora.grid import Wanted
-    from entrenar_lora.plan import engine_for, no_memory, plan
+    from entrenar_lora.plan import no_memory, plan
 
     chosen, limit = engine_for(engine, vram, ram)
     wanted = Wanted(method, batch_size, seq_len, optimizer, target_modules, rank, checkpointing)
@@ -155,8 +147,8 @@ def compare(
     """
     from pathlib import Path
 
+    from entrenar_core.estimate.requests import engine_for
     from entrenar_lora.compare import Training, compare
-    from entrenar_lora.plan import engine_for
 
     chosen, limit = engine_for(engine, vram, ram)
     training = Training(

@@ -4,15 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from entrenar_core.estimate.engines import Engine
+from entrenar_core.estimate.fitting import largest
 from entrenar_core.estimate.operations import relative_cost
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Memory
 from entrenar_core.estimate.trained import trained_parameters
 from entrenar_lora.grid import AXES, Grid, Point, Wanted, make_grid
-
-LONGEST = 2**20
-"""No batch or sequence beyond this is looked for."""
 
 
 @dataclass(frozen=True)
@@ -115,24 +113,13 @@ def _given_up(shape: ModelShape, engine: Engine, grid: Grid, choice: Choice) -> 
 
 def _largest_batch(shape: ModelShape, engine: Engine, setup: Setup, limit: int) -> int:
     """How many sequences fit at once; 0 for none."""
-    return _largest(lambda n: engine.memory(shape, replace(setup, batch=n)).total <= limit)
+    return largest(lambda n: engine.memory(shape, replace(setup, batch=n)).total <= limit)
 
 
 def _largest_seq_len(shape: ModelShape, engine: Engine, setup: Setup, limit: int) -> int:
     """How long the sequences of a batch may be, up to the positions that the model has."""
-    fitting = _largest(lambda n: engine.memory(shape, replace(setup, seq_len=n)).total <= limit)
+    fitting = largest(lambda n: engine.memory(shape, replace(setup, seq_len=n)).total <= limit)
     return min(fitting, shape.positions)
-
-
-def _largest(fits: Callable[[int], bool]) -> int:
-    """The largest n up to LONGEST that fits, by halving: what fits at n fits below."""
-    low, high = 0, 1
-    while high <= LONGEST and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 _FREED: Mapping[str, Callable[[Wanted], Wanted]] = {

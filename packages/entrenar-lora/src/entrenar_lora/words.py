@@ -1,6 +1,5 @@
 """Settings in the words of a plan (pure)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from entrenar_core.estimate.setup import Setup
@@ -19,11 +18,6 @@ def method_name(setup: Setup) -> str:
     if setup.is_full:
         return f"full fine-tuning ({setup.base})"
     return _METHODS.get(setup.base, f"LoRA ({setup.base} base)")
-
-
-def module_names(targets: Iterable[str]) -> tuple[str, ...]:
-    """The last parts of the names of modules, each once, in their order."""
-    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in targets))
 
 
 def sequences(batch_size: int, micro_batch: int, accumulation: int) -> str:

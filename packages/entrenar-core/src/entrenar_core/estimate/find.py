@@ -1,18 +1,21 @@
 """Finding the shape of a model: from a folder, a file, a published name, or the hub's headers."""
 
+from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError, NotFoundError
 from entrenar_common.text import escape_controls, nearest
+from entrenar_core.estimate.own_weights import BLOCKS
 from entrenar_core.estimate.shape import ModelShape, model_shape
 from entrenar_core.io import files, hub
 from entrenar_core.io.weights import has_weights
 from entrenar_core.models.architectures import model_class
 from entrenar_core.models.quantized import without_quantization
 from entrenar_core.models.reference import reference_config, reference_name, reference_names
-from entrenar_core.models.source import is_model_file, read_raw
+from entrenar_core.models.source import Source, is_model_file, read_raw
 from entrenar_core.models.stored import SHOWN, StoredModel
 from entrenar_core.nn import shapes_only
 
@@ -36,7 +39,7 @@ def find_shape(spec: str | Path, *, revision: str | None = None) -> ModelShape:
     if known is not None:
         return model_shape(reference_config(known), name=known, origin="published config")
     if "/" in name:
-        return _on_hub(name, revision)
+        return hub_shape(name, revision)
     names = reference_names()
     like = nearest(name, names)
     raise NotFoundError(
@@ -64,7 +67,43 @@ def _on_disk(path: Path) -> ModelShape:
     return shape
 
 
-def _on_hub(name: str, revision: str | None) -> ModelShape:
+def find_weights(spec: str | Path) -> Path | None:
+    """The folder or file on this machine that has the weights of the model that `spec` means; None
+    where there are none: a published name, a name on the hub, or a config alone."""
+    path = Path(spec).expanduser()
+    if not str(spec) or not path.exists():
+        return None
+    if path.is_dir():
+        return path if has_weights(path) else None
+    return path if path.suffix != ".json" and is_model_file(path) else None
+
+
+def stored_format(path: Path, shape: ModelShape) -> str | None:
+    """The type of blocks that most numbers in the projections of the model at `path` are stored
+    in, such as q4_k; None where they are stored as floats.
+
+    Raises what opening it raises.
+    """
+    source = Source(path)
+    try:
+        counts: Counter[str] = Counter()
+        names = model_class(source.raw, None).sanitize(source.weights.names())
+        for ours, theirs in names.items():
+            sides = shape.linears.get(ours.removesuffix(".weight"))
+            if sides is not None and ours.endswith(".weight"):
+                kind = source.weights.info(theirs).dtype
+                counts[str(getattr(kind, "name", kind)).lower()] += prod(sides)
+    finally:
+        source.close()
+    most = max(counts, key=lambda kind: counts[kind], default="")
+    return most if most in BLOCKS else None
+
+
+def hub_shape(name: str, revision: str | None = None) -> ModelShape:
+    """The shape of the hub's model `name`, whatever lies on this machine under that name.
+
+    Raises what `find_shape` raises.
+    """
     path = Path(name).expanduser()
     if path.is_absolute() or name.startswith((".", "~")):
         raise NotFoundError(f"{path}: no such file or folder", hint="check the path")

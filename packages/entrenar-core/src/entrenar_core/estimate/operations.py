@@ -41,7 +41,7 @@ def operations(shape: ModelShape, setup: Setup) -> Operations:
     tokens, blocks = setup.tokens, shape.blocks
     inner = 2 * tokens * shape.in_linears
     head = 2 * tokens * shape.head[1][0] * shape.head[1][1] if shape.head else 0
-    causal = 1 if _is_encoder(shape) else 2
+    causal = 1 if shape.is_encoder else 2
     attention = 4 * tokens * setup.seq_len * blocks.queries * blocks.count // causal
     adapters = 0
     if not setup.is_full:
@@ -61,7 +61,3 @@ def relative_cost(shape: ModelShape, setup: Setup) -> float:
     """Operations of `setup` / those of full training on the same tokens without checkpointing."""
     full = Setup(FULL, "float32", batch=setup.batch, seq_len=setup.seq_len)
     return operations(shape, setup).total / operations(shape, full).total
-
-
-def _is_encoder(shape: ModelShape) -> bool:
-    return shape.model_type in ("bert", "roberta", "distilbert")

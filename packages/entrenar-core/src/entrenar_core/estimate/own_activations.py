@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import Blocks, ModelShape
 
-FLOAT = 4
-
 
 def kept_by_block(shape: ModelShape, setup: Setup) -> int:
     """The numbers that one block keeps of a token."""

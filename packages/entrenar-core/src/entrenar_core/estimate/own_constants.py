@@ -10,6 +10,11 @@ FITTED = "benchmarks/memory.py, 26 November 2026"
 BASE = 182_103_785
 """Python with NumPy, the compiled kernels and the work space of OpenBLAS: bytes."""
 
+STARTED = 48_200_000
+"""The part of BASE that is there before the first kernel is called, as while a model is loaded;
+read in such a process."""
+
 FRAGMENTS = 0.4053
 """Of what only the loss or only the backward pass needs, the smaller of the two: the share that
-does not fit into what the other left."""
+does not fit into what the other left. The same for the blocks and the logits of a model that is
+run."""

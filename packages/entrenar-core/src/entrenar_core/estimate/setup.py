@@ -5,8 +5,14 @@ from dataclasses import dataclass
 
 FULL, LORA = "full", "lora"
 
-QUANTIZED = ("int8", "nf4")
-"""Precisions of a base that adapters make up for: with them LoRA is called QLoRA."""
+FLOATS = ("float32", "bfloat16")
+"""Precisions of a base in floats. All others are formats of few bits: int8, nf4, and for this
+library ggml's types of blocks, such as q4_k. With them LoRA is called QLoRA."""
+
+
+def in_few_bits(base: str) -> bool:
+    """Whether a precision is a format of few bits."""
+    return base not in FLOATS
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Setup:
 
     @property
     def is_quantized(self) -> bool:
-        return self.base in QUANTIZED
+        return in_few_bits(self.base)
 
     @property
     def tokens(self) -> int:

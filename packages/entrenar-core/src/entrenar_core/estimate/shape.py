@@ -56,6 +56,18 @@ class ModelShape:
     predicts_tokens: bool
     sizes: tuple[int, ...]
     """The number of elements of every parameter, tied ones once."""
+    raw: Mapping[str, Any]
+    """The keys of its config."""
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether every position attends to every other."""
+        return self.model_type in ("bert", "roberta", "distilbert")
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model continues text, and so keeps keys and values."""
+        return self.predicts_tokens and not self.is_encoder
 
     @cached_property
     def in_linears(self) -> int:
@@ -105,6 +117,7 @@ def model_shape(
         positions=config.max_position_embeddings,
         predicts_tokens=weight is not None,
         sizes=sizes,
+        raw=raw,
     )
 
 

@@ -1,7 +1,7 @@
 """Which modules adapters are put on, by what users write for them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from entrenar_core.lora.config import ALL_LINEAR, LoraConfig
 from entrenar_core.lora.targets import targets
@@ -47,3 +47,8 @@ def adapter_size(linears: Mapping[str, tuple[int, int]], names: Sequence[str], r
     Source: Hu et al. 2021, arXiv:2106.09685, §4.1.
     """
     return sum(rank * sum(linears[name]) for name in names)
+
+
+def module_names(targets: Iterable[str]) -> tuple[str, ...]:
+    """The last parts of the names of modules, each once, in their order."""
+    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in targets))

@@ -5,6 +5,14 @@ from dataclasses import dataclass
 ALWAYS, LOSS, BACKWARD = "always", "loss", "backward"
 """When a term is there: all the time, while the loss is computed, or while gradients are."""
 
+LOADING, PREFILL, LOGITS, RUNNING = "loading", "prefill", "logits", "running"
+"""When a term of a model that is only run is there: while its weights are read, while the blocks
+work on the whole input, while logits are computed, or in both of the last two."""
+
+_PHASES = (LOSS, BACKWARD, LOADING, PREFILL, LOGITS)
+_PARTS = {ALWAYS: _PHASES, RUNNING: (PREFILL, LOGITS)}
+"""The phases that a time consists of, where they are several."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -18,7 +26,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Memory:
-    """The peak: what is there all the time, and the larger of what only one phase needs.
+    """The peak: what is there in the phase that needs most.
 
     `computed` says how the numbers came about, such as "published formulae".
     """
@@ -29,12 +37,16 @@ class Memory:
     @property
     def phase(self) -> str:
         """The phase that decides the peak."""
-        return max((LOSS, BACKWARD), key=self.of)
+        return max(_PHASES, key=self.during)
 
     @property
     def total(self) -> int:
         """The bytes at the peak."""
-        return self.of(ALWAYS) + self.of(self.phase)
+        return self.during(self.phase)
+
+    def during(self, phase: str) -> int:
+        """The bytes of all terms that are there in a phase."""
+        return sum(term.bytes for term in self.terms if phase in _phases(term))
 
     def of(self, when: str) -> int:
         """The bytes of the terms of one time."""
@@ -42,8 +54,12 @@ class Memory:
 
     def at_peak(self, term: Term) -> bool:
         """Whether a term is part of the total."""
-        return term.when in (ALWAYS, self.phase)
+        return self.phase in _phases(term)
 
     def __getitem__(self, name: str) -> int:
         """The bytes of the terms called `name`; 0 where there is none."""
         return sum(term.bytes for term in self.terms if term.name == name)
+
+
+def _phases(term: Term) -> tuple[str, ...]:
+    return _PARTS.get(term.when, (term.when,))

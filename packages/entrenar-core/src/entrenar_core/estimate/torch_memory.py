@@ -10,30 +10,29 @@ from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import BACKWARD, LOSS, Memory, Term
 from entrenar_core.estimate.torch_activations import block_bytes
+from entrenar_core.estimate.torch_weights import (
+    BASES,
+    CONTEXT,
+    FRAGMENTS,
+    dequantized,
+    in_float32,
+    weights,
+)
 from entrenar_core.estimate.trained import trained_sizes
 
 COMPUTED = "computed by published formulae for PyTorch + PEFT + bitsandbytes; not measured"
-CONTEXT = 2**30
-"""CUDA's context with the libraries' work spaces: 0.3 to 2 GiB, depending on GPU and version
-(https://vram.asmirnov.xyz); taken as 1 GiB."""
-FRAGMENTS = 0.05
-"""What PyTorch's allocator cannot use of what it holds, as a share of what comes and goes."""
 SMALL_STATE = 4096
 """bitsandbytes keeps the states of parameters with fewer numbers in 32 bits."""
 
-BASES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "nf4": 0.5}
-"""Bytes of a weight by the precision of the base."""
-_NAMES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "LLM.int8()", "nf4": "NF4"}
-
 
 def torch_memory(shape: ModelShape, setup: Setup) -> Memory:
-    """The terms of `setup`, which has a base of `BASES` and an optimizer of `OPTIMIZERS`."""
+    """The terms of `setup`: a base of `torch_weights.BASES`, an optimizer of `OPTIMIZERS`."""
     terms = [
-        *_weights(shape, setup),
+        *weights(shape, setup.base, others=in_float32(shape)),
         *_trained(shape, setup),
         *_activations(shape, setup),
         _logits(shape, setup),
-        *_dequantized(shape, setup),
+        dequantized(shape, setup.base, BACKWARD),
     ]
     moving = [t for t in terms if t.name.startswith(("activations", "logits", "dequant"))]
     peak = Memory(tuple(moving), "").total
@@ -46,45 +45,6 @@ def torch_memory(shape: ModelShape, setup: Setup) -> Memory:
         )
     )
     return Memory(tuple(terms), COMPUTED)
-
-
-def _weights(shape: ModelShape, setup: Setup) -> list[Term]:
-    """P numbers in the base's precision. A quantized base has only the linear layers without the
-    head in few bits; the others are float32 after PEFT's prepare_model_for_kbit_training.
-
-    Sources: Dettmers et al. 2023, arXiv:2305.14314, §3 (NF4, double quantization); Dettmers et al.
-    2022, arXiv:2208.07339 (int8 with a scale for each row).
-    """
-    size = BASES[setup.base]
-    if not setup.is_quantized:
-        why = f"{shape.parameters:,} × {size:g} B in {setup.base}"
-        return [Term("weights", round(size * shape.parameters), why)]
-    few, rest = shape.in_linears, shape.parameters - shape.in_linears
-    name = _NAMES[setup.base]
-    return [
-        Term("weights", round(size * few), f"{few:,} in linear layers × {size:g} B in {name}"),
-        Term(
-            "weights in float32",
-            4 * rest,
-            f"{rest:,} × 4 B: embeddings, head and norms, cast by prepare_model_for_kbit_training",
-        ),
-        _constants(shape, setup),
-    ]
-
-
-def _constants(shape: ModelShape, setup: Setup) -> Term:
-    """NF4: a scale for each 64 weights, in 8 bits, and for each 256 of those a float32 (arXiv:
-    2305.14314, §3); int8: a float32 for each row."""
-    if setup.base == "int8":
-        rows = sum(rows for rows, _ in shape.linears.values())
-        return Term("quantization constants", 4 * rows, f"{rows:,} rows × 4 B")
-    blocks = sum(-(-rows * columns // 64) for rows, columns in shape.linears.values())
-    groups = sum(-(-rows * columns // (64 * 256)) for rows, columns in shape.linears.values())
-    return Term(
-        "quantization constants",
-        blocks + 4 * groups,
-        "double quantization: 1 B for 64 weights, and 4 B for 256 of those",
-    )
 
 
 def _trained(shape: ModelShape, setup: Setup) -> list[Term]:
@@ -166,12 +126,3 @@ def _logits(shape: ModelShape, setup: Setup) -> Term:
         f"{setup.tokens:,} tokens × {shape.vocabulary:,} × (2 + 4 + 4 + 4) B",
         LOSS,
     )
-
-
-def _dequantized(shape: ModelShape, setup: Setup) -> list[Term]:
-    """bitsandbytes multiplies with a bfloat16 copy of one matrix at a time."""
-    if not setup.is_quantized:
-        return [Term("dequantization buffer", 0, "none: nothing is quantized", BACKWARD)]
-    largest = shape.largest_linear
-    why = f"the largest matrix in bfloat16: {largest:,} × 2 B"
-    return [Term("dequantization buffer", 2 * largest, why, BACKWARD)]

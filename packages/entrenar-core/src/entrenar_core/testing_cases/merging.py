@@ -76,6 +76,27 @@ def _among(d: Draw, n: int, size: int) -> Arguments:
     return {"x": x, "among": among, "counts": np.ones((n, LOWER), np.int64)}
 
 
+def _pair(d: Draw, size: int) -> Arguments:
+    a, change = d.normal(size), d.normal(size)
+    return {"a": a, "b": a + (np.abs(change) > 1) * change * d.dtype.type(0.125)}
+
+
+def _scaled_pair(d: Draw) -> Arguments:
+    """Numbers whose squares are too small for 32 bits, and some whose are large."""
+    pair = _pair(d, 4097)
+    scale = np.ones(4097)
+    scale[:2100], scale[4000:] = 2.0**-80, 2.0**66
+    with np.errstate(over="ignore"):  # infinite in float16
+        return {name: (array * scale).astype(d.dtype) for name, array in pair.items()}
+
+
+def _odd_pair(d: Draw) -> Arguments:
+    pair = _pair(d, 4097)
+    pair["a"][[3, 2000]] = np.inf, np.inf
+    pair["b"][[3, 2000, 2500]] = np.inf, -np.inf, np.inf
+    return pair
+
+
 _over_all = _over()
 
 CASES = {
@@ -92,6 +113,12 @@ CASES = {
         lambda d, n, size: {"x": d.normal(n, size), "factors": d.normal(n)}
     ),
     "comparing.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
+    "comparing.differences": [
+        *(Case(f"{size}", lambda d, s=size: _pair(d, s)) for size in (1, 17, 4097, WIDE, 200_003)),
+        Case("tiny and huge", _scaled_pair),
+        Case("not all finite", _odd_pair),
+        Case("equal", lambda d: dict.fromkeys("ab", d.normal(4097))),
+    ],
     "merging.consensus": [
         case
         for options in (

@@ -62,6 +62,26 @@ def stop_at_step_end() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that what has been begun
+    is cleared away. Outside the main thread they keep their meaning."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {n: signal.signal(n, interrupt) for n in (getattr(signal, name) for name in names)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of giving it back to the system after every step.
 

@@ -30,6 +30,7 @@ def _array_at(kind):
 
 
 floats, doubles, wholes = map(_array_at, (types.float32, types.float64, types.int64))
+halves, shorts = map(_array_at, (types.uint16, types.int16))
 """Functions from an address to the array (rows, columns) of such numbers that lies there."""
 
 

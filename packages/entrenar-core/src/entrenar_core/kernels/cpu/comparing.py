@@ -2,10 +2,22 @@
 
 import numba
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
-from entrenar_core.kernels.cpu.arrays import PLAN, doubles, floats, threads_for, told, wholes
+from entrenar_core.kernels.cpu.arrays import (
+    PLAN,
+    doubles,
+    floats,
+    halves,
+    shorts,
+    threads_for,
+    told,
+    wholes,
+)
 from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
 from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.narrow import wide_bfloat16, wide_float16
 from entrenar_core.kernels.cpu.vectors import carray, inner
 from entrenar_core.kernels.registry import override
 
@@ -140,3 +152,143 @@ def compare(changes, base, merged):
     plan = told(n, size, threads, pieces, changes, base, merged, parts, conflicts)
     _share_compare(plan, threads)
     return _whole(parts.sum(0)), int(conflicts.sum())
+
+
+SHARE = 64 * CHUNK
+"""Elements whose differences one thread adds up."""
+
+LEAST = F(1e-28)
+"""A sum of squares from which on those that are too small for float32 make no difference to it."""
+
+
+def _number(stored):
+    """The float32 that an element stands for: a float32, the bits of a bfloat16 as uint16, or those
+    of a float16 as int16."""
+    raise NotImplementedError(stored)
+
+
+@overload(_number)
+def _number_of(stored):
+    return _NUMBERS.get(stored)
+
+
+_NUMBERS = {
+    types.float32: lambda stored: stored,
+    types.uint16: lambda stored: wide_bfloat16(stored),
+    types.int16: lambda stored: wide_float16(np.uint16(stored)),
+}
+
+
+@inner
+def _chunk(a, b):
+    """Sums and counts of some elements in float32, and the bits of the largest |b − a|. Bits are
+    ordered as the numbers are; their maximum, unlike that of floats, is taken by vectors."""
+    aa, bb, ab, dd = F(0), F(0), F(0), F(0)
+    unequal, largest = np.int32(0), np.int32(0)
+    for j in range(a.size):
+        x, y = F(_number(a[j])), F(_number(b[j]))
+        change = F(y - x)
+        aa += x * x
+        bb += y * y
+        ab += x * y
+        dd += change * change
+        bits = np.int32(change.view(np.int32) & np.int32(0x7FFFFFFF))
+        unequal = np.int32(unequal + np.int32(bits != np.int32(0)))
+        largest = np.int32(max(largest, bits))
+    return aa, bb, ab, dd, unequal, largest
+
+
+@inner
+def _index(a, b, largest):
+    for j in range(a.size):
+        change = F(F(_number(b[j])) - F(_number(a[j])))
+        if np.int32(change.view(np.int32) & np.int32(0x7FFFFFFF)) == largest:
+            return j
+    return 0
+
+
+@inner
+def _is_finite(number):
+    # a comparison: LLVM takes the arithmetic in isfinite for one whose result it knows
+    return (F(number).view(np.int32) & np.int32(0x7F800000)) != np.int32(0x7F800000)
+
+
+@inner
+def _one_by_one(a, b, first, sums, counts):
+    """A chunk with numbers that are not finite, or whose squares float32 does not hold."""
+    for j in range(a.size):
+        x, y = F(_number(a[j])), F(_number(b[j]))
+        if _is_finite(x) and _is_finite(y):
+            sums[0] += np.float64(x) * np.float64(x)
+            sums[1] += np.float64(y) * np.float64(y)
+            sums[2] += np.float64(x) * np.float64(y)
+            change = np.float64(y) - np.float64(x)
+            sums[3] += change * change
+            counts[0] += np.int64(x != y)
+            bits = np.int32(F(y - x).view(np.int32) & np.int32(0x7FFFFFFF))
+            if bits > counts[2]:
+                counts[2], counts[3] = bits, first + j
+        elif x != y and not (np.isnan(x) and np.isnan(y)):
+            counts[0] += 1
+            counts[1] += 1
+
+
+@inner
+def _share(a, b, share, sums, counts):
+    """The sums (4,) of a share, and its counts (4,): unequal, not finite, the largest's bits and
+    its index."""
+    for first in range(share * SHARE, min(share * SHARE + SHARE, a.size), CHUNK):
+        at = slice(first, min(first + CHUNK, a.size))
+        aa, bb, ab, dd, unequal, largest = _chunk(a[at], b[at])
+        if not (_is_finite(aa + bb + dd) and min(aa, bb) >= LEAST and (dd >= LEAST or not unequal)):
+            _one_by_one(a[at], b[at], first, sums, counts)
+            continue
+        sums[0] += np.float64(aa)
+        sums[1] += np.float64(bb)
+        sums[2] += np.float64(ab)
+        sums[3] += np.float64(dd)
+        counts[0] += unequal
+        if largest > counts[2]:
+            counts[2], counts[3] = largest, first + _index(a[at], b[at], largest)
+
+
+@inner
+def _shares(plan, thread, a, b):
+    shares, threads = plan[1], plan[2]
+    sums, counts = doubles(plan[5], shares, 4), wholes(plan[6], shares, 4)
+    for share in range(thread, shares, threads):
+        _share(a, b, share, sums[share], counts[share])
+
+
+def _float32(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    a, b = floats(plan[3], 1, plan[0])[0], floats(plan[4], 1, plan[0])[0]
+    _shares(plan, thread, a, b)
+
+
+def _bfloat16(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    a, b = halves(plan[3], 1, plan[0])[0], halves(plan[4], 1, plan[0])[0]
+    _shares(plan, thread, a, b)
+
+
+def _float16(pointer, thread):
+    plan = carray(pointer, (PLAN,))
+    a, b = shorts(plan[3], 1, plan[0])[0], shorts(plan[4], 1, plan[0])[0]
+    _shares(plan, thread, a, b)
+
+
+def _differences(crew):
+    def differences(a, b):
+        shares, threads = (a.size + SHARE - 1) // SHARE, threads_for(a.size)
+        sums, counts = np.zeros((shares, 4)), np.zeros((shares, 4), np.int64)
+        a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+        crew(told(a.size, shares, threads, a, b, sums, counts), threads)
+        largest = counts[counts[:, 2].argmax(), 3] if shares else 0
+        return sums.sum(0), np.array([*counts[:, :2].sum(0), largest], np.int64)
+
+    return differences
+
+
+for _work in (_float32, _bfloat16, _float16):
+    override("comparing.differences", _work.__name__[1:])(_differences(Crew(_work)))

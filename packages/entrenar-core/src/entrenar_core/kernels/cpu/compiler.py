@@ -32,7 +32,7 @@ def read_through_child(dispatcher: Any) -> None:
     """
     if os.environ.get(COMPILES):
         return
-    read = _without_registries(dispatcher._cache)
+    read = without_registries(dispatcher._cache)
     name = f"{dispatcher.py_func.__module__}:{dispatcher.py_func.__name__}"
 
     def load_overload(signature: Any, context: Any) -> Any:
@@ -44,7 +44,7 @@ def read_through_child(dispatcher: Any) -> None:
     dispatcher._cache.load_overload = load_overload
 
 
-def _without_registries(cache: Any) -> Callable[[Any, Any], Any]:
+def without_registries(cache: Any) -> Callable[[Any, Any], Any]:
     """What reads `cache` as its `load_overload` does, which first loads all that numba can compile.
 
     That takes half a second in every process, and imports SciPy where there is one. Machine code

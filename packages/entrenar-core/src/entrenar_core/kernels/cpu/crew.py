@@ -4,6 +4,7 @@ numba optimizes all that a parallel loop calls half a dozen times over while it 
 takes 20 s for attention. So there is one parallel loop, which calls a function by its address.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 from llvmlite import ir
 from numba.core import config as numba_config
 from numba.core import types
+from numba.core.ccallback import CFunc
 
 from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit
+from entrenar_core.kernels.cpu.compiler import without_registries
 from entrenar_core.kernels.cpu.vectors import intrinsic
 
 _I64 = ir.IntType(64)
@@ -55,13 +58,15 @@ class Crew:
         _run(self._compiled.address, plan, threads)
 
     def _compile(self) -> Any:
-        signature = types.void(types.CPointer(types.int64), types.int64)
+        signature = (types.CPointer(types.int64), types.int64), types.void
         options = {"fastmath": KEEPS_NAN, "error_model": "numpy"}
+        found: Any = CFunc(self._work, signature, {}, options)
         before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
         numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]
-        try:
-            return numba.cfunc(signature, cache=True, **options)(self._work)
-        except RuntimeError:  # numba found no folder that it can write: compile every time
-            return numba.cfunc(signature, **options)(self._work)
-        finally:
-            numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
+        # where numba finds no folder that it can write, it compiles every time
+        with contextlib.suppress(RuntimeError):
+            found.enable_caching()
+            found._cache.load_overload = without_registries(found._cache)
+        numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
+        found.compile()
+        return found
