@@ -1,6 +1,6 @@
 """What `entrenar-inspect validate` finds in broken models, and whether it lets whole ones pass.
 
-    python benchmarks/validate_corpus.py [--fresh 800] [--large] [--json]
+    python benchmarks/validate_corpus.py [model ...] [--fresh 800] [--large] [--json]
 
 *broken*: every way in which the tests break a model, with the rule that has to tell and those that
 did. *whole*: models in which nothing is wrong (of this library, in all formats of files and blocks;
@@ -28,7 +28,7 @@ from entrenar_common.output import Output
 from entrenar_common.progress import Progress
 from entrenar_core.convert import export
 from entrenar_core.io.safetensors import write_file
-from entrenar_inspect.check_values import OUTLYING_LEAST, largest_and_usual
+from entrenar_inspect.check_values import largest_and_usual
 from entrenar_inspect.opening import open_artifact
 from entrenar_inspect.validate import validate
 from entrenar_inspect.values import values_of
@@ -41,6 +41,8 @@ from whole_models import MAKERS, WholeModels
 
 LARGE = (16384, 16384)
 """A tensor of 1 GiB."""
+LEAST = 10_000
+"""Elements of a matrix from which on its largest number is compared with the usual ones."""
 AT = (11_111, 7_777)
 WRITTEN = {
     "gguf": (
@@ -94,18 +96,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("models", nargs="*", type=Path, help="further models that are whole")
     parser.add_argument("--fresh", type=int, default=0, help="at most so many classes (0)")
     parser.add_argument("--large", action="store_true", help="a NaN in a tensor of 1 GiB, too")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     options = parser.parse_args()
     out = Output(json=options.json)
     with tempfile.TemporaryDirectory() as scratch:
-        report = measured(Path(scratch), options.fresh, options.large, out.progress())
+        report = measured(
+            Path(scratch), options.models, options.fresh, options.large, out.progress()
+        )
     out.emit(report, "entrenar.bench.validate-corpus/1")
     sys.exit(1 if report.missed or report.called_wrong else 0)
 
 
-def measured(root: Path, fresh: int, large: bool, progress: Progress) -> Report:
+def measured(root: Path, given: list[Path], fresh: int, large: bool, progress: Progress) -> Report:
     whole = WholeModels(root / "whole")
     progress.start("broken models", len(BROKEN))
     findings = []
@@ -116,7 +121,8 @@ def measured(root: Path, fresh: int, large: bool, progress: Progress) -> Report:
     progress.start("whole models", None)
     alarms: list[Alarm] = []
     count, wrong, nearest = 0, 0, 0.0
-    for name, path in chain(ours(whole, root), saved(root / "fresh", fresh)):
+    others = ((str(path), path) for path in given)
+    for name, path in chain(ours(whole, root), others, saved(root / "fresh", fresh)):
         found = [Alarm(name, finding.rule, finding.message) for finding in found_in(path)]
         alarms += found
         count, wrong = count + 1, wrong + bool(found)
@@ -169,16 +175,15 @@ def saved(root: Path, most: int) -> Iterator[tuple[str, Path]]:
 
 
 def nearest_to_bound(path: Path) -> float:
-    """The largest number of a tensor in usual sizes of it, where it is large at all."""
+    """The largest number of a large matrix in usual sizes of it."""
     nearest = 0.0
     with open_artifact(str(path)) as artifact:
         for name, entry in artifact.tensors.items():
-            values = values_of(artifact, name) if entry.dtype[0] in "FBQ" else None
-            if values is None or values.elements < 8:
+            if len(entry.shape) < 2 or entry.elements < LEAST or entry.dtype[0] not in "FBQ":
                 continue
-            largest, usual = largest_and_usual(values)
-            if largest > OUTLYING_LEAST and usual:
-                nearest = max(nearest, largest / usual)
+            values = values_of(artifact, name)
+            largest, usual = (0.0, 0.0) if values is None else largest_and_usual(values)
+            nearest = max(nearest, largest / usual if usual else 0.0)
     return nearest
 
 

@@ -76,7 +76,7 @@ def _settable(config: Any) -> list[str]:
         key
         for key in SMALL.keys() - decided
         if hasattr(config, key)
-        and type(getattr(config, key)) in (int, type(None))
+        and (type(getattr(config, key)) in (int, type(None)) or key.endswith("_token_id"))
         and not isinstance(getattr(type(config), key, None), property)
     ]
 
