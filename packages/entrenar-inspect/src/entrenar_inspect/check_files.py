@@ -53,7 +53,7 @@ def check_header(subject: Subject) -> Looked | Skipped:
         found.append(of_error(subject.refused, subject.shown(subject.weights[0])))
     count = sum(len(file.tensors) for file in subject.opened.values())
     files = len(subject.weights)
-    return Looked(f"{count} tensors in {files} file{'' if files == 1 else 's'}", found)
+    return Looked(f"{count:,} tensors in {files:,} file{'' if files == 1 else 's'}", found)
 
 
 def _json(subject: Subject) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def check_index(subject: Subject) -> Looked | Skipped:
     found += _misplaced(listed, where, unread, name)
     if not unread:
         found += _size(subject, listed, index.total_size, name)
-    return Looked(f"{len(listed)} tensors in {len(shards)} shards", found)
+    return Looked(f"{len(listed):,} tensors in {len(shards):,} shards", found)
 
 
 def _places(subject: Subject) -> tuple[dict[str, Path], list[Finding]]:

@@ -42,7 +42,7 @@ def _of_gguf(metadata: Mapping[str, Any], rows: int | None) -> Looked | Skipped:
         found.append(broken("V301", message, tensor="token_embd.weight"))
     ids = {key: whole(metadata, key) for key in _GGUF_SPECIAL}
     found += _special(ids, rows, "metadata")
-    return Looked(f"{tokens} tokens for {rows} rows", found)
+    return Looked(f"{tokens:,} tokens for {rows:,} rows", found)
 
 
 def _of_folder(subject: Subject, rows: int | None) -> Looked | Skipped:
@@ -63,8 +63,8 @@ def _of_folder(subject: Subject, rows: int | None) -> Looked | Skipped:
         message += f"'{escape_controls(token[:40])}' is {number}"
         found.append(broken("V301", message, file=FILE, place=f"id {number}"))
     if not ids:
-        return Looked(f"no {FILE}; special tokens for {rows} rows", found)
-    return Looked(f"{len(ids)} tokens for {rows} rows", found)
+        return Looked(f"no {FILE}; special tokens for {rows:,} rows", found)
+    return Looked(f"{len(ids):,} tokens for {rows:,} rows", found)
 
 
 def _ids(value: Any) -> dict[str, int]:

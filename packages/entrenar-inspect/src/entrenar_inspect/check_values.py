@@ -74,7 +74,7 @@ def check_values(subject: Subject, progress: Progress | None = None) -> Looked |
         progress.advance(entry.nbytes)
     progress.finish()
     found += _of_kinds(artifact, known)
-    note = f"{sum(values.elements for values in known.values())} numbers in {len(known)} tensors"
+    note = f"{sum(v.elements for v in known.values()):,} numbers in {len(known):,} tensors"
     return Looked(note + (f", {undecoded} not decoded here" if undecoded else ""), found)
 
 
