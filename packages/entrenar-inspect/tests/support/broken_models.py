@@ -1,7 +1,7 @@
 """All ways in which models are broken here."""
 
-import broken_contents  # noqa: F401  fills the registry
-import broken_files  # noqa: F401
+import broken_contents
+import broken_files
 from breakage import BROKEN, Breakage, broken_copy
 
-__all__ = ["BROKEN", "Breakage", "broken_copy"]
+__all__ = ["BROKEN", "Breakage", "broken_contents", "broken_copy", "broken_files"]
