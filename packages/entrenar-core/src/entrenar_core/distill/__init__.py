@@ -1,4 +1,5 @@
 """Learning from a teacher model."""
 
 from entrenar_core.distill.distiller import Distillation as Distillation
+from entrenar_core.distill.feature_distiller import FeatureDistillation as FeatureDistillation
 from entrenar_core.distill.vocabulary import shared_vocabulary as shared_vocabulary

@@ -1,9 +1,10 @@
 """The objective of logit distillation: Hinton et al. 2015, arXiv:1503.02531."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from entrenar_core.autograd import Tensor, no_grad, ops
+from entrenar_core.autograd import Parameter, Tensor, no_grad, ops
 from entrenar_core.data.batches import Batch
 from entrenar_core.nn import no_dropout
 
@@ -22,11 +23,22 @@ class Distillation:
         self.temperature, self.alpha, self.shared = temperature, alpha, shared
         self._parts = ops.DistillationParts()
 
+    def parameters(self) -> dict[str, Parameter]:
+        """None besides the student's."""
+        return {}
+
+    def begin(self, step: int, batches: Sequence[Batch]) -> None:
+        """Every step is alike."""
+
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         with no_grad(), no_dropout():
             expected = self.teacher.hidden(batch.ids)
+        return self.loss_of(self.student.hidden(batch.ids), expected, batch, normalizer)
+
+    def loss_of(self, found: Tensor, expected: Tensor, batch: Batch, normalizer: int) -> Tensor:
+        """The loss of the last hidden states (B, T, width) of student and teacher for `batch`."""
         return ops.linear_distillation(
-            self.student.hidden(batch.ids),
+            found,
             self.student.output_weight,
             expected.data,
             self.teacher.output_weight.data,
