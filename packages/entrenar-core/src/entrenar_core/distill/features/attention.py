@@ -16,7 +16,7 @@ def score_mse(student: Heads, teacher: Heads, mask: np.ndarray, *, normalizer: i
 
     A = scale · q kᵀ are the scores before the softmax, of as many heads H in both models. Pairs
     that a causal mask, a window or padding hides do not count. Source: Jiao et al. 2020 (TinyBERT),
-    arXiv:1909.10351, eq. 7.
+    arXiv:1909.10351.
     """
     check_mask(mask, student.q, teacher.q)
     if student.q.shape[2] != teacher.q.shape[2]:
@@ -49,7 +49,7 @@ def relation_divergence(
     X is Q, K and V with their `weights`. The heads of X are joined and split again into `heads`
     relation heads of d numbers, R = softmax(X Xᵀ/√d) over the n_b positions of a sequence that
     count; in a causal model over those that are not after the query. Widths and numbers of heads
-    may differ. Source: Wang et al. 2021 (MiniLMv2), arXiv:2012.15828, eqs. 5 to 8.
+    may differ. Source: Wang et al. 2021 (MiniLMv2), arXiv:2012.15828.
     """
     check_mask(mask, student.q, teacher.q)
     causal, _ = visibility(student, teacher)

@@ -20,7 +20,7 @@ def hidden_mse(
 ) -> Tensor:
     """Σ‖W h_s − h_t‖² / (e · `normalizer`), which are the step's tokens.
 
-    Source: Romero et al. 2015 (FitNets), arXiv:1412.6550, eq. 3, for every position.
+    Source: Romero et al. 2015 (FitNets), arXiv:1412.6550, for every position.
     """
     x, y = _rows(student, teacher, mask, projection)  # (n, e)
     return ops.mse(x, y, reduction="sum") / (normalizer * y.shape[-1])
@@ -54,7 +54,7 @@ def patient_mse(
     """Σ‖W h_s/‖W h_s‖ − h_t/‖h_t‖‖² / `normalizer`, which are the step's positions in `mask`.
 
     In the paper that is the first position of each sequence ([CLS]) alone: give such a mask, and
-    the number of sequences. Source: Sun et al. 2019 (PKD), arXiv:1908.09355, eq. 7.
+    the number of sequences. Source: Sun et al. 2019 (PKD), arXiv:1908.09355.
     """
     x, y = _rows(student, teacher, mask, projection)  # (n, e)
     return ops.mse(unit(x), unit(y), reduction="sum") / normalizer
@@ -66,7 +66,7 @@ def attention_transfer(
     """½ Σ_b ‖Q_s − Q_t‖ / `normalizer`, which are the step's sequences; any widths.
 
     Q is the map of a sequence b: Σ over the width of h², for the positions that count, divided by
-    its length over them. Source: Zagoruyko and Komodakis 2017, arXiv:1612.03928, eq. 2 with p = 2.
+    its length over them. Source: Zagoruyko and Komodakis 2017, arXiv:1612.03928, with p = 2.
     """
     maps = _maps(student, teacher, mask)
     return total((length(s - t) for s, t in maps), student.dtype) / (2 * normalizer)

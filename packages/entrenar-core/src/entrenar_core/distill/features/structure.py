@@ -37,7 +37,7 @@ def distance_relation(
     """Σ_b mean_ij ℓ(ψ_s, ψ_t) / `normalizer`, which are the step's sequences.
 
     ψ = ‖x_i − x_j‖/μ with μ the mean of the distances that are not 0, and ℓ is the smooth L1 loss
-    with δ = 1, over all n² pairs. Source: Park et al. 2019 (RKD), arXiv:1904.05068, eqs. 5 to 8.
+    with δ = 1, over all n² pairs. Source: Park et al. 2019 (RKD), arXiv:1904.05068.
     """
 
     def compared(s: Tensor, t: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def angle_relation(
 
     ψ = ⟨x_i − x_j, x_k − x_j⟩ of unit vectors, 0 where two points are one, and ℓ is the smooth L1
     loss with δ = 1, over all n³ triples. Time grows with n³, memory with n²: angles are computed
-    again on the way back. Source: Park et al. 2019 (RKD), arXiv:1904.05068, eqs. 9 and 10.
+    again on the way back. Source: Park et al. 2019 (RKD), arXiv:1904.05068.
     """
 
     def compared(s: Tensor, t: Tensor) -> Tensor:
