@@ -16,6 +16,7 @@ from entrenar_distill.report import (
     QuantizedStudent,
     RunReport,
     Sample,
+    TaughtFeature,
     caveats,
 )
 
@@ -44,6 +45,8 @@ def parts(report: RunReport) -> list[Any]:
     shown: list[Any] = [Text(report.verdict, style)]
     shown += [Text(f"Note: {text}", "warning") for text in caveats(report)]
     shown.append(_scores(report))
+    if report.features:
+        shown.append(_features(report.features))
     if report.quantization:
         shown.append(_quantization(report.quantization))
     if report.adapter:
@@ -97,6 +100,25 @@ def _score_row(score: ModelScore) -> list[Any]:
         f"{score.bits_per_byte:.4f}",
         None if score.agreement is None else f"{score.agreement * 100:.1f} %",
     ]
+
+
+def _features(found: Sequence[TaughtFeature]) -> Table:
+    """The terms of the loss about the inside of the teacher, as they are in metrics.jsonl too."""
+    rows = [
+        [term.name, term.weight, term.pairs, term.active, _value(term.first), _value(term.last)]
+        for term in found
+    ]
+    formulas = "; ".join(f"{term.name}: {term.formula}" for term in found)
+    return Table(
+        "Learned from inside the teacher",
+        ["Term", "Weight", "Layers", "Active", "First", "Last"],
+        rows,
+        f"Means over pairs of layers, student←teacher, without the weight. {formulas}.",
+    )
+
+
+def _value(number: float | None) -> str | None:
+    return None if number is None else f"{number:.4g}"
 
 
 def _adapter(found: AdaptedStudent) -> Fields:

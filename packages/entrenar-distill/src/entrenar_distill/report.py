@@ -28,6 +28,7 @@ __all__ = [
     "QuantizedStudent",
     "RunReport",
     "Sample",
+    "TaughtFeature",
     "caveats",
     "from_json",
     "read_report",
@@ -112,6 +113,26 @@ class QuantizedStudent:
 
 
 @dataclass(frozen=True)
+class TaughtFeature:
+    """A term of the loss about what is inside the teacher.
+
+    The loss had `weight` times the mean of `formula` over the `pairs` of layers, student's and
+    teacher's, while they were `active`. `projections` numbers were trained beside the student for
+    it. `first` and `last` are that mean in the first and in the last step with the term, None where
+    there was none.
+    """
+
+    name: str
+    formula: str
+    weight: float
+    pairs: str
+    active: str
+    projections: int
+    first: float | None = None
+    last: float | None = None
+
+
+@dataclass(frozen=True)
 class AdaptedStudent:
     """The adapter that was trained instead of the student's weights.
 
@@ -163,6 +184,7 @@ class RunReport:
     skipped_steps: int = 0
     quantization: QuantizedStudent | None = None
     adapter: AdaptedStudent | None = None
+    features: tuple[TaughtFeature, ...] | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = FORMULA

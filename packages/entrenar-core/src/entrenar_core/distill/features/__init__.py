@@ -27,4 +27,5 @@ from entrenar_core.distill.features.structure import distance_relation as distan
 from entrenar_core.distill.features.structure import similarity_preserving as similarity_preserving
 from entrenar_core.distill.features.term import FeatureTerm as FeatureTerm
 from entrenar_core.distill.features.terms import attention_term as attention_term
+from entrenar_core.distill.features.terms import embeddings_pair as embeddings_pair
 from entrenar_core.distill.features.terms import hidden_term as hidden_term

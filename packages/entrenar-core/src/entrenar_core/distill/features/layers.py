@@ -19,12 +19,20 @@ class LayerPair:
     teacher: int
     schedule: Schedule = ALWAYS
 
+    @property
+    def key(self) -> str:
+        """The pair as a part of the name of a parameter."""
+        return f"{_name(self.student)}.{_name(self.teacher)}"
+
     def __str__(self) -> str:
         return f"{_name(self.student)}←{_name(self.teacher)}"
 
 
-def layer_pairs(rule: str, student: int, teacher: int, *, every: int = 2) -> list[LayerPair]:
-    """The pairs of a student of `student` layers and a teacher of `teacher` layers, by a rule:
+def layer_pairs(
+    rule: str, student: int, teacher: int, *, every: int = 2, schedule: Schedule = ALWAYS
+) -> list[LayerPair]:
+    """The pairs of a student of `student` layers and a teacher of `teacher` layers, all with one
+    `schedule`, by a rule:
 
     - "uniform": m ↔ ⌊(m + 1)·N/M⌋ − 1, evenly spread up to both last layers (TinyBERT);
     - "last": m ↔ N − M + m, the teacher's last layers (PKD-Last);
@@ -40,7 +48,7 @@ def layer_pairs(rule: str, student: int, teacher: int, *, every: int = 2) -> lis
         raise ConfigError(
             f"the layer mapping {rule!r} is not known", hint=f"it is one of {', '.join(RULES)}"
         )
-    found = [LayerPair(m, n) for m, n in RULES[rule](student, teacher, every)]
+    found = [LayerPair(m, n, schedule) for m, n in RULES[rule](student, teacher, every)]
     check_pairs(found, student, teacher)
     return found
 

@@ -60,8 +60,7 @@ class FeatureTerm:
     def parameters(self) -> dict[str, Parameter]:
         """The projections, by names that tell the pair."""
         return {
-            f"{self.name}.{pair.student}.{pair.teacher}": projection
-            for pair, projection in self.projections.items()
+            f"{self.name}.{pair.key}": projection for pair, projection in self.projections.items()
         }
 
     def active(self, step: int) -> list[tuple[LayerPair, float]]:

@@ -13,11 +13,12 @@ from entrenar_core.autograd import Parameter, Tensor
 from entrenar_core.distill.features import attention, hidden, structure
 from entrenar_core.distill.features.counts import Counts
 from entrenar_core.distill.features.layers import EMBEDDINGS, LayerPair, check_pairs
+from entrenar_core.distill.features.schedule import Schedule
 from entrenar_core.distill.features.term import FeatureLoss, FeatureTerm
 from entrenar_core.models.features import Heads, Selected, Wanted
 from entrenar_core.rng import stream
 
-__all__ = ["ATTENTION_LOSSES", "HIDDEN_LOSSES", "attention_term", "hidden_term"]
+__all__ = ["ATTENTION_LOSSES", "HIDDEN_LOSSES", "attention_term", "embeddings_pair", "hidden_term"]
 
 
 def _per_token(counts: Counts, _student: Any, _teacher: Any) -> int:
@@ -130,9 +131,7 @@ def hidden_term(
         return FeatureTerm(name, found, pairs=compared, weight=weight)
     dtype = student.dtype
     projections = {
-        pair: Parameter(
-            _drawn(widths, seed, f"{name} projection {pair.student} {pair.teacher}", dtype)
-        )
+        pair: Parameter(_drawn(widths, seed, f"{name} projection {pair.key}", dtype))
         for pair in compared
     }
     return FeatureTerm(name, found, pairs=compared, weight=weight, projections=projections)
@@ -164,9 +163,9 @@ def attention_term(
     return FeatureTerm(name, found, pairs=pairs, weight=weight)
 
 
-def embeddings_pair(like: Sequence[LayerPair]) -> LayerPair:
-    """The pair of both embeddings, with the schedule of the first of the pairs `like`."""
-    return replace(like[0], student=EMBEDDINGS, teacher=EMBEDDINGS)
+def embeddings_pair(schedule: Schedule) -> LayerPair:
+    """The pair of both embeddings."""
+    return LayerPair(EMBEDDINGS, EMBEDDINGS, schedule)
 
 
 def _drawn(shape: tuple[int, int], seed: int, purpose: str, dtype: np.dtype) -> np.ndarray:
