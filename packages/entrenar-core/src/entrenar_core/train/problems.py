@@ -172,6 +172,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 _TEXTS = {
     "missing": "is missing",
+    "extra_forbidden": "unknown key",
     "value_error": "{error}",
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} item",
