@@ -155,9 +155,9 @@ def attention_term(
     found = ATTENTION_LOSSES[loss]
     check_pairs(pairs, student.config.num_hidden_layers, teacher.config.num_hidden_layers)
     if loss == "minilm":
-        heads = heads or teacher.config.num_attention_heads
-        _check_split(name, student.config, teacher.config, heads)
-        found = replace(found, compute=partial(found.compute, heads=heads))
+        relations: int = heads or teacher.config.num_attention_heads
+        _check_split(name, student.config, teacher.config, relations)
+        found = replace(found, compute=partial(found.compute, heads=relations))
     else:
         _check_heads(name, student.config, teacher.config)
     return FeatureTerm(name, found, pairs=pairs, weight=weight)
