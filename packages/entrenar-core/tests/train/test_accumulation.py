@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from entrenar_core.data.batches import IGNORED, Batch
-from entrenar_core.distill import Distillation
+from entrenar_core.distill import Distillation, Divergence
 from entrenar_core.testing import difference, tiny_llama
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
@@ -52,7 +52,9 @@ def language_modelling(model, dtype):
 
 def distillation(model, dtype):
     teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
-    return Distillation(model, teacher, temperature=2.0, alpha=0.7, shared=61)
+    return Distillation(
+        model, teacher, divergence=Divergence(temperature=2.0), alpha=0.7, shared=61
+    )
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_accumulation_changes_neither_loss_nor_gradient(objective, dtype, one_st
     allowed = max(BOUNDS[dtype], 2 * rounding)
     for parts in (2, 4, 8):
         record, found = one_step(objective, dtype, parts)
-        for key in ("loss", "grad_norm", "cross_entropy", "kl", "agreement", "tokens"):
+        for key in ("loss", "grad_norm", "cross_entropy", "divergence", "agreement", "tokens"):
             if key in whole:
                 assert record[key] == pytest.approx(whole[key], rel=BOUNDS[dtype]), key
         for name, gradient in found.items():

@@ -22,7 +22,12 @@ from entrenar_distill import adapted, measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
-from entrenar_distill.report import RunReport, read_report, to_json
+from entrenar_distill.report import (
+    NORMALISER,
+    RunReport,
+    read_report,
+    to_json,
+)
 from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
 
 STUDENT, CONTROL = "student", "control"
@@ -46,6 +51,8 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    loss: str
+    loss_settings: dict[str, float]
     quantization: str | None = None
     recipe: str | None = None
 
@@ -54,6 +61,7 @@ class Plan:
         steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
         done = [f"{phase} {step}" for phase, step in self.done.items()]
         stored = [("stored weights", self.quantization)] if self.quantization else []
+        settings = [f"{name} {value:g}" for name, value in self.loss_settings.items()]
         file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
         return [
             Fields(
@@ -63,6 +71,9 @@ class Plan:
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    ("loss", self.loss),
+                    ("with", ", ".join(settings)),
+                    ("normalised", NORMALISER),
                     ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
                     *stored,
                     ("phases", ", ".join(self.phases)),
@@ -106,6 +117,8 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=_phases(config),
         done=done,
         output=config.output.dir,
+        loss=config.distillation.formula,
+        loss_settings=config.distillation.settings(),
         quantization=inputs.quantization,
         recipe=config.recipe,
     )
@@ -248,7 +261,7 @@ class _Session:
         return Distillation(
             model,
             self.inputs.teacher,
-            temperature=settings.temperature,
+            divergence=settings.divergence(),
             alpha=settings.alpha,
             shared=self.inputs.shared,
         )

@@ -2,3 +2,5 @@
 
 from entrenar_core.distill.distiller import Distillation as Distillation
 from entrenar_core.distill.vocabulary import shared_vocabulary as shared_vocabulary
+from entrenar_core.kernels.divergences import DIVERGENCES as DIVERGENCES
+from entrenar_core.kernels.divergences import Divergence as Divergence
