@@ -55,7 +55,7 @@ def test_each_term_is_logged_by_its_own_name(finished):
     for record in student:
         ramp = min(1, max(0, (record["step"] - 1) / 2))
         terms = 0.5 * ramp * record.get("hidden_mse", 0) + 0.25 * record["attention_minilm"]
-        logits = 0.5 * 4 * record["kl"] + 0.5 * record["cross_entropy"]
+        logits = 0.5 * 4 * record["divergence"] + 0.5 * record["cross_entropy"]
         assert record["loss"] == pytest.approx(logits + terms, rel=1e-5)
 
 

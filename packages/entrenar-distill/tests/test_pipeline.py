@@ -57,7 +57,7 @@ def test_the_metrics_have_a_line_for_each_step(finished):
         ("student", i) for i in (1, 2, 3, 4)
     ]
     for line in lines:
-        assert line["loss"] == pytest.approx(2.0 * line["kl"] + 0.5 * line["cross_entropy"])
+        assert line["loss"] == pytest.approx(2.0 * line["divergence"] + 0.5 * line["cross_entropy"])
     assert {"learning_rate", "grad_norm", "tokens_per_second", "memory_bytes"} <= lines[0].keys()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from entrenar_common.errors import ConfigError
 from entrenar_core.data.batches import IGNORED, Batch
-from entrenar_core.distill import Distillation, FeatureDistillation
+from entrenar_core.distill import Distillation, Divergence, FeatureDistillation
 from entrenar_core.distill.features import (
     LayerPair,
     Schedule,
@@ -34,7 +34,9 @@ def models(dtype="float64"):
 
 
 def objective(student, teacher, *terms):
-    logits = Distillation(student, teacher, temperature=2.0, alpha=0.5, shared=61)
+    logits = Distillation(
+        student, teacher, divergence=Divergence(temperature=2.0), alpha=0.5, shared=61
+    )
     return FeatureDistillation(logits, terms)
 
 
@@ -77,7 +79,7 @@ def test_parts_are_those_of_the_logits_and_of_the_active_terms():
     task = objective(
         student, teacher, hidden_term("late", student, teacher, loss="cosine", pairs=late)
     )
-    logits = {"cross_entropy", "kl", "agreement"}
+    logits = {"cross_entropy", "divergence", "agreement"}
     for step, wanted in [(0, logits), (2, logits | {"late"})]:
         loss_of(task, step)
         assert task.parts().keys() == wanted

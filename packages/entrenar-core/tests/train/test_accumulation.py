@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from entrenar_core.data.batches import IGNORED, Batch
-from entrenar_core.distill import Distillation, FeatureDistillation
+from entrenar_core.distill import Distillation, Divergence, FeatureDistillation
 from entrenar_core.distill.features import LayerPair, attention_term, hidden_term
 from entrenar_core.testing import difference, tiny_llama
 from entrenar_core.train.checkpoint import CheckpointStore
@@ -17,7 +17,7 @@ ROWS, TIME = 8, 11
 BOUNDS = {"float32": 1e-6, "float64": 1e-12}
 """What "the same gradient" means, where rounding alone does not come to more."""
 COMPARED = (
-    "loss", "grad_norm", "tokens", "cross_entropy", "kl", "agreement", "hidden_mse",
+    "loss", "grad_norm", "tokens", "cross_entropy", "divergence", "agreement", "hidden_mse",
     "rkd_distance", "minilm", "tinybert",
 )  # fmt: skip
 
@@ -57,7 +57,9 @@ def language_modelling(model, dtype):
 
 def distillation(model, dtype):
     teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
-    return Distillation(model, teacher, temperature=2.0, alpha=0.7, shared=61)
+    return Distillation(
+        model, teacher, divergence=Divergence(temperature=2.0), alpha=0.7, shared=61
+    )
 
 
 def features(model, dtype):

@@ -18,7 +18,7 @@ from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Later, Setting, StrictModel, TrainingConfig, load_config
 from entrenar_core.train.problems import SECTION
 from entrenar_core.train.quantization import format_name, recipe_name
-from entrenar_distill.feature_sections import AttentionSection, ProgressiveSection
+from entrenar_distill.loss import DistillationConfig
 
 __all__ = [
     "DatasetConfig",
@@ -154,23 +154,6 @@ class StudentConfig(StrictModel):
                 text += ", not several (null takes one back)"
             raise PydanticCustomError(SECTION, text)
         return value
-
-
-class DistillationConfig(StrictModel):
-    """The loss: alpha·T²·KL(teacher ‖ student) + (1 − alpha)·cross-entropy, per valid token."""
-
-    temperature: float = Field(
-        2.0, gt=0, description="T: both models' logits are divided by it in the teacher's part"
-    )
-    alpha: float = Field(
-        0.5, ge=0, le=1, description="share of the teacher's part; the rest is cross-entropy"
-    )
-    progressive: ProgressiveSection | None = Field(
-        None, description="also learn from the teacher's hidden states; not done when absent"
-    )
-    attention: AttentionSection | None = Field(
-        None, description="also learn from the teacher's attention; not done when absent"
-    )
 
 
 class DatasetConfig(StrictModel):

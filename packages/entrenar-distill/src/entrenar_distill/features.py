@@ -6,13 +6,13 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError
 from entrenar_core.distill import features
-from entrenar_distill.config import DistillationConfig
 from entrenar_distill.feature_sections import (
     AttentionSection,
     LayerMapping,
     ProgressiveSection,
     ScheduleSection,
 )
+from entrenar_distill.loss import DistillationConfig
 from entrenar_distill.report import TaughtFeature
 
 SKIP = 2

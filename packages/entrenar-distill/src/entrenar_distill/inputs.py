@@ -73,6 +73,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     students_own = _student_tokenizer(student_folder, tokenizer)
     shared = shared_vocabulary(teacher, student, tokenizer, students_own)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
+    _check_top_k(config.distillation.top_k, shared)
     for name, model in (("teacher", teacher), ("student", student)):
         _check_length(config.dataset.max_length, name, model)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
@@ -180,6 +181,15 @@ def _tokenizer(folder: Path, name: str) -> Tokenizer:
             hint="name one as eos_token in tokenizer_config.json: it separates documents",
         )
     return tokenizer
+
+
+def _check_top_k(top_k: int | None, shared: int) -> None:
+    if top_k is not None and top_k > shared:
+        raise ConfigError(
+            f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "
+            "share",
+            hint="lower distillation.top_k, or leave it out to count every id",
+        )
 
 
 def _check_length(length: int, name: str, model: Any) -> None:

@@ -71,7 +71,7 @@ def report(
             scores["student"].bytes,
             seed=config.training.seed,
         )
-    samples = _samples(inputs, trained)
+    samples, settings = _samples(inputs, trained), config.distillation.settings()
     inside = features.terms(
         config.distillation, trained["student"], inputs.teacher, seed=config.training.seed
     )
@@ -80,6 +80,10 @@ def report(
         student=student_name(inputs),
         temperature=config.distillation.temperature,
         alpha=config.distillation.alpha,
+        beta=settings.get("beta"),
+        skew=settings.get("skew"),
+        top_k=config.distillation.top_k,
+        formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,
         scores=tuple(_model_score(name, trained[name], scores[name]) for name in trained),

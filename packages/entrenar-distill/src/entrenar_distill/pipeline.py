@@ -22,7 +22,12 @@ from entrenar_distill import adapted, features, measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
-from entrenar_distill.report import RunReport, read_report, to_json
+from entrenar_distill.report import (
+    NORMALISER,
+    RunReport,
+    read_report,
+    to_json,
+)
 from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
 
 STUDENT, CONTROL = "student", "control"
@@ -46,6 +51,8 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    loss: str
+    loss_settings: dict[str, float]
     quantization: str | None = None
     recipe: str | None = None
     features: str | None = None
@@ -56,6 +63,7 @@ class Plan:
         done = [f"{phase} {step}" for phase, step in self.done.items()]
         stored = [("stored weights", self.quantization)] if self.quantization else []
         inside = [("inside the teacher", self.features)] if self.features else []
+        settings = [f"{name} {value:g}" for name, value in self.loss_settings.items()]
         file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
         return [
             Fields(
@@ -65,6 +73,9 @@ class Plan:
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    ("loss", self.loss),
+                    ("with", ", ".join(settings)),
+                    ("normalised", NORMALISER),
                     ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
                     *inside,
                     *stored,
@@ -109,6 +120,8 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=_phases(config),
         done=done,
         output=config.output.dir,
+        loss=config.distillation.formula,
+        loss_settings=config.distillation.settings(),
         quantization=inputs.quantization,
         recipe=config.recipe,
         features=inputs.features,
@@ -253,7 +266,7 @@ class _Session:
         logits = Distillation(
             model,
             teacher,
-            temperature=settings.temperature,
+            divergence=settings.divergence(),
             alpha=settings.alpha,
             shared=self.inputs.shared,
         )

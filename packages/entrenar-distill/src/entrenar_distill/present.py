@@ -165,6 +165,7 @@ def _phases(report: RunReport) -> Table:
 
 
 def _settings(report: RunReport) -> Fields:
+    weights = {"beta": report.beta, "skew": report.skew, "top_k": report.top_k}
     return Fields(
         "Run",
         [
@@ -173,6 +174,7 @@ def _settings(report: RunReport) -> Fields:
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),
+            *((name, value) for name, value in weights.items() if value is not None),
             ("normalised", report.normaliser),
             ("steps", report.steps),
             ("skipped steps", report.skipped_steps),

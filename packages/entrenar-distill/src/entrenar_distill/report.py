@@ -18,7 +18,6 @@ from entrenar_core.environment import Environment
 from entrenar_core.io.files import read_json
 
 __all__ = [
-    "FORMULA",
     "NORMALISER",
     "CompressionBaseline",
     "Difference",
@@ -38,7 +37,6 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 NORMALISER = "per valid token of the whole optimizer step"
-FORMULA = "alpha*T^2*KL(teacher||student) + (1-alpha)*CE, per valid token"
 
 _FEW_DOCUMENTS = 20
 
@@ -164,7 +162,8 @@ class RunReport:
 
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
     named control; where the student was quantized after training, also one named "student in …" of
-    the file. `verdict` is written from the figures when it is left empty.
+    the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    `verdict` is written from the figures when it is left empty.
     """
 
     teacher: str
@@ -187,7 +186,10 @@ class RunReport:
     features: tuple[TaughtFeature, ...] | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
-    formula: str = FORMULA
+    formula: str = ""
+    beta: float | None = None
+    skew: float | None = None
+    top_k: int | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from entrenar_core.autograd import ops
+from entrenar_core.distill import Divergence
 from op_cases import case, normal
 
 LABELS = np.array([[4, -100, 0], [-100, 6, 4]])
@@ -36,8 +37,8 @@ def _distillation(temperature, alpha, shared, teacher_rows):
     def call(hidden, weight):
         return ops.linear_distillation(
             hidden, weight, teacher_hidden, teacher_weight, LABELS,
-            temperature=temperature, alpha=alpha, shared=shared, normalizer=4,
-            parts=ops.DistillationParts(),
+            divergence=Divergence(temperature=temperature), alpha=alpha, shared=shared,
+            normalizer=4, parts=ops.DistillationParts(),
         )  # fmt: skip
 
     def torch(t, hidden, weight):
