@@ -67,20 +67,9 @@ def _row_forward_kl(row, expected, target, temperature, alpha, scale):
 
 @jit
 def _divergence_grad(
-    logits,
-    teacher,
-    targets,
-    temperature,
-    shared,
-    hard,
-    soft,
-    code,
-    weight,
-    top_k,
-    ce,
-    value,
-    agreed,
-):
+    logits, teacher, targets, temperature, shared, hard, soft, code, weight, top_k,
+    ce, value, agreed,
+):  # fmt: skip
     for i in numba.prange(logits.shape[0]):
         row, expected, inverse = logits[i], teacher[i, :shared], F(1) / temperature
         if targets[i] < 0:
@@ -94,18 +83,9 @@ def _divergence_grad(
             ce[i] = np.log(total) + peak - row[targets[i]]
             if top_k < shared:
                 value[i] = _outcomes(
-                    row,
-                    expected,
-                    peak,
-                    peak_q,
-                    peak_p,
-                    inverse,
-                    hard / total,
-                    soft,
-                    code,
-                    weight,
+                    row, expected, peak, peak_q, peak_p, inverse, hard / total, soft, code, weight,
                     top_k,
-                )
+                )  # fmt: skip
             else:
                 value[i] = _row(
                     row, expected, peak, peak_q, peak_p, inverse, hard / total, soft, code, weight

@@ -129,6 +129,8 @@ def row_divergence(code, x, y, peak_q, peak_p, inverse, total_q, total_p, w):
     """
     one_q, one_p = F(1) / total_q, F(1) / total_p
     shift = (peak_p - peak_q) * inverse + (np.log(total_p) - np.log(total_q))
+    if np.isnan(shift):  # the loops choose between numbers, where a NaN would get lost
+        return F(np.nan), F(np.nan)
     if code == _FORWARD:
         return _sum(_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _REVERSE:
