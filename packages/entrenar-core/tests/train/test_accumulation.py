@@ -79,6 +79,12 @@ def features(model, dtype):
     return task
 
 
+def distillation_of_few_ids(model, dtype):
+    teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
+    chosen = Divergence("jsd", 2.0, beta=0.3, top_k=9)
+    return Distillation(model, teacher, divergence=chosen, alpha=0.7, shared=61)
+
+
 @pytest.fixture
 def one_step(tmp_path):
     """The log record of a step of the trainer, and the gradients that it has used."""
@@ -111,7 +117,9 @@ def test_the_micro_batches_have_different_numbers_of_valid_tokens():
 
 @pytest.mark.tier2
 @pytest.mark.parametrize("dtype", BOUNDS)
-@pytest.mark.parametrize("objective", [language_modelling, distillation, features])
+@pytest.mark.parametrize(
+    "objective", [language_modelling, distillation, distillation_of_few_ids, features]
+)
 def test_accumulation_changes_neither_loss_nor_gradient(objective, dtype, one_step):
     whole, wanted = one_step(objective, dtype, 1)
     _, exact = one_step(objective, "float64", 1) if dtype == "float32" else (None, wanted)

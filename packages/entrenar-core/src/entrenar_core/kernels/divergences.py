@@ -125,6 +125,9 @@ _LIMITS = {
 }
 """What a divergence is at the end of its weight's range."""
 
+_UNSEEN = 1e-7
+"""So close to an end float32 does not tell a weight from it."""
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -177,7 +180,8 @@ class Divergence:
     def kind(self) -> str:
         """The name of the divergence that this one is: at the end of its weight's range it is
         another one."""
-        return _LIMITS.get((self.name, self.weight), self.name)
+        near = (end for end in (0.0, 1.0) if abs(self.weight - end) < _UNSEEN)
+        return _LIMITS.get((self.name, next(near, None)), self.name)
 
     @property
     def factor(self) -> float:

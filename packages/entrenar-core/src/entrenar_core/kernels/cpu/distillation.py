@@ -67,20 +67,9 @@ def _row_forward_kl(row, expected, target, temperature, alpha, scale):
 
 @jit
 def _divergence_grad(
-    logits,
-    teacher,
-    targets,
-    temperature,
-    shared,
-    hard,
-    soft,
-    code,
-    weight,
-    top_k,
-    ce,
-    value,
-    agreed,
-):
+    logits, teacher, targets, temperature, shared, hard, soft, code, weight, top_k,
+    ce, value, agreed,
+):  # fmt: skip
     for i in numba.prange(logits.shape[0]):
         row, expected, inverse = logits[i], teacher[i, :shared], F(1) / temperature
         if targets[i] < 0:
@@ -94,18 +83,9 @@ def _divergence_grad(
             ce[i] = np.log(total) + peak - row[targets[i]]
             if top_k < shared:
                 value[i] = _outcomes(
-                    row,
-                    expected,
-                    peak,
-                    peak_q,
-                    peak_p,
-                    inverse,
-                    hard / total,
-                    soft,
-                    code,
-                    weight,
+                    row, expected, peak, peak_q, peak_p, inverse, hard / total, soft, code, weight,
                     top_k,
-                )
+                )  # fmt: skip
             else:
                 value[i] = _row(
                     row, expected, peak, peak_q, peak_p, inverse, hard / total, soft, code, weight
@@ -136,12 +116,10 @@ def _row(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight)
     student = row[:shared]
     total_q, total_p = F(0), F(0)
     for j in range(shared):
-        y = (expected[j] - peak_p) * inverse
         total_q += exp((student[j] - peak_q) * inverse)
-        total_p += exp(y)
-        expected[j] = y
+        total_p += exp((expected[j] - peak_p) * inverse)
     value, pulled = row_divergence(
-        code, student, expected, peak_q, inverse, total_q, total_p, weight
+        code, student, expected, peak_q, peak_p, inverse, total_q, total_p, weight
     )
     share = soft * pulled / total_q
     for j in range(shared):
@@ -170,7 +148,7 @@ def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, we
     x[top_k], y[top_k] = _tail(student, peak_q, inverse), _tail(expected, peak_p, inverse)
     total_q, total_p = _total(x, F(0), F(1)), _total(y, F(0), F(1))
     tail = x[top_k]
-    value, pulled = row_divergence(code, x, y, F(0), F(1), total_q, total_p, weight)
+    value, pulled = row_divergence(code, x, y, F(0), F(0), F(1), total_q, total_p, weight)
     share, tail_share = soft * pulled / total_q, soft * y[top_k]
     for j in range(shared):
         z = student[j]

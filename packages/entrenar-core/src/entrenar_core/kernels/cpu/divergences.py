@@ -100,13 +100,12 @@ def _squared_error(d, _p, _q, _w):
 
 
 @_inline
-def _sum(of, x, y, peak, inverse, one_q, one_p, shift, w):
+def _sum(of, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w):
     """Σ terms and Σ c of a row; c is written to y."""
     total, pulled = F(0), F(0)
     for j in range(x.size):
-        student, teacher = (x[j] - peak) * inverse, y[j]
-        p, q = exp(teacher) * one_p, exp(student) * one_q
-        term, c = of(teacher - student - shift, p, q, w)
+        p, q = exp((y[j] - peak_p) * inverse) * one_p, exp((x[j] - peak_q) * inverse) * one_q
+        term, c = of((y[j] - x[j]) * inverse - shift, p, q, w)
         y[j] = c
         total += term
         pulled += c
@@ -114,35 +113,40 @@ def _sum(of, x, y, peak, inverse, one_q, one_p, shift, w):
 
 
 @_inline
-def _mean(x, y, peak, inverse):
+def _mean(x, y, inverse, shift):
     total = F(0)
     for j in range(x.size):
-        total += y[j] - (x[j] - peak) * inverse
+        total += (y[j] - x[j]) * inverse - shift
     return total / F(x.size)
 
 
 @serial
-def row_divergence(code, x, y, peak, inverse, total_q, total_p, w):
-    """The divergence between p = eʸ/total_p and q = exp((x − peak)·inverse)/total_q, and Σc; y is
-    overwritten by c."""
-    one_q, one_p, shift = F(1) / total_q, F(1) / total_p, np.log(total_p) - np.log(total_q)
+def row_divergence(code, x, y, peak_q, peak_p, inverse, total_q, total_p, w):
+    """The divergence between p = exp((y − peak_p)·inverse)/total_p and q likewise of x, and Σc; y
+    is overwritten by c.
+
+    Equal x and y give exactly 0: log p − log q starts from y − x, whatever else is reordered.
+    """
+    one_q, one_p = F(1) / total_q, F(1) / total_p
+    shift = (peak_p - peak_q) * inverse + (np.log(total_p) - np.log(total_q))
+    if np.isnan(shift):  # the loops choose between numbers, where a NaN would get lost
+        return F(np.nan), F(np.nan)
     if code == _FORWARD:
-        return _sum(_forward_kl, x, y, peak, inverse, one_q, one_p, shift, w)
+        return _sum(_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _REVERSE:
-        return _sum(_reverse_kl, x, y, peak, inverse, one_q, one_p, shift, w)
+        return _sum(_reverse_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _JSD:
-        return _sum(_jsd, x, y, peak, inverse, one_q, one_p, shift, w)
+        return _sum(_jsd, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _SYMMETRIC:
-        return _sum(_symmetric, x, y, peak, inverse, one_q, one_p, shift, w)
+        return _sum(_symmetric, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _SKEWED_FORWARD:
-        return _sum(_skewed_forward_kl, x, y, peak, inverse, one_q, one_p, shift, w)
+        return _sum(_skewed_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _SKEWED_REVERSE:
-        return _sum(_skewed_reverse_kl, x, y, peak, inverse, one_q, one_p, shift, w)
+        return _sum(_skewed_reverse_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _TVD:
-        return _sum(_total_variation, x, y, peak, inverse, one_q, one_p, shift, w)
-    squares, _ = _sum(
-        _squared_error, x, y, peak, inverse, one_q, one_p, _mean(x, y, peak, inverse), w
-    )
+        return _sum(_total_variation, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    shift += _mean(x, y, inverse, shift)
+    squares, _ = _sum(_squared_error, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     for j in range(y.size):
         y[j] *= F(-2) / F(y.size)
     return squares / F(y.size), F(0)
