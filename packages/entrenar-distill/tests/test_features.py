@@ -118,8 +118,22 @@ def test_the_other_kinds_train_too(section, write_config, train):
     assert all(np.isfinite(term.last) for term in report.features)
 
 
+@pytest.mark.tier2
+def test_an_adapter_is_trained_with_projections_beside_it(world, write_config, train, tmp_path):
+    student = {"model_id": str(world / "teacher"), "lora": {"rank": 2}}
+    report = train(write_config(student=student, distillation={"progressive": {}}))
+    (term,) = report.features
+    assert term.pairs == "0←0, 1←1"
+    assert set(projections(tmp_path / "out")) == {
+        "objective.hidden_mse.0.0", "objective.hidden_mse.1.1",
+    }  # fmt: skip
+    adapter = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert b"hidden_mse" not in adapter
+
+
 def test_a_plan_shows_the_terms(write_config):
     plan = pipeline.plan(resolve(write_config(distillation=BOTH)))
+    assert plan.loss.endswith("per valid token + 0.5*hidden_mse + 0.25*attention_minilm")
     assert plan.features == "hidden_mse (embeddings←embeddings, 0←1); attention_minilm (0←1)"
 
 

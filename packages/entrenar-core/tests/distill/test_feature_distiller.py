@@ -119,6 +119,14 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(loss):
     assert [parts[name] for name in "hmt"] == pytest.approx([0, 0, 0], abs=1e-14)
 
 
+def test_a_loss_before_its_step_is_refused():
+    student, teacher = models()
+    task = objective(student, teacher, hidden_term("h", student, teacher, loss="mse", pairs=PAIRS))
+    with pytest.raises(ConfigError) as error:
+        task.loss(BATCH, TOKENS)
+    assert "begin" in error.value.hint
+
+
 def test_tokens_without_a_label_change_nothing():
     student, teacher = models()
     term = hidden_term("h", student, teacher, loss="similarity", pairs=PAIRS[:1])

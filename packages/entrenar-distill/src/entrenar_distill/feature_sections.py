@@ -111,6 +111,11 @@ class ProgressiveSection(StrictModel):
         description="when the term takes part",
     )
 
+    @property
+    def part(self) -> str:
+        """What the term is called in logs and reports."""
+        return f"hidden_{self.loss}"
+
     @field_validator("every")
     @classmethod
     def _of_the_rule(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -152,6 +157,11 @@ class AttentionSection(StrictModel):
         default_factory=lambda: ScheduleSection.model_validate({}),
         description="when the term takes part",
     )
+
+    @property
+    def part(self) -> str:
+        """What the term is called in logs and reports."""
+        return f"attention_{self.kind}"
 
     @field_validator("form")
     @classmethod

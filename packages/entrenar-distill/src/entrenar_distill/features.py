@@ -65,7 +65,7 @@ def _progressive(
 ) -> features.FeatureTerm:
     pairs = _pairs(section.layer_mapping, section.every, section.schedule, student, teacher)
     return features.hidden_term(
-        f"hidden_{section.loss}",
+        section.part,
         student,
         teacher,
         loss=section.loss,
@@ -82,14 +82,13 @@ def _progressive(
 def _attention(section: AttentionSection, student: Any, teacher: Any) -> features.FeatureTerm:
     mapping = section.layers or ("final" if section.kind == "minilm" else "uniform")
     pairs = _pairs(mapping, section.every, section.schedule, student, teacher)
-    name = f"attention_{section.kind}"
     if section.kind == "transfer":
         loss = "transfer_squared" if section.form == "code" else "transfer"
         return features.hidden_term(
-            name, student, teacher, loss=loss, pairs=pairs, weight=section.weight
+            section.part, student, teacher, loss=loss, pairs=pairs, weight=section.weight
         )
     return features.attention_term(
-        name,
+        section.part,
         student,
         teacher,
         loss=section.kind,

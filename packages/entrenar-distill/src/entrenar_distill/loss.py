@@ -96,7 +96,9 @@ class DistillationConfig(StrictModel):
     @property
     def formula(self) -> str:
         """What is minimised, in ASCII; with the factor T² where the divergence has it."""
-        return f"alpha*{self.divergence().formula} + (1-alpha)*CE, per valid token"
+        found = f"alpha*{self.divergence().formula} + (1-alpha)*CE, per valid token"
+        inside = [section for section in (self.progressive, self.attention) if section]
+        return "".join([found, *(f" + {section.weight:g}*{section.part}" for section in inside)])
 
     def settings(self) -> dict[str, float]:
         """The numbers that stand in the loss's formula, and top_k where it is given."""

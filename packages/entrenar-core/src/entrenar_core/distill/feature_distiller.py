@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from entrenar_common.errors import ConfigError
 from entrenar_core.autograd import Parameter, Tensor, no_grad
 from entrenar_core.data.batches import IGNORED, Batch
 from entrenar_core.distill.distiller import Distillation
@@ -20,7 +21,8 @@ class FeatureDistillation:
 
     def __init__(self, logits: Distillation, terms: Sequence[FeatureTerm]):
         self.logits, self.terms = logits, tuple(terms)
-        self._step, self._counts = 0, Counts(())
+        self._step = 0
+        self._counts: Counts | None = None
         self._means: dict[str, float] = {}
 
     def parameters(self) -> dict[str, Parameter]:
@@ -33,6 +35,12 @@ class FeatureDistillation:
         self._step, self._counts = step, Counts(tuple(b.labels != IGNORED for b in batches))
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
+        """Raises ConfigError where no step was begun: its normalisers are not known."""
+        if self._counts is None:
+            raise ConfigError(
+                f"a loss of features for {batch.targets} tokens of an unknown step",
+                hint="call begin(step, batches) first, with all micro-batches of the step",
+            )
         student, teacher = self.logits.student, self.logits.teacher
         last = student.config.num_hidden_layers, teacher.config.num_hidden_layers
         ours, theirs = (Wanted(hidden_states=frozenset([layer])) for layer in last)
