@@ -20,6 +20,7 @@ import numpy as np
 from entrenar_common.output import Output
 from entrenar_common.tables import Table, Text
 from entrenar_core.kernels import KERNELS
+from entrenar_core.kernels.divergences import Divergence
 
 TOKENS, WIDTH, INNER, VOCABULARY = 2048, 288, 768, 32000
 BATCH, TIME, HEADS, HEAD = 8, 256, 6, 48
@@ -81,9 +82,14 @@ CASES: dict[str, Callable[[], Call]] = {
         (_normal(CHUNK, VOCABULARY), _ids(CHUNK)),
         {"scale": 1e-3},
     ),
-    "loss.distillation_grad": lambda: (
+    "distillation.distillation_grad": lambda: (
         (_normal(CHUNK, VOCABULARY), _normal(CHUNK, VOCABULARY), _ids(CHUNK)),
-        {"temperature": 2.0, "alpha": 0.5, "shared": VOCABULARY, "scale": 1e-3},
+        {
+            "divergence": Divergence(temperature=2.0),
+            "alpha": 0.5,
+            "shared": VOCABULARY,
+            "scale": 1e-3,
+        },
     ),
     "matmul.matmul": lambda: (
         (_normal(TOKENS, WIDTH), _normal(INNER, WIDTH)),

@@ -111,7 +111,10 @@ def test_the_first_snippets_of_the_readme_do_what_they_say(tmp_path, monkeypatch
     assert (tmp_path / "tiny-llama/model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("packages/")])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in PAGES if name.startswith("packages/") or name == "docs/feature-losses.md"],
+)
 def test_snippets_of_the_packages_do_what_they_say(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for code in blocks(name, "python"):

@@ -65,6 +65,23 @@ def test_a_temperature_or_alpha_without_meaning_is_refused(refused, key, value):
     assert f"distillation.{key}" in refused(10, "--set", f"distillation.{key}={value}")
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (["loss=reverse_lk"], "did you mean reverse_kl?"),
+        (["beta=0.3"], "goes with loss jsd or symmetric, not forward_kl"),
+        (["loss=jsd", "skew=0.3"], "goes with loss skewed_forward_kl or skewed_reverse_kl, not"),
+        (["loss=jsd", "beta=1.5"], "must be at most 1"),
+        (["loss=skewed_reverse_kl", "skew=1"], "must be less than 1"),
+        (["top_k=0"], "must be at least 1"),
+        (["top_k=100000"], "distillation.top_k 100000 is more than the"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_refused(refused, settings, text):
+    shown = refused(10, *(word for s in settings for word in ("--set", f"distillation.{s}")))
+    assert text in " ".join(shown.split())
+
+
 def test_what_is_not_key_equals_value_is_a_usage_error(refused):
     assert "KEY=VALUE" in refused(2, "--set", "training.epochs")
 

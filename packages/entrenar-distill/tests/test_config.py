@@ -1,13 +1,16 @@
 """The configuration of a distillation: the schema, the command line over it, the fingerprint."""
 
 import json
+from typing import get_args
 
 import pytest
 import yaml
 
 from entrenar_common.errors import ConfigError, UnsupportedError
+from entrenar_core.distill import DIVERGENCES, Divergence
 from entrenar_core.train.config import json_schema
 from entrenar_distill.config import DistillConfig, config_hash, resolve
+from entrenar_distill.loss import DistillationConfig
 
 SMALL = {
     "teacher": {"model_id": "models/teacher"},
@@ -129,6 +132,28 @@ def test_a_student_with_several_faults_has_them_all_reported(write):
     assert "not several" in message
 
 
+# --- the loss ---------------------------------------------------------------------------------
+
+
+def test_every_divergence_can_be_chosen():
+    assert get_args(DistillationConfig.model_fields["loss"].annotation) == tuple(DIVERGENCES)
+
+
+def test_a_loss_is_the_divergence_of_its_settings(write):
+    section = {"loss": "jsd", "beta": 0.3, "temperature": 4.0, "top_k": 9}
+    found = resolve(write(distillation=section)).distillation
+    assert found.divergence() == Divergence("jsd", 4.0, beta=0.3, top_k=9)
+    assert found.settings() == {"temperature": 4.0, "alpha": 0.5, "beta": 0.3, "top_k": 9}
+
+
+@pytest.mark.parametrize("loss", DIVERGENCES)
+def test_the_formula_of_a_loss_names_its_weight_and_its_factor(write, loss):
+    section = resolve(write(distillation={"loss": loss})).distillation
+    assert ("T^2" in section.formula) == (section.divergence().factor != 1)
+    for name in ("beta", "skew"):
+        assert (name in section.formula) == (name in section.settings())
+
+
 # --- values that make no sense ----------------------------------------------------------------
 
 
@@ -179,8 +204,6 @@ def test_missing_sections_are_named():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("distillation.progressive", "{enabled: true}"),
-        ("distillation.attention", "{weight: 0.1}"),
         ("dataset.source", "huggingface"),
         ("dataset.streaming", "true"),
         ("teacher.format", "pytorch"),
@@ -199,16 +222,16 @@ def test_a_dataset_on_the_hub_is_unsupported_as_a_whole(write):
 
 
 def test_among_mistakes_what_comes_later_is_one_problem_more(write):
-    path = write(distillation={"alpha": 2, "attention": {}})
+    path = write(distillation={"alpha": 2}, teacher={"model_id": "t", "format": "pytorch"})
     message = error_of(path, ConfigError)
-    assert "distillation.attention: not supported yet" in message
+    assert "teacher.format: 'pytorch' is not supported yet" in message
     assert "distillation.alpha: must be at most 1" in message
 
 
 def test_the_schema_shows_only_what_works():
     schema = json_schema(DistillConfig)
     text = json.dumps(schema)
-    absent = ["progressive", "attention", "huggingface", "split"]
+    absent = ["huggingface", "split"]
     assert [word for word in absent if f'"{word}"' in text] == []
 
 
@@ -273,6 +296,8 @@ def test_the_fingerprint_ignores_how_the_same_thing_is_written(write):
         ("training.seed", "1"),
         ("training.learning_rate", "2e-3"),
         ("distillation.alpha", "0.4"),
+        ("distillation.loss", "tvd"),
+        ("distillation.top_k", "7"),
         ("dataset.held_out", "0.1"),
         ("student.model_id", "other"),
     ],

@@ -10,6 +10,7 @@ import yaml
 from entrenar_common.progress import NullProgress
 from entrenar_common.testing import run_cli
 from entrenar_core import models
+from entrenar_core.distill import DIVERGENCES, Divergence
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
 from entrenar_distill.inputs import read_inputs
@@ -57,8 +58,29 @@ def test_the_metrics_have_a_line_for_each_step(finished):
         ("student", i) for i in (1, 2, 3, 4)
     ]
     for line in lines:
-        assert line["loss"] == pytest.approx(2.0 * line["kl"] + 0.5 * line["cross_entropy"])
+        assert line["loss"] == pytest.approx(2.0 * line["divergence"] + 0.5 * line["cross_entropy"])
     assert {"learning_rate", "grad_norm", "tokens_per_second", "memory_bytes"} <= lines[0].keys()
+
+
+@pytest.mark.tier2
+@pytest.mark.parametrize("loss", DIVERGENCES)
+def test_every_loss_trains_and_is_echoed(make_config, train, tmp_path, loss):
+    section = {"loss": loss, "temperature": 1.5, "alpha": 1.0, "top_k": 20}
+    rate = {"max_steps": 30, "learning_rate": 1e-2, "schedule": "constant"}
+    report = train(make_config(tmp_path, distillation=section, training=rate))
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    chosen = Divergence(loss, 1.5, top_k=20)
+    for line in lines:
+        assert line["loss"] == pytest.approx(chosen.factor * line["divergence"])
+    assert lines[-1]["divergence"] < lines[0]["divergence"]
+    assert report.formula.startswith(f"alpha*{chosen.formula} + ")
+    found = {"beta": report.beta, "skew": report.skew}
+    assert found == {"beta": None, "skew": None} | (
+        {chosen.weight_name: chosen.weight} if chosen.weight_name else {}
+    )
+    text = (tmp_path / "out/report.md").read_text()
+    assert f"- loss: `{report.formula}`" in text
+    assert "- top_k: `20`" in text
 
 
 @pytest.mark.tier2
@@ -175,6 +197,8 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(make_config, tmp_path, caps
     assert found["steps"] == 3 * found["steps_per_epoch"]
     assert found["phases"] == ["student", "control"]
     assert found["done"] == {}
+    assert found["loss"] == "alpha*T^2*KL(teacher||student) + (1-alpha)*CE, per valid token"
+    assert found["loss_settings"] == {"temperature": 2.0, "alpha": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["distill.yaml"]
 
 

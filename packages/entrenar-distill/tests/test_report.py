@@ -8,6 +8,7 @@ import pytest
 
 from entrenar_common.errors import FormatError, NotFoundError, UnsupportedError
 from entrenar_common.testing import render_plain
+from entrenar_distill.loss import DistillationConfig
 from entrenar_distill.present import to_markdown
 from entrenar_distill.report import (
     CompressionBaseline,
@@ -48,6 +49,7 @@ REPORT = RunReport(
     samples=(Sample("def main(", "student", "self):\n\treturn 1\n"),),
     files={"model": "out", "metrics": "out/metrics.jsonl"},
     next_commands=("entrenar-distill run --config distill.yaml --set training.epochs=3",),
+    formula=DistillationConfig.model_validate({}).formula,
 )
 
 

@@ -117,6 +117,20 @@ def test_a_second_interrupt_does_not_wait(write_config, capsys, monkeypatch):
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.parametrize(
+    "distillation", [{"loss": "jsd", "beta": 0.3, "top_k": 5}, {"loss": "mse"}]
+)
+def test_a_run_with_another_loss_goes_on_to_the_bit(
+    write_config, stopped_at, train, tmp_path, outcome, distillation
+):
+    path = write_config(distillation=distillation)
+    train(path, output=tmp_path / "straight")
+    with pytest.raises(InterruptedRun), stopped_at(3):
+        train(path)
+    train(path, resume="auto")
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "straight")
+
+
 # --- going back and going on ------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_core.autograd import Parameter, Tensor, memory_report, ops
+from entrenar_core.distill import Divergence
 from entrenar_core.kernels import Held
 from entrenar_core.quant import quantize
 from entrenar_core.testing import difference
@@ -39,8 +40,8 @@ OPERATIONS = {
     "embedding": lambda x, w: x * ops.embedding(w, IDS),
     "linear_cross_entropy": lambda x, w: ops.linear_cross_entropy(x, w, TARGETS, normalizer=3),
     "linear_distillation": lambda x, w: ops.linear_distillation(
-        x, w, normal(2, 2, 64), w, TARGETS, temperature=2.0, alpha=0.5, shared=9, normalizer=3,
-        parts=ops.DistillationParts(),
+        x, w, normal(2, 2, 64), w, TARGETS, divergence=Divergence(temperature=2.0), alpha=0.5,
+        shared=9, normalizer=3, parts=ops.DistillationParts(),
     ),
 }  # fmt: skip
 """Of x (2, 2, 64) and a weight (9, 64), each as arrays would have it."""

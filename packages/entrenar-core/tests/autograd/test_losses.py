@@ -6,6 +6,7 @@ import pytest
 from entrenar_common.errors import ShapeError
 from entrenar_core.autograd import Tensor, no_grad, ops
 from entrenar_core.autograd.ops import linear_loss
+from entrenar_core.distill import Divergence
 from entrenar_core.testing import difference
 
 # "The same" in float32 is 1e-6 relative; a whole loss is a sum of dozens of rounded terms.
@@ -50,8 +51,9 @@ class Problem:
     def distillation(self, temperature, alpha, shared, teacher=None):
         self.parts = ops.DistillationParts()
         return ops.linear_distillation(
-            *self.inputs(), *(teacher or self.teacher), self.labels, temperature=temperature,
-            alpha=alpha, shared=shared, normalizer=self.count, parts=self.parts,
+            *self.inputs(), *(teacher or self.teacher), self.labels,
+            divergence=Divergence(temperature=temperature), alpha=alpha, shared=shared,
+            normalizer=self.count, parts=self.parts,
         )  # fmt: skip
 
     def inputs(self):
@@ -125,7 +127,7 @@ def test_distillation_is_the_mixture_of_whole_logits(
         difference(value, alpha * temperature**2 * soft + (1 - alpha) * hard) <= 3 * BOUNDS[dtype]
     )
     assert difference(p.parts.cross_entropy, hard) <= 3 * BOUNDS[dtype]
-    assert difference(p.parts.kl, soft) <= 3 * BOUNDS[dtype]
+    assert difference(p.parts.divergence, soft) <= 3 * BOUNDS[dtype]
 
 
 def test_agreement_is_the_share_of_equal_argmaxes(dtype):
@@ -151,7 +153,7 @@ def test_a_student_equal_to_its_teacher_has_no_divergence_and_no_gradient(dtype)
     p = Problem(dtype)
     value = p.distillation(2.0, 1.0, 37, teacher=(p.hidden, p.weight))
     tiny = 10 * np.finfo(dtype).eps
-    assert 0 <= p.parts.kl <= tiny
+    assert 0 <= p.parts.divergence <= tiny
     assert p.parts.agreement == 1.0
     assert max(np.abs(gradient).max() for gradient in p.gradients(value)) <= 10 * tiny
 
@@ -160,7 +162,7 @@ def test_the_divergence_is_never_negative(dtype):
     p = Problem(dtype)
     near = (p.hidden, p.weight * (1 + np.finfo(dtype).eps))
     p.distillation(1.0, 1.0, 37, teacher=near)
-    assert p.parts.kl >= -np.finfo(dtype).eps
+    assert p.parts.divergence >= -np.finfo(dtype).eps
 
 
 def test_ids_beyond_the_shared_ones_have_no_part_in_the_divergence(dtype):
@@ -176,14 +178,15 @@ def test_ids_beyond_the_shared_ones_have_no_part_in_the_divergence(dtype):
 def test_parts_of_several_calls_add_up(dtype):
     p = Problem(dtype)
     p.distillation(2.0, 0.5, 37)
-    once = p.parts.kl
+    once = p.parts.divergence
     parts = ops.DistillationParts()
     for _ in range(2):
         ops.linear_distillation(
-            p.hidden, p.weight, *p.teacher, p.labels, temperature=2.0, alpha=0.5, shared=37,
+            p.hidden, p.weight, *p.teacher, p.labels,
+            divergence=Divergence(temperature=2.0), alpha=0.5, shared=37,
             normalizer=p.count, parts=parts,
         )  # fmt: skip
-    assert parts.kl == pytest.approx(2 * once)
+    assert parts.divergence == pytest.approx(2 * once)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 20])
@@ -259,7 +262,7 @@ def test_a_teacher_that_does_not_fit_is_an_error_that_shows_its_shapes(
     with pytest.raises(ShapeError, match=r"linear_distillation.*teacher") as caught:
         ops.linear_distillation(
             np.ones((1, 2, 4)), np.ones((6, 4)), np.ones(teacher_hidden), np.ones(teacher_weight),
-            np.array([[0, 1]]), temperature=1.0, alpha=0.5, shared=shared, normalizer=2,
+            np.array([[0, 1]]), divergence=Divergence(), alpha=0.5, shared=shared, normalizer=2,
             parts=ops.DistillationParts(),
         )  # fmt: skip
     assert str(teacher_hidden) in str(caught.value)

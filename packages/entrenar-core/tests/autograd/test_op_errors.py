@@ -7,6 +7,7 @@ import pytest
 
 from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_core.autograd import Tensor, ops
+from entrenar_core.distill import Divergence
 from entrenar_core.quant import Integer, format_named
 from op_cases import all_cases
 
@@ -176,8 +177,9 @@ MISTAKES = {
     "linear_distillation": [
         (
             lambda: ops.linear_distillation(
-                f32(2, 3), f32(5, 3), f32(2, 3), f32(5, 3), np.array([1, 2, 3]), temperature=1.0,
-                alpha=0.5, shared=5, normalizer=2, parts=ops.DistillationParts(),
+                f32(2, 3), f32(5, 3), f32(2, 3), f32(5, 3), np.array([1, 2, 3]),
+                divergence=Divergence(), alpha=0.5, shared=5, normalizer=2,
+                parts=ops.DistillationParts(),
             ),
             "(2, 3)",
             "(3,)",

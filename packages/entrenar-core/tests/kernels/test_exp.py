@@ -1,4 +1,4 @@
-"""The exponential, the error function and the maximum that the compiled kernels use."""
+"""The exponential, logarithm, error function and maximum that the compiled kernels use."""
 
 import math
 
@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from entrenar_core.kernels.cpu.compile import erf, exp, jit, peak_of, sigmoid
+from entrenar_core.kernels.cpu.divergences import log1p
 
 # The docstrings promise these: a few roundings of float32.
 BOUND = 2e-7
 ERF_BOUND = 5e-7
 SIGMOID_BOUND = 4e-7
+LOG1P_BOUND = 3e-7
 
 pytestmark = pytest.mark.tier2
 
@@ -148,3 +150,16 @@ def test_kernels_are_compiled_without_assuming_that_nan_is_absent():
 
     flags = total.targetoptions["fastmath"]
     assert not {"nnan", "ninf", "fast"} & set(flags)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_logarithm_of_one_and_a_bit_is_within_its_bound(sign):
+    sizes = np.geomspace(1e-30, 1e13 if sign > 0 else 1 - 1e-6, 200_000)
+    x = (sign * sizes).astype(np.float32)
+    wanted = np.log1p(x.astype(np.float64))
+    error = np.abs(elementwise(log1p)(x) - wanted) / np.abs(wanted)
+    assert error.max() <= LOG1P_BOUND
+
+
+def test_the_logarithm_of_one_is_zero():
+    assert elementwise(log1p)([0.0])[0] == 0.0

@@ -8,6 +8,7 @@ import pytest
 
 from entrenar_core import kernels
 from entrenar_core.autograd import Tensor, ops
+from entrenar_core.distill import Divergence
 from entrenar_core.kernels import panels
 from entrenar_core.testing import difference
 
@@ -82,7 +83,8 @@ def test_a_teacher_may_have_a_narrow_head(dtype):
     def loss(head):
         return ops.linear_distillation(
             hidden, weight, normal(6, 5), head, targets,
-            temperature=2.0, alpha=0.5, shared=9, normalizer=5, parts=ops.DistillationParts(),
+            divergence=Divergence(temperature=2.0), alpha=0.5, shared=9, normalizer=5,
+            parts=ops.DistillationParts(),
         ).item()  # fmt: skip
 
     assert loss(teacher_weight) == pytest.approx(loss(teacher_weight.astype(np.float32)), rel=1e-6)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from entrenar_core import kernels
+from entrenar_core.distill import DIVERGENCES, Divergence
 
 pytestmark = pytest.mark.tier2
 
@@ -57,10 +58,30 @@ def test_distillation_of_a_bad_row_is_not_finite(dtype, place, bad, which):
     z, y = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
     (z, y)[which][1, place] = bad
     ce, kl, _ = kernels.distillation_grad(
-        z, y, np.array([2, 3, 4]), temperature=2.0, alpha=0.5, shared=37, scale=1.0
+        z,
+        y,
+        np.array([2, 3, 4]),
+        divergence=Divergence(temperature=2.0),
+        alpha=0.5,
+        shared=37,
+        scale=1.0,
     )
     assert np.isfinite(ce + kl).tolist() == [True, False, True]
     assert np.isfinite(z).all(axis=1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("top_k", [None, 5])
+@pytest.mark.parametrize("which", [0, 1])
+def test_every_divergence_of_a_bad_row_is_not_finite(dtype, place, bad, which, top_k):
+    for name in DIVERGENCES:
+        z, y = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
+        (z, y)[which][1, place] = bad
+        _, value, _ = kernels.distillation_grad(
+            z, y, np.array([2, 3, 4]), divergence=Divergence(name, top_k=top_k), alpha=1.0,
+            shared=37, scale=1.0,
+        )  # fmt: skip
+        assert np.isfinite(value).tolist() == [True, False, True], name
+        assert np.isfinite(z).all(axis=1).tolist() == [True, False, True], name
 
 
 def test_the_norm_of_a_bad_row_is_not_finite(dtype, place, bad):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from entrenar_core.data.batches import IGNORED, Batch
-from entrenar_core.distill import Distillation
+from entrenar_core.distill import Distillation, Divergence, FeatureDistillation
+from entrenar_core.distill.features import LayerPair, attention_term, hidden_term
 from entrenar_core.testing import difference, tiny_llama
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
@@ -15,6 +16,10 @@ from entrenar_core.train.objective import LanguageModelling
 ROWS, TIME = 8, 11
 BOUNDS = {"float32": 1e-6, "float64": 1e-12}
 """What "the same gradient" means, where rounding alone does not come to more."""
+COMPARED = (
+    "loss", "grad_norm", "tokens", "cross_entropy", "divergence", "agreement", "hidden_mse",
+    "rkd_distance", "minilm", "tinybert",
+)  # fmt: skip
 
 
 def rows(vocabulary):
@@ -52,7 +57,32 @@ def language_modelling(model, dtype):
 
 def distillation(model, dtype):
     teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
-    return Distillation(model, teacher, temperature=2.0, alpha=0.7, shared=61)
+    return Distillation(
+        model, teacher, divergence=Divergence(temperature=2.0), alpha=0.7, shared=61
+    )
+
+
+def features(model, dtype):
+    """Losses of every normaliser: tokens, sequences, and pairs of tokens."""
+    logits = distillation(model, dtype)
+    pairs = [LayerPair(0, 1), LayerPair(1, 1)]
+    both = model, logits.teacher
+    terms = [
+        hidden_term("hidden_mse", *both, loss="mse", pairs=pairs),
+        hidden_term("rkd_distance", *both, loss="rkd_distance", pairs=pairs),
+        attention_term("minilm", *both, loss="minilm", pairs=pairs, heads=4),
+        attention_term("tinybert", *both, loss="tinybert", pairs=pairs),
+    ]
+    task = FeatureDistillation(logits, terms)
+    for projection in task.parameters().values():
+        projection.data[...] = projection.data.astype(np.float32)
+    return task
+
+
+def distillation_of_few_ids(model, dtype):
+    teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
+    chosen = Divergence("jsd", 2.0, beta=0.3, top_k=9)
+    return Distillation(model, teacher, divergence=chosen, alpha=0.7, shared=61)
 
 
 @pytest.fixture
@@ -75,7 +105,8 @@ def one_step(tmp_path):
         )
         trainer.fit()
         (record,) = trainer.metrics.records("train")
-        return record, {n: p.grad for n, p in model.named_parameters().items()}
+        trained = {**model.named_parameters(), **trainer.beside}
+        return record, {n: p.grad for n, p in trained.items()}
 
     return call
 
@@ -86,7 +117,9 @@ def test_the_micro_batches_have_different_numbers_of_valid_tokens():
 
 @pytest.mark.tier2
 @pytest.mark.parametrize("dtype", BOUNDS)
-@pytest.mark.parametrize("objective", [language_modelling, distillation])
+@pytest.mark.parametrize(
+    "objective", [language_modelling, distillation, distillation_of_few_ids, features]
+)
 def test_accumulation_changes_neither_loss_nor_gradient(objective, dtype, one_step):
     whole, wanted = one_step(objective, dtype, 1)
     _, exact = one_step(objective, "float64", 1) if dtype == "float32" else (None, wanted)
@@ -96,7 +129,7 @@ def test_accumulation_changes_neither_loss_nor_gradient(objective, dtype, one_st
     allowed = max(BOUNDS[dtype], 2 * rounding)
     for parts in (2, 4, 8):
         record, found = one_step(objective, dtype, parts)
-        for key in ("loss", "grad_norm", "cross_entropy", "kl", "agreement", "tokens"):
+        for key in COMPARED:
             if key in whole:
                 assert record[key] == pytest.approx(whole[key], rel=BOUNDS[dtype]), key
         for name, gradient in found.items():

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -18,6 +18,7 @@ from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Later, Setting, StrictModel, TrainingConfig, load_config
 from entrenar_core.train.problems import SECTION
 from entrenar_core.train.quantization import format_name, recipe_name
+from entrenar_distill.loss import DistillationConfig
 
 __all__ = [
     "DatasetConfig",
@@ -153,19 +154,6 @@ class StudentConfig(StrictModel):
                 text += ", not several (null takes one back)"
             raise PydanticCustomError(SECTION, text)
         return value
-
-
-class DistillationConfig(StrictModel):
-    """The loss: alpha·T²·KL(teacher ‖ student) + (1 − alpha)·cross-entropy, per valid token."""
-
-    later_keys: ClassVar[frozenset[str]] = frozenset({"progressive", "attention"})
-
-    temperature: float = Field(
-        2.0, gt=0, description="T: both models' logits are divided by it in the teacher's part"
-    )
-    alpha: float = Field(
-        0.5, ge=0, le=1, description="share of the teacher's part; the rest is cross-entropy"
-    )
 
 
 class DatasetConfig(StrictModel):

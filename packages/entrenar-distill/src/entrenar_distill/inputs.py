@@ -18,7 +18,7 @@ from entrenar_core.distill import shared_vocabulary
 from entrenar_core.io import files
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
-from entrenar_distill import quantized
+from entrenar_distill import features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 
 
@@ -28,7 +28,8 @@ class Inputs:
 
     `student_folder` is None for a student that is made here; `shared` is the number of token ids
     that both models predict with one meaning; `documents` is the fingerprint of all documents;
-    `quantization` says in words what is trained on stored weights, None for nothing.
+    `quantization` says in words what is trained on stored weights and `features` what is learned
+    from inside the teacher, None for nothing.
     """
 
     config: DistillConfig
@@ -42,6 +43,7 @@ class Inputs:
     shared: int
     documents: str
     quantization: str | None = None
+    features: str | None = None
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -70,6 +72,8 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     student = make_student(config, teacher, student_folder)
     students_own = _student_tokenizer(student_folder, tokenizer)
     shared = shared_vocabulary(teacher, student, tokenizer, students_own)
+    inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
+    _check_top_k(config.distillation.top_k, shared)
     for name, model in (("teacher", teacher), ("student", student)):
         _check_length(config.dataset.max_length, name, model)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
@@ -84,6 +88,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         packing=config.dataset.packing,
     )
     steps = total_steps(config.training, batches)  # raises when there is not even one
+    features.check_steps(inside, steps)
     return Inputs(
         config,
         teacher,
@@ -96,6 +101,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         shared,
         documents.fingerprint,
         quantized.check(student, config, steps, tokenizer),
+        features.summary(inside),
     )
 
 
@@ -175,6 +181,15 @@ def _tokenizer(folder: Path, name: str) -> Tokenizer:
             hint="name one as eos_token in tokenizer_config.json: it separates documents",
         )
     return tokenizer
+
+
+def _check_top_k(top_k: int | None, shared: int) -> None:
+    if top_k is not None and top_k > shared:
+        raise ConfigError(
+            f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "
+            "share",
+            hint="lower distillation.top_k, or leave it out to count every id",
+        )
 
 
 def _check_length(length: int, name: str, model: Any) -> None:

@@ -18,6 +18,7 @@ from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
+from entrenar_distill import features
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
 from entrenar_distill.quantized import GGUF
@@ -70,12 +71,19 @@ def report(
             scores["student"].bytes,
             seed=config.training.seed,
         )
-    samples = _samples(inputs, trained)
+    samples, settings = _samples(inputs, trained), config.distillation.settings()
+    inside = features.terms(
+        config.distillation, trained["student"], inputs.teacher, seed=config.training.seed
+    )
     return RunReport(
         teacher=config.teacher.model_id,
         student=student_name(inputs),
         temperature=config.distillation.temperature,
         alpha=config.distillation.alpha,
+        beta=settings.get("beta"),
+        skew=settings.get("skew"),
+        top_k=config.distillation.top_k,
+        formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,
         scores=tuple(_model_score(name, trained[name], scores[name]) for name in trained),
@@ -89,6 +97,7 @@ def report(
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
         adapter=adapter,
+        features=features.taught(inside, folder.metrics.records("student")),
         next_commands=_next_commands(folder, inputs, samples, adapter),
     )
 

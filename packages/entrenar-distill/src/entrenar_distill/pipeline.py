@@ -11,18 +11,23 @@ from entrenar_common.tables import Fields, Text
 from entrenar_common.units import format_count
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.distill import Distillation
+from entrenar_core.distill import Distillation, FeatureDistillation
 from entrenar_core.io import files
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import adapted, measure, quantized
+from entrenar_distill import adapted, features, measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
-from entrenar_distill.report import RunReport, read_report, to_json
+from entrenar_distill.report import (
+    NORMALISER,
+    RunReport,
+    read_report,
+    to_json,
+)
 from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
 
 STUDENT, CONTROL = "student", "control"
@@ -46,14 +51,19 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    loss: str
+    loss_settings: dict[str, float]
     quantization: str | None = None
     recipe: str | None = None
+    features: str | None = None
 
     def __view__(self) -> list[Any]:
         count = format_count
         steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
         done = [f"{phase} {step}" for phase, step in self.done.items()]
         stored = [("stored weights", self.quantization)] if self.quantization else []
+        inside = [("inside the teacher", self.features)] if self.features else []
+        settings = [f"{name} {value:g}" for name, value in self.loss_settings.items()]
         file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
         return [
             Fields(
@@ -63,7 +73,11 @@ class Plan:
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    ("loss", self.loss),
+                    ("with", ", ".join(settings)),
+                    ("normalised", NORMALISER),
                     ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
+                    *inside,
                     *stored,
                     ("phases", ", ".join(self.phases)),
                     ("done so far", ", ".join(done) or "nothing"),
@@ -106,8 +120,11 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=_phases(config),
         done=done,
         output=config.output.dir,
+        loss=config.distillation.formula,
+        loss_settings=config.distillation.settings(),
         quantization=inputs.quantization,
         recipe=config.recipe,
+        features=inputs.features,
     )
 
 
@@ -244,14 +261,17 @@ class _Session:
     def _objective(self, phase: str, model: Any) -> Objective:
         if phase == CONTROL:
             return LanguageModelling(model)
-        settings = self.inputs.config.distillation
-        return Distillation(
+        config, teacher = self.inputs.config, self.inputs.teacher
+        settings = config.distillation
+        logits = Distillation(
             model,
-            self.inputs.teacher,
-            temperature=settings.temperature,
+            teacher,
+            divergence=settings.divergence(),
             alpha=settings.alpha,
             shared=self.inputs.shared,
         )
+        inside = features.terms(settings, model, teacher, seed=config.training.seed)
+        return FeatureDistillation(logits, inside) if inside else logits
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

@@ -16,6 +16,7 @@ from entrenar_distill.report import (
     QuantizedStudent,
     RunReport,
     Sample,
+    TaughtFeature,
     caveats,
 )
 
@@ -44,6 +45,8 @@ def parts(report: RunReport) -> list[Any]:
     shown: list[Any] = [Text(report.verdict, style)]
     shown += [Text(f"Note: {text}", "warning") for text in caveats(report)]
     shown.append(_scores(report))
+    if report.features:
+        shown.append(_features(report.features))
     if report.quantization:
         shown.append(_quantization(report.quantization))
     if report.adapter:
@@ -99,6 +102,25 @@ def _score_row(score: ModelScore) -> list[Any]:
     ]
 
 
+def _features(found: Sequence[TaughtFeature]) -> Table:
+    """The terms of the loss about the inside of the teacher, as they are in metrics.jsonl too."""
+    rows = [
+        [term.name, term.weight, term.pairs, term.active, _value(term.first), _value(term.last)]
+        for term in found
+    ]
+    formulas = "; ".join(f"{term.name}: {term.formula}" for term in found)
+    return Table(
+        "Learned from inside the teacher",
+        ["Term", "Weight", "Layers", "Active", "First", "Last"],
+        rows,
+        f"Means over pairs of layers, student←teacher, without the weight. {formulas}.",
+    )
+
+
+def _value(number: float | None) -> str | None:
+    return None if number is None else f"{number:.4g}"
+
+
 def _adapter(found: AdaptedStudent) -> Fields:
     """The student was the model that it started from, with this."""
     numbers = f"{format_count(found.parameters)} numbers, {found.share:.2%} of all"
@@ -143,6 +165,7 @@ def _phases(report: RunReport) -> Table:
 
 
 def _settings(report: RunReport) -> Fields:
+    weights = {"beta": report.beta, "skew": report.skew, "top_k": report.top_k}
     return Fields(
         "Run",
         [
@@ -151,6 +174,7 @@ def _settings(report: RunReport) -> Fields:
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),
+            *((name, value) for name, value in weights.items() if value is not None),
             ("normalised", report.normaliser),
             ("steps", report.steps),
             ("skipped steps", report.skipped_steps),

@@ -18,7 +18,6 @@ from entrenar_core.environment import Environment
 from entrenar_core.io.files import read_json
 
 __all__ = [
-    "FORMULA",
     "NORMALISER",
     "CompressionBaseline",
     "Difference",
@@ -28,6 +27,7 @@ __all__ = [
     "QuantizedStudent",
     "RunReport",
     "Sample",
+    "TaughtFeature",
     "caveats",
     "from_json",
     "read_report",
@@ -37,7 +37,6 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 NORMALISER = "per valid token of the whole optimizer step"
-FORMULA = "alpha*T^2*KL(teacher||student) + (1-alpha)*CE, per valid token"
 
 _FEW_DOCUMENTS = 20
 
@@ -112,6 +111,26 @@ class QuantizedStudent:
 
 
 @dataclass(frozen=True)
+class TaughtFeature:
+    """A term of the loss about what is inside the teacher.
+
+    The loss had `weight` times the mean of `formula` over the `pairs` of layers, student's and
+    teacher's, while they were `active`. `projections` numbers were trained beside the student for
+    it. `first` and `last` are that mean in the first and in the last step with the term, None where
+    there was none.
+    """
+
+    name: str
+    formula: str
+    weight: float
+    pairs: str
+    active: str
+    projections: int
+    first: float | None = None
+    last: float | None = None
+
+
+@dataclass(frozen=True)
 class AdaptedStudent:
     """The adapter that was trained instead of the student's weights.
 
@@ -143,7 +162,8 @@ class RunReport:
 
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
     named control; where the student was quantized after training, also one named "student in …" of
-    the file. `verdict` is written from the figures when it is left empty.
+    the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    `verdict` is written from the figures when it is left empty.
     """
 
     teacher: str
@@ -163,9 +183,13 @@ class RunReport:
     skipped_steps: int = 0
     quantization: QuantizedStudent | None = None
     adapter: AdaptedStudent | None = None
+    features: tuple[TaughtFeature, ...] | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
-    formula: str = FORMULA
+    formula: str = ""
+    beta: float | None = None
+    skew: float | None = None
+    top_k: int | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
 

@@ -1,6 +1,7 @@
 """Functions from arrays to arrays: no Tensor, no tape. `registry` says how they are dispatched."""
 
 from entrenar_core.kernels import comparing as comparing
+from entrenar_core.kernels import divergences as divergences
 from entrenar_core.kernels import merging as merging
 from entrenar_core.kernels import tallying as tallying
 from entrenar_core.kernels import trimming as trimming
@@ -36,6 +37,7 @@ from entrenar_core.kernels.blocks import quantize_q8_0 as quantize_q8_0
 from entrenar_core.kernels.blockwise import adam_8bit as adam_8bit
 from entrenar_core.kernels.blockwise import dequantize_blockwise as dequantize_blockwise
 from entrenar_core.kernels.blockwise import quantize_blockwise as quantize_blockwise
+from entrenar_core.kernels.distillation import distillation_grad as distillation_grad
 from entrenar_core.kernels.dropout import dropout as dropout
 from entrenar_core.kernels.embedding import embedding as embedding
 from entrenar_core.kernels.embedding import embedding_grad as embedding_grad
@@ -52,7 +54,6 @@ from entrenar_core.kernels.k_blocks import quantize_q5_k as quantize_q5_k
 from entrenar_core.kernels.k_blocks import quantize_q6_k as quantize_q6_k
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
-from entrenar_core.kernels.loss import distillation_grad as distillation_grad
 from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
 from entrenar_core.kernels.matmul import matmul as matmul
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack

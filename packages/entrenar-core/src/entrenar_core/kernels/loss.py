@@ -7,7 +7,8 @@ array of its size.
 from entrenar_core.kernels.registry import array_module, kernel
 
 
-def _log_sum_exp(xp, z):
+def log_sum_exp(xp, z):
+    """log Σ eᶻ of each row (N, 1)."""
     peak = z.max(axis=-1, keepdims=True)
     return peak + xp.log(xp.exp(z - peak).sum(axis=-1, keepdims=True))
 
@@ -32,7 +33,7 @@ def cross_entropy(logits, targets, *, smoothing=0.0, z_loss=0.0):
     Sources: Szegedy et al. 2016, arXiv:1512.00567, §7; Chowdhery et al. 2022, arXiv:2204.02311, §5.
     """
     xp = array_module(logits)
-    lse = _log_sum_exp(xp, logits)[:, 0]
+    lse = log_sum_exp(xp, logits)[:, 0]
     return _losses(xp, logits, lse, targets, smoothing, z_loss), logits.argmax(axis=-1)
 
 
@@ -44,7 +45,7 @@ def cross_entropy_grad(logits, targets, *, scale, smoothing=0.0, z_loss=0.0):
     """
     xp = array_module(logits)
     kind = logits.dtype.type
-    lse = _log_sum_exp(xp, logits)
+    lse = log_sum_exp(xp, logits)
     losses = _losses(xp, logits, lse[:, 0], targets, smoothing, z_loss)
     valid = targets >= 0
     logits -= lse
@@ -54,29 +55,3 @@ def cross_entropy_grad(logits, targets, *, scale, smoothing=0.0, z_loss=0.0):
     logits[xp.arange(len(targets))[valid], targets[valid]] -= kind(1 - smoothing)
     logits *= xp.where(valid, kind(scale), kind(0))[:, None]
     return losses
-
-
-@kernel
-def distillation_grad(logits, teacher, targets, *, temperature, alpha, shared, scale):
-    """Cross-entropy, KL(p‖q) and agreement per row; logits become the gradient of their mixture.
-
-    With p = softmax(teacher/T) and q = softmax(logits/T) over the first `shared` ids:
-    logits (N, V), teacher (N, W) → ce (N,), kl (N,), agreed (N,), the last 1 where both argmaxes
-    over the shared ids are equal; all three are 0 in ignored rows. The gradient, times `scale`, is
-    α·T·(q − p) on the shared ids + (1 − α)·(softmax(logits) − onehot(target)), the derivative of
-    α·T²·KL(p‖q) + (1 − α)·CE. `teacher` is overwritten too.
-    Source: Hinton et al. 2015, arXiv:1503.02531, §2.
-    """
-    xp = array_module(logits)
-    kind = logits.dtype.type
-    t = kind(temperature)
-    valid = targets >= 0
-    student, expected = logits[:, :shared] / t, teacher[:, :shared] / t
-    log_q, log_p = student - _log_sum_exp(xp, student), expected - _log_sum_exp(xp, expected)
-    p = xp.exp(log_p)
-    kl = xp.where(valid, (p * (log_p - log_q)).sum(axis=-1), kind(0))
-    agreed = (log_q.argmax(axis=-1) == log_p.argmax(axis=-1)) & valid
-    ce = cross_entropy_grad.reference(logits, targets, scale=scale * (1 - alpha))
-    soft = xp.where(valid, kind(scale * alpha * temperature), kind(0))
-    logits[:, :shared] += soft[:, None] * (xp.exp(log_q) - p)
-    return ce, kl, agreed.astype(logits.dtype)

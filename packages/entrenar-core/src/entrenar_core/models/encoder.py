@@ -9,7 +9,8 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_core.autograd import Tensor
-from entrenar_core.models.forward import Features, Forward, as_mask, check_ids, run_blocks
+from entrenar_core.models.features import Features, Selected, Wanted, all_features, everything
+from entrenar_core.models.forward import Forward, as_mask, check_ids, run_blocks
 from entrenar_core.models.network import Network, renamed
 from entrenar_core.models.sentence import SentenceSettings
 
@@ -70,11 +71,22 @@ class Encoder(Network):
         attentions: bool = True,
     ) -> Features:
         """Every hidden state and, if asked for, every attention map of a pass over `ids`."""
-        features = Features()
+        wanted = everything(self.config.num_hidden_layers, heads=attentions)
+        return all_features(self.select_features(ids, wanted, mask, token_type_ids), mask)
+
+    def select_features(
+        self,
+        ids: np.ndarray,
+        wanted: Wanted,
+        mask: np.ndarray | None = None,
+        token_type_ids: np.ndarray | None = None,
+    ) -> Selected:
+        """The hidden states, queries, keys and values that are `wanted` of a pass over `ids`; the
+        others are not kept. Raises ConfigError for layers that the model has not."""
         counted = as_mask(mask, *_checked(ids).shape)
-        forward = Forward(mask=counted, features=features, want_attentions=attentions)
-        self._run(ids, token_type_ids, forward)
-        return features
+        selected = Selected(wanted.checked(self.config.num_hidden_layers))
+        self._run(ids, token_type_ids, Forward(mask=counted, selected=selected))
+        return selected
 
     def _run(self, ids: np.ndarray, types: np.ndarray | None, forward: Forward) -> Tensor:
         x = self.embed(ids, types)
@@ -136,6 +148,16 @@ class EncoderHead(Network):
     ) -> Features:
         """Every hidden state and, if asked for, every attention map of a pass over `ids`."""
         return self.encoder.features(ids, mask, token_type_ids, attentions=attentions)
+
+    def select_features(
+        self,
+        ids: np.ndarray,
+        wanted: Wanted,
+        mask: np.ndarray | None = None,
+        token_type_ids: np.ndarray | None = None,
+    ) -> Selected:
+        """What is `wanted` of the encoder's pass over `ids`: see there."""
+        return self.encoder.select_features(ids, wanted, mask, token_type_ids)
 
     @property
     def recompute(self) -> bool:

@@ -1,11 +1,12 @@
 """What the blocks of one pass through a model share, and how they are run.
 
 A block is called `block(x, forward)`. It attends through `attend`, which knows about the cache, the
-mask, dropout and the attention maps that were asked for, so that no architecture repeats that.
+mask, dropout and the queries, keys and values that were asked for, so that no architecture repeats
+that.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,8 @@ import numpy as np
 from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_core.autograd import Tensor, checkpoint, ops
 from entrenar_core.models.cache import KVCache
+from entrenar_core.models.features import Heads, Selected
 from entrenar_core.nn import Dropout
-
-
-@dataclass
-class Features:
-    """What a pass is asked to keep, as tensors that gradients pass through.
-
-    hidden_states: (B, T, hidden) of the embeddings and then of every block, the last one as the
-    head sees it (after a final norm, where there is one); attentions: the weights (B, H, T, S) of
-    every block, empty unless they were asked for.
-    """
-
-    hidden_states: list[Tensor] = field(default_factory=list)
-    attentions: list[Tensor] = field(default_factory=list)
 
 
 @dataclass
@@ -34,15 +23,14 @@ class Forward:
     """What all blocks of one pass share.
 
     mask: (B, S), the keys that count, None for all; tables: cos and sin of the positions, where
-    they are rotary; cache: keys and values of positions already seen; features: where to keep what
-    was asked for, with the attention maps if `want_attentions`.
+    they are rotary; cache: keys and values of positions already seen; selected: what is to be kept
+    of the pass, and where.
     """
 
     mask: np.ndarray | None = None
     tables: Any = None
     cache: KVCache | None = None
-    features: Features | None = None
-    want_attentions: bool = False
+    selected: Selected | None = None
 
 
 def attend(
@@ -66,8 +54,8 @@ def attend(
     seen: dict[str, Any] = {
         "scale": scale, "causal": causal, "window": window, "mask": forward.mask,
     }  # fmt: skip
-    if forward.want_attentions and forward.features is not None:
-        forward.features.attentions.append(ops.attention_weights(q, k, **seen))
+    if forward.selected is not None:
+        forward.selected.keep_heads(layer, Heads(q, k, v, scale, causal, window))
     key = None if dropout is None else dropout.next_key()
     if dropout is None or key is None:
         return ops.attention(q, k, v, **seen)
@@ -97,26 +85,24 @@ def run_blocks(
 ) -> Tensor:
     """x (B, T, hidden) through every block and then through `last` (a final norm), if there is one.
 
-    With `recompute`, a block's activations are not kept but computed again on the way back.
+    With `recompute`, a block's activations are not kept but computed again on the way back; but for
+    blocks of which queries, keys and values are kept, as those lead back to all of them.
     """
-    # a block that ran twice would keep its attention map twice
-    recompute = recompute and not forward.want_attentions
-    for block in blocks:
-        _keep(forward, x)
-        x = checkpoint(_call(block, forward), x) if recompute else block(x, forward)
+    selected, count = forward.selected, 0
+    for count, block in enumerate(blocks, 1):
+        if selected is not None:
+            selected.keep_hidden(count - 1, x)
+        again = recompute and not (selected is not None and count - 1 in selected.wanted.heads)
+        x = checkpoint(_call(block, forward), x) if again else block(x, forward)
     if last is not None:
         x = last(x)
-    _keep(forward, x)
+    if selected is not None:
+        selected.keep_hidden(count, x)
     return x
 
 
 def _call(block: Callable[[Tensor, Forward], Tensor], forward: Forward) -> Callable[..., Tensor]:
     return lambda x: block(x, forward)
-
-
-def _keep(forward: Forward, x: Tensor) -> None:
-    if forward.features is not None:
-        forward.features.hidden_states.append(x)
 
 
 def check_ids(ids: np.ndarray) -> None:

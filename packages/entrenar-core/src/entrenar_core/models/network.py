@@ -13,7 +13,8 @@ from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
 from entrenar_core.autograd import Parameter, Tensor, ops
 from entrenar_core.models.cache import KVCache
-from entrenar_core.models.forward import Features, Forward, as_mask, check_ids
+from entrenar_core.models.features import Features, Selected, Wanted, all_features, everything
+from entrenar_core.models.forward import Forward, as_mask, check_ids
 from entrenar_core.nn import Linear, Module
 
 
@@ -141,12 +142,18 @@ class Decoder(Network):
         self, ids: np.ndarray, mask: np.ndarray | None = None, *, attentions: bool = True
     ) -> Features:
         """Every hidden state and, if asked for, every attention map of a pass over `ids`."""
+        wanted = everything(self.config.num_hidden_layers, heads=attentions)
+        return all_features(self.select_features(ids, wanted, mask), mask)
+
+    def select_features(
+        self, ids: np.ndarray, wanted: Wanted, mask: np.ndarray | None = None
+    ) -> Selected:
+        """The hidden states, queries, keys and values that are `wanted` of a pass over `ids`; the
+        others are not kept. Raises ConfigError for layers that the model has not."""
         check_ids(ids)
-        features = Features()
-        counted = as_mask(mask, *ids.shape)
-        forward = Forward(mask=counted, features=features, want_attentions=attentions)
-        self.backbone(ids, None, forward)
-        return features
+        selected = Selected(wanted.checked(self.config.num_hidden_layers))
+        self.backbone(ids, None, Forward(mask=as_mask(mask, *ids.shape), selected=selected))
+        return selected
 
 
 class LanguageModel(Decoder):

@@ -1,5 +1,9 @@
 """Cases of the losses over a vocabulary."""
 
+from collections.abc import Iterator
+from typing import Any
+
+from entrenar_core.kernels.divergences import DIVERGENCES, Divergence
 from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw, with_options
 
 
@@ -24,22 +28,31 @@ def _scaled_losses(*args: int, scale: float, **options: float) -> Case:
 
 
 def _distillation(
-    rows: int, width: int, teacher: int, shared: int, *, temperature: float = 2.0,
-    alpha: float = 0.5, ignored: float = 0.3, spread: float = 3.0,
+    rows: int, width: int, teacher: int, shared: int,
+    *, alpha: float = 0.5, ignored: float = 0.3, spread: float = 3.0, **divergence: Any,
 ) -> Case:  # fmt: skip
+    chosen = Divergence(**{"temperature": 2.0, **divergence})
+
     def make(d: Draw) -> Arguments:
         return {
             "logits": d.normal(rows, width) * d.dtype.type(spread),
             "teacher": d.normal(rows, teacher) * d.dtype.type(spread),
             "targets": d.targets(width, rows, ignored),
-            "temperature": temperature,
+            "divergence": chosen,
             "alpha": alpha,
             "shared": shared,
             "scale": 1 / rows,
         }
 
-    name = f"({rows}, {width}) from {teacher}, {shared} shared, T {temperature}, alpha {alpha}"
-    return Case(f"{name}, {ignored} ignored", make, scratch=("teacher",))
+    name = f"({rows}, {width}) from {teacher}, {shared} shared, alpha {alpha}, {ignored} ignored"
+    return Case(f"{name}, {chosen}", make, scratch=("teacher",))
+
+
+def _each_divergence() -> Iterator[Case]:
+    for name in DIVERGENCES:
+        yield _distillation(7, 131, 120, 120, name=name, beta=0.3, skew=0.2)
+        yield _distillation(7, 120, 131, 117, alpha=1.0, name=name, temperature=0.7, top_k=9)
+        yield _distillation(3, 40, 40, 40, name=name, top_k=1, spread=20.0)
 
 
 CASES: dict[str, list[Case]] = {
@@ -63,7 +76,7 @@ CASES: dict[str, list[Case]] = {
         _regularized(_scaled_losses(5, 131, scale=0.2)),
         _regularized(_scaled_losses(4, 33, scale=1.0, spread=40.0)),
     ],
-    "loss.distillation_grad": [
+    "distillation.distillation_grad": [
         _distillation(1, 1, 1, 1, ignored=0.0),
         _distillation(7, 131, 131, 131),
         _distillation(7, 131, 120, 120, temperature=0.7, alpha=0.9),
@@ -71,5 +84,7 @@ CASES: dict[str, list[Case]] = {
         _distillation(7, 40, 40, 33, alpha=1.0),
         _distillation(3, 17, 17, 17, ignored=1.0),
         _distillation(2, WIDE, WIDE, WIDE),
+        _distillation(2, WIDE, WIDE, WIDE, name="jsd", top_k=100),
+        *_each_divergence(),
     ],
 }

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,9 @@ _STATE = {
 }
 _LISTED = 8
 
+BESIDE = "objective"
+"""The stem of the file, and the start of the names, of what an objective trains besides a model."""
+
 
 @dataclass(frozen=True)
 class PhaseResult:
@@ -57,7 +60,8 @@ class PhaseResult:
 
 class Trainer:
     """Trains `model` on `batches` towards `objective`, as one named phase of a run: those of its
-    parameters that require a gradient, which with an adapter are the adapter's.
+    parameters that require a gradient, which with an adapter are the adapter's; and the objective's
+    own, which are saved apart from the model's.
 
     Every step is a pure function of the seed, the data and the step's number; the state is the
     trained weights, the moments and a few counters, all in each checkpoint. `evaluate` returns a
@@ -95,8 +99,9 @@ class Trainer:
             )
             learned = self.quantized.parameters()
         self.trained = {n: p for n, p in model.named_parameters().items() if p.requires_grad}
+        self.beside = {f"{BESIDE}.{n}": p for n, p in objective.parameters().items()}
         self.optimizer = AdamW(
-            {**self.trained, **learned},
+            {**self.trained, **self.beside, **learned},
             beta1=config.beta1,
             beta2=config.beta2,
             eps=config.epsilon,
@@ -128,21 +133,21 @@ class Trainer:
                 f"{checkpoint.path}: is of the phase {state.get('phase')!r}, not {self.phase!r}",
                 hint="give a checkpoint of the phase that is to be continued",
             )
-        weights = checkpoint.tensors("model")
+        saved = {"model": self.trained} | ({BESIDE: self.beside} if self.beside else {})
+        weights = {stem: checkpoint.tensors(stem) for stem in saved}
         if missing := _STATE - state.keys():
             raise CheckpointError(
                 f"{checkpoint.path}: its state lacks {', '.join(sorted(missing))}",
                 hint="use the version of entrenar that wrote it",
             )
-        if {n: w.shape for n, w in weights.items()} != {
-            n: p.shape for n, p in self.trained.items()
-        }:
+        if any(_shapes(weights[stem]) != _shapes(trained) for stem, trained in saved.items()):
             raise CheckpointError(
                 f"{checkpoint.path}: its tensors are not those of this model",
                 hint="resume with the config that the checkpoint was made with",
             )
-        for name, parameter in self.trained.items():
-            parameter.data[...] = weights[name]
+        for stem, trained in saved.items():
+            for name, parameter in trained.items():
+                parameter.data[...] = weights[stem][name]
         if self.quantized is not None:
             self.quantized.restore(checkpoint.tensors("quantization"))
         self.optimizer.restore(checkpoint.tensors("optimizer"), state["optimizer_steps"])
@@ -221,6 +226,7 @@ class Trainer:
         first = self.step * accumulation
         micro_batches = [self.batches.batch(first + i) for i in range(accumulation)]
         tokens = sum(batch.targets for batch in micro_batches)
+        self.objective.begin(self.step, micro_batches)
         loss = self._gradients(micro_batches, max(1, tokens))
         norm = math.nan
         if math.isfinite(loss):
@@ -274,6 +280,8 @@ class Trainer:
             "model": {n: p.data for n, p in self.trained.items()},
             "optimizer": self.optimizer.state(),
         }
+        if self.beside:
+            tensors[BESIDE] = {n: p.data for n, p in self.beside.items()}
         if self.quantized is not None:
             tensors["quantization"] = self.quantized.state()
         self._last_checkpoint = self.store.save(
@@ -294,7 +302,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Weights that are not finite are never saved: the checkpoints before them stay good."""
-        for name, parameter in self.trained.items():
+        for name, parameter in {**self.trained, **self.beside}.items():
             if not np.isfinite(parameter.data).all():
                 raise NumericsError(
                     f"the weights of {name} are not finite at step {self.step} of {self.phase}: "
@@ -319,6 +327,10 @@ def total_steps(config: TrainingConfig, batches: Batches) -> int:
             hint="use more data, a smaller batch or less accumulation",
         )
     return steps
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _listed(values: Sequence[Any]) -> str:

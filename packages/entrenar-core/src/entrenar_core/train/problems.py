@@ -5,6 +5,7 @@ and the difference between what is wrong and what only a coming version will do.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -172,6 +173,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 _TEXTS = {
     "missing": "is missing",
+    "extra_forbidden": "unknown key",
     "value_error": "{error}",
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} item",
@@ -197,7 +199,16 @@ def _text(item: ErrorDetails) -> str:
     if template is None:
         return escape_controls(item["msg"])
     context = {name: _number(value) for name, value in item.get("ctx", {}).items()}
-    return template.format(input=_show(item["input"]), **context)
+    return template.format(input=_show(item["input"]), **context) + _guess(item)
+
+
+def _guess(item: ErrorDetails) -> str:
+    """The nearest of several values that can be chosen from, for one that is misspelt."""
+    choices = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
+    if item["type"] != "literal_error" or not isinstance(item["input"], str) or len(choices) < 2:
+        return ""
+    guess = nearest(item["input"], choices)
+    return f"; did you mean {guess}?" if guess else ""
 
 
 def _number(value: Any) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from entrenar_core.autograd import ops
+from entrenar_core.distill import Divergence
 from op_cases import case, normal
 
 LABELS = np.array([[4, -100, 0], [-100, 6, 4]])
@@ -36,8 +37,8 @@ def _distillation(temperature, alpha, shared, teacher_rows):
     def call(hidden, weight):
         return ops.linear_distillation(
             hidden, weight, teacher_hidden, teacher_weight, LABELS,
-            temperature=temperature, alpha=alpha, shared=shared, normalizer=4,
-            parts=ops.DistillationParts(),
+            divergence=Divergence(temperature=temperature), alpha=alpha, shared=shared,
+            normalizer=4, parts=ops.DistillationParts(),
         )  # fmt: skip
 
     def torch(t, hidden, weight):
@@ -53,6 +54,28 @@ def _distillation(temperature, alpha, shared, teacher_rows):
         return alpha * temperature**2 * kl + (1 - alpha) * hard
 
     return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=torch)
+
+
+def _divergence(name, top_k, torch):
+    """Of a teacher without hidden states of its own: D alone, at T = 2."""
+    teacher_hidden, teacher_weight = normal(2, 3, 5), normal(8, 5)
+
+    def call(hidden, weight):
+        return ops.linear_distillation(
+            hidden, weight, teacher_hidden, teacher_weight, LABELS,
+            divergence=Divergence(name, 2.0, top_k=top_k), alpha=1.0, shared=6, normalizer=4,
+            parts=ops.DistillationParts(),
+        )  # fmt: skip
+
+    def whole(t, hidden, weight):
+        valid = t.tensor(LABELS).reshape(-1) >= 0
+        teacher = t.tensor(teacher_hidden @ teacher_weight.T, dtype=hidden.dtype)
+        q, p = (
+            t.softmax(z.reshape(6, -1)[valid, :6] / 2, -1) for z in (hidden @ weight.T, teacher)
+        )
+        return torch(t, p, q) / 4
+
+    return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=whole)
 
 
 CASES = [
@@ -82,4 +105,11 @@ CASES = [
     _distillation(3.0, 1.0, 7, 9),
     _distillation(0.5, 0.0, 6, 6),
     _distillation(2.0, 0.9, 5, 8),
+    _divergence("reverse_kl", None, lambda t, p, q: 4 * (q * (q / p).log()).sum()),
+    _divergence("mse", None, lambda t, p, q: (p / q).log().var(-1, unbiased=False).sum()),
+    _divergence(
+        "tvd",
+        1,
+        lambda t, p, q: 4 * (p.amax(-1) - q.gather(-1, p.argmax(-1)[:, None])[:, 0]).abs().sum(),
+    ),
 ]

@@ -22,10 +22,11 @@ CHUNK = 1024
 
 @dataclass
 class DistillationParts:
-    """What `linear_distillation` was made of, each per `normalizer` tokens."""
+    """What `linear_distillation` was made of, each per `normalizer` tokens; the divergence is
+    without its factor T²."""
 
     cross_entropy: float = 0.0
-    kl: float = 0.0
+    divergence: float = 0.0
     agreement: float = 0.0
 
 
@@ -60,13 +61,14 @@ def linear_cross_entropy(
 @takes_held("weight", "teacher_weight")
 def linear_distillation(
     hidden, weight, teacher_hidden, teacher_weight, targets,
-    *, temperature, alpha, shared, normalizer, parts, needs,
+    *, divergence, alpha, shared, normalizer, parts, needs,
 ):  # fmt: skip
-    """α·T²·KL(teacher‖student) + (1 − α)·CE, summed over valid tokens, / normalizer.
+    """α·T²·D(teacher, student) + (1 − α)·CE, summed over valid tokens, / normalizer.
 
-    hidden (..., D), weight (V, D), teacher_hidden (..., E), teacher_weight (W, E) → scalar; the KL
-    is over the first `shared` ids. `parts` (DistillationParts) is added to. No gradient goes to
-    the teacher. Source: Hinton et al. 2015, arXiv:1503.02531.
+    hidden (..., D), weight (V, D), teacher_hidden (..., E), teacher_weight (W, E) → scalar; the
+    `divergence` (Divergence) is over the first `shared` ids, and one without T² stays without.
+    `parts` (DistillationParts) is added to. No gradient goes to the teacher.
+    Source: Hinton et al. 2015, arXiv:1503.02531.
     """
     _check("linear_distillation", hidden, weight, targets)
     _check_teacher(hidden, weight, teacher_hidden, teacher_weight, shared)
@@ -78,15 +80,15 @@ def linear_distillation(
         logits = head.logits(chunk)
         values = kernels.distillation_grad(
             logits, teacher.logits(chunk), flat[chunk],
-            temperature=temperature, alpha=alpha, shared=shared, scale=1 / normalizer,
+            divergence=divergence, alpha=alpha, shared=shared, scale=1 / normalizer,
         )  # fmt: skip
         head.pull(chunk, logits)
         sums += [value.sum(dtype=np.float64) for value in values]
-    cross_entropy, kl, agreement = sums / normalizer
+    cross_entropy, apart, agreement = sums / normalizer
     parts.cross_entropy += cross_entropy
-    parts.kl += kl
+    parts.divergence += apart
     parts.agreement += agreement
-    loss = alpha * temperature**2 * kl + (1 - alpha) * cross_entropy
+    loss = alpha * divergence.factor * apart + (1 - alpha) * cross_entropy
     return np.asarray(loss, hidden.dtype), (*head.vjps()[:2], None, None, None)
 
 

@@ -1,0 +1,68 @@
+"""The objective that adds losses of features to a distillation of logits."""
+
+from collections.abc import Sequence
+
+from entrenar_common.errors import ConfigError
+from entrenar_core.autograd import Parameter, Tensor, no_grad
+from entrenar_core.data.batches import IGNORED, Batch
+from entrenar_core.distill.distiller import Distillation
+from entrenar_core.distill.features.counts import Counts
+from entrenar_core.distill.features.term import FeatureTerm
+from entrenar_core.models.features import Wanted
+from entrenar_core.nn import no_dropout
+
+
+class FeatureDistillation:
+    """The loss of `logits` plus those of `terms`, from one pass of each model.
+
+    The positions that count are those with a label. Of the layers only those are kept that a term
+    needs in this step.
+    """
+
+    def __init__(self, logits: Distillation, terms: Sequence[FeatureTerm]):
+        self.logits, self.terms = logits, tuple(terms)
+        self._step = 0
+        self._counts: Counts | None = None
+        self._means: dict[str, float] = {}
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The learned projections of the terms."""
+        return {name: p for term in self.terms for name, p in term.parameters().items()}
+
+    def begin(self, step: int, batches: Sequence[Batch]) -> None:
+        """Called before the micro-batches `batches` of optimizer step `step`, counted from 0."""
+        self.logits.begin(step, batches)
+        self._step, self._counts = step, Counts(tuple(b.labels != IGNORED for b in batches))
+
+    def loss(self, batch: Batch, normalizer: int) -> Tensor:
+        """Raises ConfigError where no step was begun: its normalisers are not known."""
+        if self._counts is None:
+            raise ConfigError(
+                f"a loss of features for {batch.targets} tokens of an unknown step",
+                hint="call begin(step, batches) first, with all micro-batches of the step",
+            )
+        student, teacher = self.logits.student, self.logits.teacher
+        last = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+        ours, theirs = (Wanted(hidden_states=frozenset([layer])) for layer in last)
+        for term in self.terms:
+            from_student, from_teacher = term.wanted(self._step)
+            ours, theirs = ours | from_student, theirs | from_teacher
+        with no_grad(), no_dropout():
+            expected = teacher.select_features(batch.ids, theirs)
+        found = student.select_features(batch.ids, ours)
+        loss = self.logits.loss_of(
+            found.hidden_states[last[0]], expected.hidden_states[last[1]], batch, normalizer
+        )
+        mask = batch.labels != IGNORED
+        for term in self.terms:
+            value = term.value(found, expected, mask, step=self._step, counts=self._counts)
+            if value is not None:
+                loss = loss + value.loss
+                self._means[term.name] = self._means.get(term.name, 0.0) + value.mean
+        return loss
+
+    def parts(self) -> dict[str, float]:
+        """Those of the logits, and the mean over the active pairs of each term that was active,
+        without weights, by the term's name."""
+        means, self._means = self._means, {}
+        return {**self.logits.parts(), **means}

@@ -1,0 +1,152 @@
+"""The table of `kernels.divergences` for one row, in loops that vectorize.
+
+A function `_of(d, p, q, w)` gives one term of the divergence and its c. Which function is taken is
+decided for a whole row, and each loop is compiled for its own.
+"""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, F, exp, jit, serial
+from entrenar_core.kernels.divergences import DIVERGENCES
+
+CODES = {name: code for code, name in enumerate(DIVERGENCES)}
+"""What `row_divergence` calls them."""
+
+_FORWARD, _REVERSE, _JSD, _SYMMETRIC, _SKEWED_FORWARD, _SKEWED_REVERSE, _TVD, _MSE = CODES.values()
+
+IMPOSSIBLE = F(-1e20)
+"""Instead of a log of −∞: times the least that `exp` gives it is 0."""
+
+
+def _log1p(x):
+    """log(1 + x) for x > −1, relative error below 3e-7.
+
+    1 + x = m·2ᵏ with √½ ≤ m < √2, a polynomial of degree 9 in m − 1 (that of Cephes' logf). Where
+    k is 0, m − 1 is x, without the rounding of 1 + x.
+    """
+    bits = np.float32(F(1.0) + x).view(np.int32)
+    k = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
+    m = np.int32(bits - np.int32(k << np.int32(23))).view(np.float32)
+    f = x if k == np.int32(0) else m - F(1.0)
+    p = F(7.0376836292e-2)
+    p = p * f + F(-1.1514610310e-1)
+    p = p * f + F(1.1676998740e-1)
+    p = p * f + F(-1.2420140846e-1)
+    p = p * f + F(1.4249322787e-1)
+    p = p * f + F(-1.6668057665e-1)
+    p = p * f + F(2.0000714765e-1)
+    p = p * f + F(-2.4999993993e-1)
+    p = p * f + F(3.3333331174e-1)
+    return F(k) * F(0.69314718056) + (p * f * f * f - F(0.5) * f * f + f)
+
+
+log1p = jit(_log1p, parallel=False, inline="always")
+_inline = numba.njit(fastmath=KEEPS_NAN, error_model="numpy", inline="always")
+
+
+@_inline
+def _log_mean(w, a, b):
+    """log((1 − w)·a + w·b) − log a. What is lost of it where b is more than 10¹³ times a, or a is
+    below 10⁻³⁰, is nothing once it is multiplied by a."""
+    rise = w * (b - a) / max(a, F(1e-30))
+    return log1p(F(1e13) if rise > F(1e13) else rise)
+
+
+@_inline
+def _forward_kl(d, p, q, _w):
+    return p * (IMPOSSIBLE if d < IMPOSSIBLE else d), q - p
+
+
+@_inline
+def _reverse_kl(d, _p, q, _w):
+    return -q * d, -q * d
+
+
+@_inline
+def _symmetric(d, p, q, w):
+    ahead, back = p * (IMPOSSIBLE if d < IMPOSSIBLE else d), -q * d
+    return w * ahead + (F(1) - w) * back, w * (q - p) + (F(1) - w) * back
+
+
+@_inline
+def _jsd(_d, p, q, w):
+    pulled = -q * _log_mean(w, q, p) / w
+    return pulled - p * _log_mean(F(1) - w, p, q) / (F(1) - w), pulled
+
+
+@_inline
+def _skewed_forward_kl(_d, p, q, w):
+    m = max(w * p + (F(1) - w) * q, F(1e-30))
+    return -p * _log_mean(F(1) - w, p, q), (F(1) - w) * (F(1) - w) * q * ((q - p) / m)
+
+
+@_inline
+def _skewed_reverse_kl(_d, p, q, w):
+    m = max((F(1) - w) * p + w * q, F(1e-30))
+    term = -q * _log_mean(F(1) - w, q, p)
+    return term, term + w * (F(1) - w) * q * ((p - q) / m)
+
+
+@_inline
+def _total_variation(_d, p, q, _w):
+    sign = F(q > p) - F(q < p)
+    return F(0.5) * abs(p - q), F(0.5) * q * sign
+
+
+@_inline
+def _squared_error(d, _p, _q, _w):
+    return d * d, d  # of a centred d
+
+
+@_inline
+def _sum(of, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w):
+    """Σ terms and Σ c of a row; c is written to y."""
+    total, pulled = F(0), F(0)
+    for j in range(x.size):
+        p, q = exp((y[j] - peak_p) * inverse) * one_p, exp((x[j] - peak_q) * inverse) * one_q
+        term, c = of((y[j] - x[j]) * inverse - shift, p, q, w)
+        y[j] = c
+        total += term
+        pulled += c
+    return total, pulled
+
+
+@_inline
+def _mean(x, y, inverse, shift):
+    total = F(0)
+    for j in range(x.size):
+        total += (y[j] - x[j]) * inverse - shift
+    return total / F(x.size)
+
+
+@serial
+def row_divergence(code, x, y, peak_q, peak_p, inverse, total_q, total_p, w):
+    """The divergence between p = exp((y − peak_p)·inverse)/total_p and q likewise of x, and Σc; y
+    is overwritten by c.
+
+    Equal x and y give exactly 0: log p − log q starts from y − x, whatever else is reordered.
+    """
+    one_q, one_p = F(1) / total_q, F(1) / total_p
+    shift = (peak_p - peak_q) * inverse + (np.log(total_p) - np.log(total_q))
+    if np.isnan(shift):  # the loops choose between numbers, where a NaN would get lost
+        return F(np.nan), F(np.nan)
+    if code == _FORWARD:
+        return _sum(_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    if code == _REVERSE:
+        return _sum(_reverse_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    if code == _JSD:
+        return _sum(_jsd, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    if code == _SYMMETRIC:
+        return _sum(_symmetric, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    if code == _SKEWED_FORWARD:
+        return _sum(_skewed_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    if code == _SKEWED_REVERSE:
+        return _sum(_skewed_reverse_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    if code == _TVD:
+        return _sum(_total_variation, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    shift += _mean(x, y, inverse, shift)
+    squares, _ = _sum(_squared_error, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    for j in range(y.size):
+        y[j] *= F(-2) / F(y.size)
+    return squares / F(y.size), F(0)
