@@ -51,7 +51,7 @@ from safetensors import safe_open
 with safe_open(path, "numpy") as file:
     for name in file.keys():
         one = file.get_slice(name)
-        print(name, one.get_dtype(), one.get_shape())
+        f"{name} {one.get_dtype()} {one.get_shape()}"
 """
 
 READ = """
