@@ -7,7 +7,7 @@ import pytest
 
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.train.evaluate import Scores, score
+from entrenar_core.train.evaluate import perplexity, score
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
@@ -65,15 +65,10 @@ def test_between_batches_the_work_can_be_ended(documents):
         score({"a": model}, documents, seq_len=8, batch_size=1, eos_id=0, between=between)
 
 
-def scores_of(nats):
-    one = np.ones(1, np.int64)
-    return Scores(np.array([nats]), one, one, one)
-
-
-@pytest.mark.parametrize(("nats", "wanted"), [(1e6, math.inf), (math.inf, math.inf), (0.0, 1.0)])
-def test_perplexity_beyond_all_numbers_is_infinite(nats, wanted):
-    assert scores_of(nats).perplexity == wanted
+@pytest.mark.parametrize(("loss", "wanted"), [(1e6, math.inf), (math.inf, math.inf), (0.0, 1.0)])
+def test_perplexity_beyond_all_numbers_is_infinite(loss, wanted):
+    assert perplexity(loss) == wanted
 
 
 def test_perplexity_of_nan_is_nan():
-    assert math.isnan(scores_of(math.nan).perplexity)
+    assert math.isnan(perplexity(math.nan))
