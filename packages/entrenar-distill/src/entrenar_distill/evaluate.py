@@ -117,7 +117,7 @@ def evaluate(
         generation=comparison.evaluate(work.written, first=len(every) - len(names), seed=seed)
         if comparison
         else None,
-        notes=_notes(subjects, seq_len, length),
+        notes=_notes(subjects, teacher, seq_len, length),
         environment=environment(),
         seconds=time.monotonic() - started,
     )
@@ -139,7 +139,8 @@ def _check_request(
         raise ConfigError(
             "a teacher without documents to compare it on", hint="give text with --data"
         )
-    if repeated := {name for name in names if names.count(name) > 1}:
+    every = [*names, teacher] if teacher else list(names)
+    if repeated := {name for name in every if every.count(name) > 1}:
         raise ConfigError(f"{min(repeated)} is given more than once", hint="give each model once")
     if seq_len < 1 or (batch_size is not None and batch_size < 1):
         raise ConfigError(
@@ -184,6 +185,7 @@ class _Work:
         self.subjects, self.generate, self.rows = subjects, generate, rows
         self.seq_len, self.batch_size, self.seed = seq_len, batch_size, seed
         self.progress = progress
+        self.readings: list[tuple[Reading, int]] = []
         self.texts: list[ModelText] = []
         self.written: list[Written] = []
 
@@ -213,20 +215,19 @@ class _Work:
             progress=self.progress,
         )
         for each in chosen:
-            scores = found[each.name]
+            assert each.reading
+            scores, number = found[each.name], self._reading(each.reading, reading.eos_id)
             _check_finite(each.name, scores, reading)
             count = loaded[each.name].parameter_count()
-            self.texts.append(ModelText(each.name, count, self._reading(each), scores))
+            self.texts.append(ModelText(each.name, count, number, scores))
 
-    def _reading(self, subject: _Subject) -> int:
-        """The number of the first model that reads the documents as the same tokens."""
-        mine = subject.reading
-        assert mine
-        for number, each in enumerate(self.subjects):
-            other = each.reading
-            if other and mine.has_tokens_of(other) and mine.eos_id == other.eos_id:
+    def _reading(self, mine: Reading, eos_id: int) -> int:
+        """The number of the first reading that was of the same tokens, `eos_id` among them."""
+        for number, (other, separator) in enumerate(self.readings):
+            if eos_id == separator and mine.has_tokens_of(other):
                 return number
-        raise AssertionError(subject.name)
+        self.readings.append((mine, eos_id))
+        return len(self.readings) - 1
 
     def _write(self, subject: _Subject, model: Any, request: GenerationRequest) -> None:
         tokenizer = subject.reading.tokenizer if subject.reading else load_tokenizer(subject.path)
@@ -282,10 +283,14 @@ def _text(
     )
 
 
-def _notes(subjects: list[_Subject], wanted: int, length: int) -> tuple[str, ...]:
+def _notes(
+    subjects: list[_Subject], teacher: str | None, wanted: int, length: int
+) -> tuple[str, ...]:
     found = []
-    if length < wanted:
-        found.append(f"windows of {length} tokens, since a model has no more positions")
     readings = [each.reading for each in subjects if each.reading]
+    if readings and length < wanted:
+        found.append(f"windows of {length} tokens, since a model has no more positions")
+    if teacher and len({each.eos_id for each in readings}) > 1:
+        found.append("the teacher's end-of-text token is read around documents by all models")
     found += dict.fromkeys(text for each in readings for text in each.documents.warnings)
     return tuple(found)

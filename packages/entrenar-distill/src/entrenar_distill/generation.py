@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError, FormatError
+from entrenar_common.errors import ConfigError, FormatError, NumericsError
 from entrenar_common.progress import Progress
 from entrenar_core import models
+from entrenar_core.autograd import no_grad
 from entrenar_core.data.sources import DatasetSpec, iter_documents, list_files
 from entrenar_core.data.tokenizer import Tokenizer
+from entrenar_core.models.cache import KVCache
 
 __all__ = ["GenerationRequest", "Row", "Written", "read_rows", "write"]
 
@@ -91,15 +93,20 @@ def write(
     texts: list[str] = []
     new_tokens = 0
     # kernels are loaded at their first call, which is not part of the time
-    models.generate(model, prompts[0][:1], max_new_tokens=2, eos_ids=())
+    _load_kernels(model)
     started = time.perf_counter()
     progress.start("generate", len(rows))
     for start in range(0, len(rows), batch_size):
         batch = prompts[start : start + batch_size]
-        found = models.generate(
-            model, batch, max_new_tokens=request.max_new_tokens, temperature=request.temperature,
-            stop=request.stop, tokenizer=tokenizer, seed=seed, first_row=start, eos_ids=eos_ids,
-        )  # fmt: skip
+        try:
+            found = models.generate(
+                model, batch, max_new_tokens=request.max_new_tokens, seed=seed, first_row=start,
+                temperature=request.temperature, stop=request.stop, tokenizer=tokenizer,
+                eos_ids=eos_ids,
+            )  # fmt: skip
+        except NumericsError as error:
+            where = f"rows {rows[start].name} to {rows[start + len(batch) - 1].name}"
+            raise NumericsError(f"{name}: {where}: {error.message}", hint=error.hint) from error
         for ids, prompt in zip(found, batch, strict=True):
             new_tokens += len(ids) - len(prompt)
             text = models.new_text(tokenizer, ids, len(prompt), stop=request.stop, eos_ids=eos_ids)
@@ -107,6 +114,13 @@ def write(
         progress.advance(len(batch))
     progress.finish()
     return Written(name, texts, new_tokens, time.perf_counter() - started)
+
+
+def _load_kernels(model: Any) -> None:
+    with no_grad():
+        cache = KVCache(model.config, 1, 2, model.dtype)
+        for _ in range(2):
+            model(np.zeros((1, 1), np.int64), cache=cache)
 
 
 def _ends(model: Any, tokenizer: Tokenizer) -> frozenset[int]:

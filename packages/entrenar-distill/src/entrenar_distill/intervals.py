@@ -83,10 +83,11 @@ class Sample:
         resamples, seed = (resamples, seed) if method == "bootstrap" else (0, 0)
         self.how = IntervalMethod(over, count, method, confidence, resamples, seed)
         self.total = sums.sum(axis=0)  # (K,)
-        if method == "bootstrap":
-            self._others = _resampled_sums(sums, resamples, seed)  # (resamples, K)
-        else:
-            self._others = self.total - sums  # (N, K): all documents but one
+        with np.errstate(invalid="ignore"):  # what is not finite leaves nothing finite beside it
+            if method == "bootstrap":
+                self._others = _resampled_sums(sums, resamples, seed)  # (resamples, K)
+            else:
+                self._others = self.total - sums  # (N, K): all documents but one
 
     def figure(
         self, statistic: Statistic, *, least: float = -math.inf, most: float = math.inf

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, NumericsError
 from entrenar_core.autograd import no_grad, ops
 from entrenar_core.models.cache import KVCache
 from entrenar_core.models.network import LanguageModel
@@ -59,7 +59,8 @@ def generate(
     its prompt gives alone.
 
     Raises ConfigError for options out of range, with the value and the range, for an empty prompt,
-    and for more positions than a model with learned positions has.
+    and for more positions than a model with learned positions has; NumericsError for logits that
+    are not finite.
     """
     rows, single = _as_rows(prompts)
     sampling = Sampling(
@@ -159,6 +160,12 @@ def _continue(
     for position in range(count):
         logits = batch.logits()  # (running, V)
         for r, scores in zip(running, logits, strict=True):
+            if not np.isfinite(scores).all():
+                raise NumericsError(
+                    f"generate: the logits after {len(rows[r])} tokens of row "
+                    f"{chance.first_row + r} are not finite",
+                    hint="look at the model's weights for NaN and infinity",
+                )
             uniform = chance.uniform(r, position) if sampling.draws else 0.0
             rows[r].append(sampling.choose(scores, rows[r], uniform))
         kept = [i for i, r in enumerate(running) if not end.reached(rows[r], prompts[r])]

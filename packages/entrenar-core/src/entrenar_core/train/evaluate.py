@@ -137,7 +137,7 @@ class _Running:
     def load_kernels(self, token: int) -> None:
         """Read some tokens: kernels are loaded at their first call, which is not part of the
         time."""
-        count = min(WARM_UP, self.model.config.max_position_embeddings)
+        count = min(WARM_UP, CHUNK, self.model.config.max_position_embeddings)
         self.read(np.full((1, count), token), np.arange(count))
         self.predict(slice(0, count), np.full(count, token))
         self.seconds = 0.0
