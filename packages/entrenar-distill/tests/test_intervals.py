@@ -76,7 +76,7 @@ def test_nothing_is_claimed_of_what_is_not_finite(value):
 
 def test_one_document_says_nothing_of_how_they_vary():
     sample = sample_of([0.5])
-    for found in (sample.figure(ratio), sample.share(ratio), sample.biased_figure(ratio)):
+    for found in (sample.figure(ratio), sample.share(ratio), sample.distance(slice(0, 1), 1)):
         assert found.value == 0.5
         assert math.isnan(found.low)
 
@@ -94,11 +94,31 @@ def test_a_figure_that_is_least_in_every_document_has_no_bounds():
     assert math.isnan(sample_of(np.zeros(30)).figure(ratio, least=0.0).high)
 
 
-def test_the_bounds_of_a_figure_that_chance_raises_are_taken_to_the_other_side():
-    sample = sample_of(np.append(np.zeros(30), np.arange(10.0)))
-    plain, found = sample.figure(ratio), sample.biased_figure(ratio)
-    assert found.low == pytest.approx(2 * plain.value - plain.high)
-    assert found.high == pytest.approx(2 * plain.value - plain.low)
+def gaps_of(rng, documents, truth):
+    """Sums of documents whose parts are `truth` times their weight, but for noise."""
+    weights = rng.uniform(100, 400, (documents, 1))
+    noise = rng.normal(0, 0.05, (documents, len(truth)))
+    return np.hstack([(np.asarray(truth) + noise) * weights, weights])
+
+
+def test_a_distance_is_the_sum_of_absolute_parts():
+    sums = gaps_of(stream(0, "test"), 30, [0.1, -0.2, 0.0])
+    found = Sample(sums, over="documents").distance(slice(0, 3), 3)
+    parts = np.abs(sums[:, :3].sum(axis=0))
+    assert found.value == pytest.approx(parts.sum() / sums[:, 3].sum())
+    assert 0 < found.low < found.value < found.high
+
+
+def test_a_distance_that_may_be_chance_is_not_called_more_than_none():
+    sums = gaps_of(stream(0, "test"), 30, [0.0] * 15)
+    found = Sample(sums, over="documents").distance(slice(0, 15), 15)
+    assert found.value > 0
+    assert found.low == 0
+
+
+def test_of_few_documents_a_distance_has_no_bounds():
+    sums = gaps_of(stream(0, "test"), FEW - 1, [0.1])
+    assert math.isnan(Sample(sums, over="documents").distance(slice(0, 1), 1).high)
 
 
 def test_sums_without_a_document_are_refused():
@@ -118,6 +138,20 @@ def test_the_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says(docum
         hits += found.low <= truth <= found.high
     # Binomial error of 400 trials: 0.011; percentile intervals are a little narrow at 40 documents.
     assert least < hits / trials < 0.985
+
+
+@pytest.mark.tier2
+@pytest.mark.parametrize("truth", [0.0, 0.005, 0.05])
+def test_the_interval_of_a_distance_holds_the_truth_as_often_as_it_says(truth):
+    signs = np.where(np.arange(15) % 2, 1.0, -1.0) / 15
+    trials, hits = 200, 0
+    for trial in range(trials):
+        sums = gaps_of(stream(trial, "coverage"), 40, truth * signs)
+        sample = Sample(sums, over="documents", resamples=400, seed=trial)
+        found = sample.distance(slice(0, 15), 15)
+        hits += found.low <= truth <= found.high
+    # Binomial error of 200 trials: 0.015. Wider than it says where nothing is wrong.
+    assert hits / trials > 0.91
 
 
 @pytest.mark.parity

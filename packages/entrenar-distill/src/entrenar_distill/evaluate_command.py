@@ -74,7 +74,7 @@ def evaluate(
       entrenar-distill evaluate --model ./student --model student-q4_0.gguf \\
           --teacher ./teacher --data held-out.jsonl
       entrenar-distill evaluate --model ./student --generate questions.jsonl \\
-          --prompt-field question --reference-field answer --stop '\\n'
+          --prompt-field question --reference-field answer --stop $'\\n'
     """
     from entrenar_distill.evaluate import evaluate
     from entrenar_distill.evaluate_request import documents, generation

@@ -3,8 +3,7 @@
 Each document is taken as a whole, because its tokens are not independent. From 20 documents on they
 are resampled; fewer say too little of how documents vary for that, and then it is Student's t with
 the error that the jackknife gives, which for a mean is the usual interval.
-Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 11 and 13;
-Davison and Hinkley, "Bootstrap Methods and their Application" (1997), section 2.4.
+Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 11 and 13.
 """
 
 import math
@@ -126,16 +125,26 @@ class Sample:
         unseen = 1 - ((1 - self.how.confidence) / 2) ** (1 / self.how.count)
         return Figure(0.0, 0.0, unseen) if found.value == 0 else Figure(1.0, 1 - unseen, 1.0)
 
-    def biased_figure(self, statistic: Statistic, *, least: float = 0.0) -> Figure:
-        """The figure of a statistic that chance raises, as it does one that cannot be below
-        `least`: percentiles would be raised twice, so how far they lie from the figure is taken to
-        the other side. Of few documents nothing is said.
+    def distance(self, parts: slice, weight: int) -> Figure:
+        """Σ |sums of `parts`| / sum of `weight`: how far all of the parts are from 0.
+
+        Chance raises a sum of absolute values, and resampling raises it once more, so the
+        percentiles lie too high. The upper one is kept, which is too careful; how far it lies from
+        the figure is the lower bound's distance too. That bound is 0 where parts that are 0 but for
+        chance would be as far: sums that are resampled vary around their own as much as those vary
+        around what they should be. Of few documents nothing is said.
         """
-        value = float(statistic(self.total))
+
+        def of(sums: np.ndarray, center: np.ndarray | float = 0.0) -> np.ndarray:
+            return np.abs(sums[..., parts] - center).sum(axis=-1) / sums[..., weight]
+
+        value = float(of(self.total))
         if self.how.method != "bootstrap" or not math.isfinite(value):
             return Figure(value)
-        low, high = self._percentiles(statistic(self._others))
-        return Figure(value, max(2 * value - high, least), max(2 * value - low, least))
+        _, high = self._percentiles(of(self._others))
+        _, by_chance = self._percentiles(of(self._others, self.total[parts]))
+        low = 0.0 if value <= by_chance else max(2 * value - high, 0.0)
+        return Figure(value, low, high)
 
     def _percentiles(self, values: np.ndarray) -> tuple[float, float]:
         tail = (1 - self.how.confidence) / 2

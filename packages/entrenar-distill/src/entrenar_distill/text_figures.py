@@ -111,14 +111,8 @@ def _bits_per_byte(model: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda sums: nats_per_byte(sums) / math.log(2)
 
 
-def _calibration_error(model: int) -> Callable[[np.ndarray], np.ndarray]:
-    start = model * _WIDTH
-    gaps = slice(start + _WIDTH - BINS, start + _WIDTH)
-    return lambda sums: np.abs(sums[..., gaps]).sum(axis=-1) / sums[..., start + _TOKENS]
-
-
 def _figures(sample: Sample, i: int, measured: ModelText, beside_teacher: bool) -> TextFigures:
-    scores = measured.scores
+    scores, end = measured.scores, (i + 1) * _WIDTH
     loss = sample.figure(_ratio(i, _NATS), least=0.0)
     tokens = int(scores.tokens.sum())
 
@@ -131,7 +125,7 @@ def _figures(sample: Sample, i: int, measured: ModelText, beside_teacher: bool) 
         bits_per_byte=sample.figure(_bits_per_byte(i), least=0.0),
         accuracy=sample.share(_ratio(i, _HITS)),
         top5_accuracy=sample.share(_ratio(i, _IN_TOP)),
-        ece=sample.biased_figure(_calibration_error(i)),
+        ece=sample.distance(slice(end - BINS, end), end - _WIDTH + _TOKENS),
         brier=sample.figure(_ratio(i, _BRIER), least=0.0, most=1.0),
         kl=sample.figure(_ratio(i, _KL), least=0.0) if beside_teacher else None,
         agreement=sample.share(_ratio(i, _AGREED)) if beside_teacher else None,
