@@ -249,6 +249,9 @@ def test_text_with_tokens_that_a_model_has_no_row_for_is_refused(world, folders,
         (["--generate", "{rows}", "--teacher", "t"], 10, "teacher without documents"),
         (["--data", "{rows}", "--model", "{model}"], 10, "more than once"),
         (["--data", "{rows}", "--batch-size", "0"], 10, "batch_size"),
+        (["--generate", "{rows}", "--temperature", "-1"], 10, "temperature -1"),
+        (["--generate", "{rows}", "--max-new-tokens", "0"], 10, "max_new_tokens is 0"),
+        (["--generate", "{rows}", "--prompt-field", "q"], 11, "'q'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_a_hint(

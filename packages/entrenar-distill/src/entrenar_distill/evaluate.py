@@ -13,6 +13,7 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import models
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
+from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.environment import Environment, environment
 from entrenar_core.io.hub import resolve_model
@@ -66,11 +67,15 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model that is measured; `reading` is None where there are no documents."""
+    """A model that is measured; `reading` is None where there are no documents, and `prompts` has
+    nothing where nothing is generated."""
 
     name: str
     path: Path
+    positions: int
+    tokenizer: Tokenizer
     reading: Reading | None
+    prompts: list[np.ndarray]
 
 
 def evaluate(
@@ -99,11 +104,10 @@ def evaluate(
     rows = generation.read_rows(generate) if generate else []
     comparison = Comparison(rows, generate) if generate else None
     every = [teacher, *names] if teacher else list(names)
-    subjects = [_subject(name, data, progress) for name in every]
+    subjects = [_subject(name, data, rows, generate, progress) for name in every]
     if teacher:
         _check_teacher(subjects)
-    contexts = [models.read_config(each.path).max_position_embeddings for each in subjects]
-    length = min(seq_len, *contexts)
+    length = min(seq_len, *(each.positions for each in subjects))
     size = batch_size or max(1, BATCH_TOKENS // length)
     work = _Work(subjects, generate, rows, length, size, seed, progress)
     # beside a teacher all are in memory, so that its logits are computed once
@@ -148,12 +152,24 @@ def _check_request(
         )
 
 
-def _subject(name: str, data: DatasetSpec | None, progress: Progress) -> _Subject:
+def _subject(
+    name: str,
+    data: DatasetSpec | None,
+    rows: list[Row],
+    generate: GenerationRequest | None,
+    progress: Progress,
+) -> _Subject:
+    """What is known of a model before it is loaded."""
     path = resolve_model(name)
-    if data is None:
-        return _Subject(name, path, None)
-    tokenizer = load_separating_tokenizer(path)
-    return _Subject(name, path, Reading(tokenizer, tokenize(data, tokenizer, progress=progress)))
+    positions = models.read_config(path).max_position_embeddings
+    tokenizer = load_separating_tokenizer(path) if data else load_tokenizer(path)
+    reading = None
+    if data is not None:
+        reading = Reading(tokenizer, tokenize(data, tokenizer, progress=progress))
+    prompts: list[np.ndarray] = []
+    if generate is not None:
+        prompts = generation.encode_prompts(tokenizer, rows, positions, generate)
+    return _Subject(name, path, positions, tokenizer, reading, prompts)
 
 
 def _check_teacher(subjects: list[_Subject]) -> None:
@@ -230,10 +246,9 @@ class _Work:
         return len(self.readings) - 1
 
     def _write(self, subject: _Subject, model: Any, request: GenerationRequest) -> None:
-        tokenizer = subject.reading.tokenizer if subject.reading else load_tokenizer(subject.path)
         self.written.append(
             generation.write(
-                subject.name, model, tokenizer, self.rows, request,
+                subject.name, model, subject.tokenizer, subject.prompts, self.rows, request,
                 batch_size=self.batch_size, seed=self.seed, progress=self.progress,
             )
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """What models write after prompts that rows of a data set have."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from entrenar_core.data.sources import DatasetSpec, iter_documents, list_files
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.models.cache import KVCache
 
-__all__ = ["GenerationRequest", "Row", "Written", "read_rows", "write"]
+__all__ = ["GenerationRequest", "Row", "Written", "encode_prompts", "read_rows", "write"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class GenerationRequest:
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
     max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or not 0 <= self.temperature < math.inf:
+            raise ConfigError(
+                f"max_new_tokens is {self.max_new_tokens}, temperature {self.temperature:g}",
+                hint="use at least 1 new token, and a finite temperature of at least 0",
+            )
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ def write(
     name: str,
     model: Any,
     tokenizer: Tokenizer,
+    prompts: Sequence[np.ndarray],
     rows: Sequence[Row],
     request: GenerationRequest,
     *,
@@ -87,9 +96,9 @@ def write(
     seed: int,
     progress: Progress,
 ) -> Written:
-    """Have a model go on from each prompt, `batch_size` at a time, which changes no text."""
+    """Have a model go on from the prompt of each row, `batch_size` at a time, which changes no
+    text."""
     eos_ids = _ends(model, tokenizer)
-    prompts = [_prompt(tokenizer, row, model, request) for row in rows]
     texts: list[str] = []
     new_tokens = 0
     # kernels are loaded at their first call, which is not part of the time
@@ -130,16 +139,23 @@ def _ends(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(int(i) for i in (*found, tokenizer.eos_id) if i is not None)
 
 
-def _prompt(tokenizer: Tokenizer, row: Row, model: Any, request: GenerationRequest) -> np.ndarray:
-    ids, template = tokenizer.encode(row.prompt), tokenizer.encode("")
-    if len(template) and template[-1] == tokenizer.eos_id and len(ids) > 1:
-        ids = ids[:-1]  # a template that ends texts: this one goes on
-    limit, wanted = model.config.max_position_embeddings, request.max_new_tokens
-    # the last new token is not read again
-    if len(ids) + wanted - 1 > limit:
-        raise ConfigError(
-            f"{row.name}: {len(ids)} prompt tokens and {wanted} new ones for a model of {limit} "
-            "positions",
-            hint="lower --max-new-tokens, or shorten the prompt",
-        )
-    return ids
+def encode_prompts(
+    tokenizer: Tokenizer, rows: Sequence[Row], positions: int, request: GenerationRequest
+) -> list[np.ndarray]:
+    """The ids of each row's prompt; ConfigError for one that leaves no room in `positions`."""
+    template = tokenizer.encode("")
+    # a template that ends texts: these go on
+    ends = len(template) > 0 and template[-1] == tokenizer.eos_id
+    found: list[np.ndarray] = []
+    for row in rows:
+        ids = tokenizer.encode(row.prompt)
+        ids = ids[:-1] if ends and len(ids) > 1 else ids
+        # the last new token is not read again
+        if len(ids) + request.max_new_tokens - 1 > positions:
+            raise ConfigError(
+                f"{row.name}: {len(ids)} prompt tokens and {request.max_new_tokens} new ones for "
+                f"a model of {positions} positions",
+                hint="lower --max-new-tokens, or shorten the prompt",
+            )
+        found.append(ids)
+    return found
