@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from entrenar_common.errors import ConfigError, NumericsError
-from entrenar_common.testing import render_plain
+from entrenar_common.testing import render_plain, run_cli
 from entrenar_core import models
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
@@ -188,6 +188,16 @@ def test_json_has_every_figure_with_its_bounds(command, folders):
     assert found["loss"].keys() == {"value", "low", "high"}
     assert sum(part["tokens"] for part in found["calibration"]) == found["tokens"]
     assert document["data"]["generation"] is None
+
+
+def test_the_installed_command_prints_one_document_and_progress_beside_it(folders):
+    done = run_cli(
+        ["entrenar-distill", "evaluate", "--json", "--model", folders.gguf, "--seq-len", "16",
+         "--data", folders.text.paths[0], "--max-documents", "2"],
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["data"]["text"]["documents"] == 2
+    assert "evaluate: done" in done.stderr
 
 
 def test_fields_of_rows_are_documents(command, world, folders, tmp_path):
