@@ -5,6 +5,7 @@ import json
 import pytest
 
 from entrenar_core import models
+from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.train.evaluate import score
 from entrenar_distill import pipeline
 from entrenar_distill.cli import main
@@ -56,7 +57,6 @@ def test_perplexity_is_that_of_the_two_models_on_the_text(world, tmp_path):
         eval_data=[str(world / "text" / "00*.txt")], seq_len=16,
     )  # fmt: skip
     from entrenar_core.data.sources import DatasetSpec
-    from entrenar_core.data.tokenizer import Tokenizer
     from entrenar_core.data.tokens import tokenize
 
     tokenizer = Tokenizer.load(world / "teacher")
@@ -90,6 +90,21 @@ def test_what_is_wrong_is_said_in_one_line_with_a_hint(
     assert word in err
     assert err.startswith("error[E-")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_masked_words_has_no_perplexity(command, world, tmp_path):
+    bert = {
+        "model_type": "bert", "vocab_size": 320, "hidden_size": 8, "intermediate_size": 8,
+        "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 32,
+    }  # fmt: skip
+    models.save(models.from_config(bert, seed=1, head="masked-lm"), tmp_path / "bert")
+    Tokenizer.load(world / "teacher").save(tmp_path / "bert")
+    code, _, err = command(
+        "--input", tmp_path / "bert", "--format", "safetensors", "--output", tmp_path / "out",
+        "--eval-data", world / "text",
+    )  # fmt: skip
+    assert code == 10
+    assert "not a language model" in err
 
 
 def test_a_missing_model_and_a_missing_folder_are_told_apart(command, world, tmp_path):

@@ -84,6 +84,22 @@ def test_every_divergence_of_a_bad_row_is_not_finite(dtype, place, bad, which, t
         assert np.isfinite(z).all(axis=1).tolist() == [True, False, True], name
 
 
+def test_the_prediction_of_a_bad_row_is_not_finite(dtype, place, bad):
+    z = normal(3, 37, dtype=dtype)
+    z[1, place] = bad
+    losses, ranks, _, _ = kernels.predictions(z, np.array([2, 3, 4]))
+    assert np.isfinite(losses).tolist() == [True, False, True]
+    assert ranks[1] >= 1  # a target is not called the most likely one beside it
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_divergence_of_a_bad_row_is_not_finite(dtype, place, bad, which):
+    z, y = normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype)
+    (z, y)[which][1, place] = bad
+    found = kernels.divergence(z, y, shared=37)
+    assert np.isfinite(found).tolist() == [True, False, True]
+
+
 def test_the_norm_of_a_bad_row_is_not_finite(dtype, place, bad):
     x = normal(3, 37, dtype=dtype)
     x[1, place] = bad

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
+from entrenar_common.errors import ConfigError, NumericsError, ShapeError, UnsupportedError
 from entrenar_core import models
 from entrenar_core.autograd import no_grad
 from entrenar_core.models.cache import KVCache
@@ -148,6 +148,23 @@ def test_sampling_inverts_the_cumulative_probability(model, temperature, top_k, 
         assert token == int(np.searchsorted(np.cumsum(p), uniform, side="right"))
         assert p[token] > 0
         sequence.append(token)
+
+
+def test_rows_are_drawn_alike_in_one_call_and_in_several(model):
+    prompts = [PROMPT, PROMPT[:2], PROMPT[1:]]
+    options = {"max_new_tokens": 6, "temperature": 1.0, "seed": 3, "eos_ids": ()}
+    whole = models.generate(model, prompts, **options)
+    parts = [models.generate(model, prompts[:1], **options)]
+    parts.append(models.generate(model, prompts[1:], first_row=1, **options))
+    assert [ids.tolist() for ids in whole] == [ids.tolist() for part in parts for ids in part]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_choose_nothing(temperature):
+    model = tiny_llama()
+    model.named_parameters()["model.norm.weight"].data[1] = np.nan
+    with pytest.raises(NumericsError, match="after 4 tokens of row 7"):
+        models.generate(model, PROMPT, max_new_tokens=2, temperature=temperature, first_row=7)
 
 
 def test_top_k_of_one_is_greedy(model):

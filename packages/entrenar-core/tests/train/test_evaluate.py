@@ -7,7 +7,8 @@ import pytest
 
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.train.evaluate import Scores, score
+from entrenar_core.train import evaluate
+from entrenar_core.train.evaluate import BINS, perplexity, score
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
@@ -51,6 +52,96 @@ def test_scores_are_those_of_each_document_on_its_own(documents, batch_size):
     assert found["a"].tokens.tolist() == (documents.lengths + 1).tolist()
 
 
+@pytest.fixture(scope="module")
+def scored(documents):
+    """Two models, what they were scored, and their whole logits in float64 with the labels."""
+    pair = {
+        "a": models.from_config(SHAPE, seed=1),
+        "b": models.from_config({**SHAPE, "vocab_size": 43}, seed=2),
+    }
+    for model in pair.values():  # larger logits, so that confidences differ
+        model.output_weight.data *= 40
+    found = score(pair, documents, seq_len=8, batch_size=3, eos_id=0)
+    whole = {name: [] for name in pair}
+    labels = []
+    for i in range(len(documents)):
+        text = np.concatenate([[0], documents.document(i), [0]])
+        for start in range(0, len(text) - 1, 8):
+            window = text[start : start + 9]
+            labels.append((i, window[1:]))
+            for name, model in pair.items():
+                whole[name].append(model(window[None, :-1]).numpy()[0].astype(np.float64))
+    owners = np.concatenate([np.full(len(part), i) for i, part in labels])
+    return (
+        found,
+        {n: np.concatenate(z) for n, z in whole.items()},
+        owners,
+        np.concatenate([part for _, part in labels]),
+    )
+
+
+def softmax(z):
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def per_document(owners, values):
+    return [values[owners == i].sum() for i in range(owners.max() + 1)]
+
+
+@pytest.mark.tier2
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_hits_are_those_of_the_sorted_logits(scored, name):
+    found, logits, owners, labels = scored
+    order = np.argsort(-logits[name], axis=1)
+    first = order[:, 0] == labels
+    among = (order[:, :5] == labels[:, None]).any(axis=1)
+    assert found[name].calibration[:, :, 2].sum(axis=1).tolist() == per_document(owners, first)
+    assert found[name].in_top.tolist() == per_document(owners, among)
+
+
+@pytest.mark.tier2
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_calibration_and_brier_are_those_of_the_whole_distribution(scored, name):
+    found, logits, owners, labels = scored
+    p = softmax(logits[name])
+    confidence, hit = p.max(axis=1), p.argmax(axis=1) == labels
+    assert found[name].brier == pytest.approx(
+        np.array(per_document(owners, (confidence - hit) ** 2)), rel=1e-5
+    )
+    edges = np.linspace(0, 1, BINS + 1)
+    for i in range(BINS):
+        inside = (confidence > edges[i]) & (confidence <= edges[i + 1])
+        for column, values in enumerate((inside, inside * confidence, inside * hit)):
+            mine = found[name].calibration[:, i, column]
+            assert mine == pytest.approx(np.array(per_document(owners, values)), rel=1e-5)
+
+
+@pytest.mark.tier2
+def test_divergence_is_from_the_first_model_over_the_ids_of_both(scored):
+    found, logits, owners, _ = scored
+    p, q = softmax(logits["a"]), softmax(logits["b"][:, :40])
+    wanted = per_document(owners, (p * np.log(p / q)).sum(axis=1))
+    assert found["b"].divergence == pytest.approx(np.array(wanted), rel=1e-5)
+    assert found["a"].divergence.tolist() == [0] * len(wanted)
+
+
+@pytest.mark.tier2
+def test_figures_do_not_depend_on_chunks_and_batches(scored, documents, monkeypatch):
+    model = models.from_config(SHAPE, seed=1)
+    other = models.from_config(SHAPE, seed=2)
+    runs = []
+    for chunk, batch_size in ((1024, 64), (5, 64), (3, 1)):
+        monkeypatch.setattr(evaluate, "CHUNK", chunk)
+        found = score(
+            {"a": model, "b": other}, documents, seq_len=8, batch_size=batch_size, eos_id=0
+        )["b"]
+        runs.append(found)
+    for found in runs[1:]:
+        for field in ("nats", "divergence", "brier", "calibration", "in_top", "agreed"):
+            assert getattr(found, field) == pytest.approx(getattr(runs[0], field), rel=1e-5)
+
+
 @pytest.mark.tier2
 def test_between_batches_the_work_can_be_ended(documents):
     calls = []
@@ -65,15 +156,10 @@ def test_between_batches_the_work_can_be_ended(documents):
         score({"a": model}, documents, seq_len=8, batch_size=1, eos_id=0, between=between)
 
 
-def scores_of(nats):
-    one = np.ones(1, np.int64)
-    return Scores(np.array([nats]), one, one, one)
-
-
-@pytest.mark.parametrize(("nats", "wanted"), [(1e6, math.inf), (math.inf, math.inf), (0.0, 1.0)])
-def test_perplexity_beyond_all_numbers_is_infinite(nats, wanted):
-    assert scores_of(nats).perplexity == wanted
+@pytest.mark.parametrize(("loss", "wanted"), [(1e6, math.inf), (math.inf, math.inf), (0.0, 1.0)])
+def test_perplexity_beyond_all_numbers_is_infinite(loss, wanted):
+    assert perplexity(loss) == wanted
 
 
 def test_perplexity_of_nan_is_nan():
-    assert math.isnan(scores_of(math.nan).perplexity)
+    assert math.isnan(perplexity(math.nan))

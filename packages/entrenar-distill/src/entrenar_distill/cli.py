@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__
+from entrenar_distill import __version__, evaluate_command
 
 
 @tool("entrenar-distill", version=__version__)
@@ -147,3 +147,6 @@ def export(
         calibrate=calibrate, eval_data=eval_data, seq_len=seq_len, progress=out.progress(),
     )  # fmt: skip
     out.emit(report, schema="entrenar.distill.export/1")
+
+
+main.add_command(evaluate_command.evaluate)

@@ -23,12 +23,10 @@ from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.evaluate import score
+from entrenar_distill.texts import BATCH_TOKENS, load_language_model, load_separating_tokenizer
 
 CALIBRATION_BATCHES = 64
 """Rows of text at most whose gradients say which weights matter."""
-
-BATCH_TOKENS = 4096
-"""Tokens that are scored at a time."""
 
 
 @dataclass(frozen=True)
@@ -198,29 +196,18 @@ def _measure_on(
     eval_data: Sequence[str], path: Path, seq_len: int, progress: Progress
 ) -> Callable[[Path], tuple[int, int, float]]:
     """A function from a model to documents, tokens and its perplexity on them."""
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_separating_tokenizer(path)
     documents = tokenize(DatasetSpec(tuple(eval_data)), tokenizer, progress=progress)
-    eos = tokenizer.eos_id
-    if eos is None:
-        raise ConfigError(
-            f"{path}: the tokenizer names no end-of-text token, which documents are read between",
-            hint="name one as eos_token in tokenizer_config.json",
-        )
 
     def measure(found: Path) -> tuple[int, int, float]:
-        model = models.load(found)
-        if not hasattr(model, "output_weight"):
-            raise ConfigError(
-                f"{found}: not a language model, so text has no perplexity under it",
-                hint="leave --eval-data out",
-            )
+        model = load_language_model(found, hint="leave --eval-data out")
         length = min(seq_len, model.config.max_position_embeddings)
         scores = score(
             {"model": model},
             documents,
             seq_len=length,
             batch_size=max(1, BATCH_TOKENS // length),
-            eos_id=eos,
+            eos_id=tokenizer.eos_id or 0,
             progress=progress,
         )["model"]
         return len(documents), int(scores.tokens.sum()), scores.perplexity

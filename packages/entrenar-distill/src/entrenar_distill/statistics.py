@@ -6,6 +6,7 @@ Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,7 @@ from entrenar_common.errors import ShapeError
 from entrenar_core.rng import stream
 from entrenar_distill.report import Difference
 
-__all__ = ["bits_per_byte_difference", "paired_bootstrap"]
+__all__ = ["bits_per_byte_difference", "draws", "paired_bootstrap"]
 
 _CHUNK_VALUES = 2**20  # bounds the memory: resamples × documents at a time
 
@@ -81,14 +82,21 @@ def bits_per_byte_difference(
     return Difference(estimate, low, high, confidence, len(student), resamples)
 
 
+def draws(
+    documents: int, resamples: int, rng: np.random.Generator
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Which documents each resampled set has, (some resamples, documents), and the slice of the
+    resamples that these are."""
+    rows = max(1, _CHUNK_VALUES // documents)
+    for start in range(0, resamples, rows):
+        stop = min(start + rows, resamples)
+        yield slice(start, stop), rng.integers(documents, size=(stop - start, documents))
+
+
 def _resampled(
     top: np.ndarray, bottom: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    documents = len(top)
-    rows = max(1, _CHUNK_VALUES // documents)
     ratios = np.empty(resamples)
-    for start in range(0, resamples, rows):
-        stop = min(start + rows, resamples)
-        drawn = rng.integers(documents, size=(stop - start, documents))  # (resamples, documents)
-        ratios[start:stop] = top[drawn].sum(axis=1) / bottom[drawn].sum(axis=1)
+    for part, drawn in draws(len(top), resamples, rng):
+        ratios[part] = top[drawn].sum(axis=1) / bottom[drawn].sum(axis=1)
     return ratios

@@ -203,9 +203,13 @@ class Tokenizer:
         with LibraryErrors(self._where):
             return self._inner.decode(numbers, skip_special_tokens=False)
 
-    @cached_property
+    @property
     def vocab_size(self) -> int:
         """One more than the largest id, added tokens included: the rows an embedding needs."""
+        return self._vocab_size
+
+    @cached_property
+    def _vocab_size(self) -> int:
         return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @cached_property

@@ -74,6 +74,8 @@ from entrenar_core.kernels.parts import affine_part as affine_part
 from entrenar_core.kernels.parts import nested_nf4_part as nested_nf4_part
 from entrenar_core.kernels.parts import nf4_part as nf4_part
 from entrenar_core.kernels.registry import KERNELS as KERNELS
+from entrenar_core.kernels.scoring import divergence as divergence
+from entrenar_core.kernels.scoring import predictions as predictions
 from entrenar_core.kernels.softmax import log_softmax as log_softmax
 from entrenar_core.kernels.softmax import log_softmax_grad as log_softmax_grad
 from entrenar_core.kernels.softmax import softmax as softmax

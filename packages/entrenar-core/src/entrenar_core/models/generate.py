@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, NumericsError
 from entrenar_core.autograd import no_grad, ops
 from entrenar_core.models.cache import KVCache
 from entrenar_core.models.network import LanguageModel
@@ -40,6 +40,7 @@ def generate(
     stop: str | Sequence[str] = (),
     tokenizer: Decodes | None = None,
     seed: int = 0,
+    first_row: int = 0,
     eos_ids: int | Iterable[int] | None = None,
 ) -> Any:
     """The ids of a prompt (time,) with up to `max_new_tokens` ids appended; or a list of such
@@ -49,7 +50,8 @@ def generate(
     softmax(logits / temperature), cut to the `top_k` most likely tokens, then to the smallest set
     whose probability reaches `top_p`, then to those at least `min_p` times as likely as the most
     likely one. `repetition_penalty` divides the positive logits of tokens that are already there,
-    and multiplies the negative ones. Token number `i` of row `r` is a function of (seed, r, i).
+    and multiplies the negative ones. Token number `i` of row `r` is a function of (seed, r, i);
+    rows are numbered from `first_row`, so that prompts can be cut into batches.
 
     A row ends after one of `eos_ids` (None for those of the model's config, `()` for none), or
     after the token that completes one of the strings `stop` in the text of the new tokens, which
@@ -57,7 +59,8 @@ def generate(
     its prompt gives alone.
 
     Raises ConfigError for options out of range, with the value and the range, for an empty prompt,
-    and for more positions than a model with learned positions has.
+    and for more positions than a model with learned positions has; NumericsError for logits that
+    are not finite.
     """
     rows, single = _as_rows(prompts)
     sampling = Sampling(
@@ -71,7 +74,7 @@ def generate(
     end = _End(_as_set(() if ends is None else ends), _stops(stop, tokenizer), tokenizer)
     _check_room(model, rows, max_new_tokens)
     with no_grad():
-        _continue(model, rows, max_new_tokens, sampling, end, seed)
+        _continue(model, rows, max_new_tokens, sampling, end, _Chance(seed, first_row))
     found = [np.array(row, np.int64) for row in rows]
     return found[0] if single else found
 
@@ -131,13 +134,24 @@ class _End:
         return self.tokenizer.decode(i for i in ids if i < size)
 
 
+@dataclass(frozen=True)
+class _Chance:
+    """What decides where the most likely token does not."""
+
+    seed: int
+    first_row: int
+
+    def uniform(self, row: int, position: int) -> float:
+        return stream(self.seed, "sample", self.first_row + row, position).random()
+
+
 def _continue(
     model: LanguageModel,
     rows: list[list[int]],
     count: int,
     sampling: Sampling,
     end: _End,
-    seed: int,
+    chance: _Chance,
 ) -> None:
     """Append up to `count` ids to each of `rows`."""
     prompts = [len(row) for row in rows]
@@ -146,7 +160,13 @@ def _continue(
     for position in range(count):
         logits = batch.logits()  # (running, V)
         for r, scores in zip(running, logits, strict=True):
-            uniform = stream(seed, "sample", r, position).random() if sampling.draws else 0.0
+            if not np.isfinite(scores).all():
+                raise NumericsError(
+                    f"generate: the logits after {len(rows[r])} tokens of row "
+                    f"{chance.first_row + r} are not finite",
+                    hint="look at the model's weights for NaN and infinity",
+                )
+            uniform = chance.uniform(r, position) if sampling.draws else 0.0
             rows[r].append(sampling.choose(scores, rows[r], uniform))
         kept = [i for i, r in enumerate(running) if not end.reached(rows[r], prompts[r])]
         running = [running[i] for i in kept]

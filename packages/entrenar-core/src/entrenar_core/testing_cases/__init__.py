@@ -12,6 +12,7 @@ from entrenar_core.testing_cases import (
     low_bits,
     matrices,
     merging,
+    scores,
     tallies,
     updates,
 )
@@ -26,6 +27,7 @@ CASES: dict[str, list[Case]] = {
         layers,
         attention,
         losses,
+        scores,
         updates,
         formats,
         low_bits,

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,24 +13,45 @@ from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import kernels
 from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.linear_loss import CHUNK
-from entrenar_core.data.batches import IGNORED
 from entrenar_core.data.documents import TokenizedDocuments
+from entrenar_core.train.warm_up import TOKENS as WARM_UP
+from entrenar_core.train.windows import window_counts, windows
+
+BINS = 15
+"""Intervals of equal width that confidences are sorted into."""
+
+TOP = 5
 
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model made of each document, in the documents' order.
+    """What a model made of each document, in the documents' order; sums over its tokens, of which
+    the EOS after it is one.
 
-    nats: Σ −log p of its tokens and the EOS after it; tokens: how many those are; bytes: its UTF-8
-    length; agreed: at how many of them the most likely token is the reference model's.
+    nats:   Σ −log p
+    tokens: how many there are
+    bytes:  the document's UTF-8 length
+    agreed: at how many of them the most likely token is the first model's
+    divergence: Σ KL(first model ‖ this one), over the ids that both have
+    in_top: how many were among the `TOP` most likely ones
+    brier:  Σ (confidence − hit)², the confidence being the probability of the most likely token,
+            and a hit 1 where it is the one that came, else 0
+    calibration: (N, BINS, 3): tokens whose confidence is in the bin, Σ confidence, hits. Bin i has
+            confidences above i/BINS up to (i + 1)/BINS.
+    seconds: what it took to compute all of them, without the comparison with the first model
     """
 
     nats: np.ndarray
     tokens: np.ndarray
     bytes: np.ndarray
     agreed: np.ndarray
+    divergence: np.ndarray
+    in_top: np.ndarray
+    brier: np.ndarray
+    calibration: np.ndarray
+    seconds: float
 
     @property
     def loss(self) -> float:
@@ -38,7 +60,7 @@ class Scores:
 
     @property
     def perplexity(self) -> float:
-        return math.inf if self.loss > _LARGEST_EXPONENT else math.exp(self.loss)
+        return perplexity(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
@@ -48,6 +70,11 @@ class Scores:
     @property
     def agreement(self) -> float:
         return float(self.agreed.sum() / self.tokens.sum())
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that is beyond all numbers."""
+    return math.inf if loss > _LARGEST_EXPONENT else math.exp(loss)
 
 
 def score(
@@ -60,69 +87,105 @@ def score(
     progress: Progress | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, Scores]:
-    """Score `models` on the same windows; agreement is with the first of them.
+    """Score `models` on the same windows, as `windows` says; agreement and divergence are from the
+    first of them.
 
     `between` is called before each batch: it may raise to end the work.
-
-    A document is read as EOS, its tokens, EOS, in windows of `seq_len` that do not overlap; every
-    token but the first EOS is predicted once, from what its window holds before it.
     """
     progress = progress or NullProgress()
-    count = len(documents)
-    nats = {name: np.zeros(count) for name in models}
-    agreed = {name: np.zeros(count, np.int64) for name in models}
-    windows = -(-(documents.lengths + 1) // seq_len)
-    progress.start("evaluate", int(windows.sum()))
-    for ids, labels, owners in _batches(documents, seq_len, batch_size, eos_id):
+    running = [_Running(model, len(documents)) for model in models.values()]
+    progress.start("evaluate", int(window_counts(documents, seq_len).sum()))
+    for each in running:
+        each.load_kernels(eos_id)
+    for ids, labels, owners in windows(documents, seq_len, batch_size, eos_id):
         between()
-        reference: np.ndarray | None = None
-        valid = labels >= 0
-        for name, model in models.items():
-            losses, best = _predictions(model, ids, labels)
-            reference = best if reference is None else reference
-            np.add.at(nats[name], owners, losses.sum(axis=1, dtype=np.float64))
-            np.add.at(agreed[name], owners, ((best == reference) & valid).sum(axis=1))
+        chosen = np.flatnonzero(labels >= 0)
+        targets, owners = labels.reshape(-1)[chosen], owners[chosen // seq_len]
+        for each in running:
+            each.read(ids, chosen)
+        for start in range(0, len(chosen), CHUNK):
+            _measure(running, slice(start, min(start + CHUNK, len(chosen))), targets)
+        for each in running:
+            each.add(owners)
         progress.advance(len(ids))
     progress.finish()
     lengths, sizes = documents.lengths + 1, documents.byte_counts
-    return {name: Scores(nats[name], lengths, sizes, agreed[name]) for name in models}
+    return {name: each.scores(lengths, sizes) for name, each in zip(models, running, strict=True)}
 
 
-def _batches(
-    documents: TokenizedDocuments, seq_len: int, batch_size: int, eos_id: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """ids and labels (B, T) with the document of each row (B,)."""
-    rows: list[tuple[np.ndarray, int]] = []
-    for index in range(len(documents)):
-        text = np.concatenate(([eos_id], documents.document(index), [eos_id]))
-        for start in range(0, len(text) - 1, seq_len):
-            rows.append((text[start : start + seq_len + 1], index))
-            if len(rows) == batch_size:
-                yield _padded(rows, seq_len, eos_id)
-                rows = []
-    if rows:
-        yield _padded(rows, seq_len, eos_id)
+def _measure(running: list["_Running"], part: slice, targets: np.ndarray) -> None:
+    """Tokens `part` of a batch: two models' logits of them exist at a time."""
+    first, *others = running
+    expected = first.predict(part, targets)
+    first.agreed[part], first.divergence[part] = True, 0.0
+    for each in others:
+        logits = each.predict(part, targets)
+        shared = min(logits.shape[1], expected.shape[1])
+        each.divergence[part] = kernels.divergence(logits, expected, shared=shared)
+        each.agreed[part] = each.best[part] == first.best[part]
 
 
-def _padded(
-    rows: list[tuple[np.ndarray, int]], seq_len: int, eos_id: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ids = np.full((len(rows), seq_len), eos_id, np.int64)
-    labels = np.full((len(rows), seq_len), IGNORED, np.int64)
-    for i, (window, _) in enumerate(rows):
-        ids[i, : len(window) - 1] = window[:-1]
-        labels[i, : len(window) - 1] = window[1:]
-    return ids, labels, np.array([owner for _, owner in rows])
+class _Running:
+    """What is known of one model: sums over documents, and the tokens of the batch at hand."""
 
+    def __init__(self, model: Any, documents: int):
+        self.model, self.seconds = model, 0.0
+        self.sums = np.zeros((documents, 5))
+        self.calibration = np.zeros((documents, BINS, 3))
+        self.logits = np.empty((0, 0))
 
-def _predictions(model: Any, ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """−log p of each label and the most likely token, both (B, T), the logits in chunks."""
-    with no_grad():
-        hidden = model.hidden(ids).data
-    rows, flat = hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
-    losses, best = np.empty(len(rows), hidden.dtype), np.empty(len(rows), np.int64)
-    for start in range(0, len(rows), CHUNK):
-        part = slice(start, start + CHUNK)
-        logits = kernels.matmul(rows[part], model.output_weight.data, trans_b=True)
-        losses[part], best[part] = kernels.cross_entropy(logits, flat[part])
-    return losses.reshape(labels.shape), best.reshape(labels.shape)
+    def load_kernels(self, token: int) -> None:
+        """Read some tokens: kernels are loaded at their first call, which is not part of the
+        time."""
+        count = min(WARM_UP, CHUNK, self.model.config.max_position_embeddings)
+        self.read(np.full((1, count), token), np.arange(count))
+        self.predict(slice(0, count), np.full(count, token))
+        self.seconds = 0.0
+
+    def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
+        """The hidden states of a batch, at the positions that something is predicted from."""
+        started = time.perf_counter()
+        with no_grad():
+            hidden = self.model.hidden(ids).data
+        self.rows, count = hidden.reshape(-1, hidden.shape[-1])[chosen], len(chosen)
+        self.losses, self.confidence = (np.empty(count, hidden.dtype) for _ in range(2))
+        self.ranks, self.best = (np.empty(count, np.int64) for _ in range(2))
+        self.divergence, self.agreed = np.empty(count, hidden.dtype), np.empty(count, bool)
+        self.seconds += time.perf_counter() - started
+
+    def predict(self, part: slice, targets: np.ndarray) -> np.ndarray:
+        """Look at the logits (part, V), which are overwritten by those of the next part."""
+        started = time.perf_counter()
+        weight, rows = self.model.output_weight.data, self.rows[part]
+        if not len(self.logits):
+            self.logits = np.empty((CHUNK, len(weight)), rows.dtype)
+        logits = kernels.matmul(rows, weight, trans_b=True, out=self.logits[: len(rows)])
+        found = kernels.predictions(logits, targets[part])
+        self.losses[part], self.ranks[part], self.best[part], self.confidence[part] = found
+        self.seconds += time.perf_counter() - started
+        return logits
+
+    def add(self, owners: np.ndarray) -> None:
+        """Add the batch's tokens to the documents (tokens,) that they are of."""
+        hits, first, count = self.ranks == 0, owners[0], owners[-1] + 1 - owners[0]
+        # in float64, since it is where thousands of tokens are added up
+        confidence = self.confidence.astype(np.float64)
+        each = [
+            self.losses, self.agreed, self.divergence, self.ranks < TOP, (confidence - hits) ** 2
+        ]  # fmt: skip
+        for column, values in enumerate(each):
+            found = np.bincount(owners - first, values, count)
+            self.sums[first : first + count, column] += found
+        # NaN has a place too: that it was there is seen in the losses
+        bins = np.clip(np.nan_to_num(np.ceil(confidence * BINS) - 1), 0, BINS - 1).astype(np.int64)
+        places = (owners - first) * BINS + bins
+        for column, values in enumerate((np.ones(len(bins)), confidence, hits)):
+            found = np.bincount(places, values, count * BINS).reshape(count, BINS)
+            self.calibration[first : first + count, :, column] += found
+
+    def scores(self, tokens: np.ndarray, sizes: np.ndarray) -> Scores:
+        nats, agreed, divergence, in_top, brier = self.sums.T
+        return Scores(
+            nats=nats, tokens=tokens, bytes=sizes, agreed=agreed, divergence=divergence,
+            in_top=in_top, brier=brier, calibration=self.calibration, seconds=self.seconds,
+        )  # fmt: skip
