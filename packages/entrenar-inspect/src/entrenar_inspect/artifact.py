@@ -1,16 +1,20 @@
 """What a user points at: tensors as their files have them, and what lies beside them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from entrenar_core.io.closing import Closing
-from entrenar_core.quant import BlockArray
+
+if TYPE_CHECKING:  # who looks at headers only waits for neither
+    import numpy as np
+
+    from entrenar_core.quant import BlockArray
 
 SAFETENSORS, GGUF, PYTORCH, APR = "safetensors", "GGUF", "PyTorch", "APR"
 """What an artifact's files may be."""

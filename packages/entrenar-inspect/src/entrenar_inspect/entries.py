@@ -1,10 +1,14 @@
 """Tensors as the headers of the formats describe them, each made an Entry."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
-from entrenar_core.io.gguf_header import GGUFTensor
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from entrenar_inspect.artifact import Entry
+
+if TYPE_CHECKING:
+    from entrenar_core.io.gguf_header import GGUFTensor
 
 
 def entries_of(tensors: Mapping[str, Any], file: str) -> list[Entry]:

@@ -1,6 +1,6 @@
 """Opening what a user points at: a file or a folder on this machine, or a model on the hub."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,13 @@ from typing import Any
 from entrenar_common.errors import ConfigError, FormatError, NotFoundError
 from entrenar_common.text import escape_controls
 from entrenar_core.io import files
-from entrenar_core.io.apr import APRFile, is_apr
-from entrenar_core.io.gguf import GGUFFiles, is_gguf
+from entrenar_core.io.kinds import SAFETENSORS_NAMES, TORCH_NAMES, is_apr, is_gguf, is_torch
 from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.other_kinds import HEAD_BYTES
-from entrenar_core.io.safetensors import SafetensorsFile, SafetensorsFolder
+from entrenar_core.io.safetensors_file import SafetensorsFile
+from entrenar_core.io.safetensors_folder import SafetensorsFolder
+from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.tensor_folder import TensorFolder
-from entrenar_core.io.torch_folder import TorchFolder
-from entrenar_core.io.torch_save import TorchFile, is_torch
 from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact, WeightFile
 from entrenar_inspect.entries import entries_of, gguf_entries
 from entrenar_inspect.hub_place import HUB
@@ -28,11 +27,8 @@ SUFFIXES = {
 }  # fmt: skip
 """What a file in a folder is taken for, where nothing says which one is meant."""
 
-FOLDERS: tuple[tuple[type[TensorFolder], str], ...] = (
-    (SafetensorsFolder, SAFETENSORS),
-    (TorchFolder, PYTORCH),
-)
-"""What reads a model's folder, the first that finds its files in it, and what those are."""
+WHOLE, INDEXES = zip(SAFETENSORS_NAMES, TORCH_NAMES, strict=True)
+"""What a folder calls all of a model's weights in one file, and the index of their shards."""
 
 
 def open_artifact(spec: str) -> Artifact:
@@ -61,8 +57,17 @@ def _may_be_on_hub(spec: str) -> bool:
     return spec.count("/") == 1 and not spec.startswith((".", "/", "~"))
 
 
+def folder_kinds() -> Iterator[tuple[type[TensorFolder], str]]:
+    """What reads a model's folder, the first that finds its files in it, and what those are; each
+    is loaded when its turn comes."""
+    yield SafetensorsFolder, SAFETENSORS
+    from entrenar_core.io.torch_folder import TorchFolder
+
+    yield TorchFolder, PYTORCH
+
+
 def _open_folder(spec: str, folder: Path) -> Artifact:
-    for kind, name in FOLDERS:
+    for kind, name in folder_kinds():
         if kind.is_in(folder):
             opened = kind(folder)
             return Artifact(
@@ -103,10 +108,9 @@ def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
     _refuse_no_weights(file)
     if is_apr(file):
         return _open_apr(spec, file)
-    opened = (TorchFile if is_torch(file) else SafetensorsFile)(file)
-    kind = PYTORCH if isinstance(opened, TorchFile) else SAFETENSORS
+    opened, kind = _torch_or_safetensors(file)
     folder = file.parent
-    whole = file.name in {kind.single_name for kind, _ in FOLDERS}
+    whole = file.name in WHOLE
     of_model = whole or file.name in ADAPTER_WEIGHTS or _is_shard(file)
     return Artifact(
         spec, kind, opened, path=path or file, tensors=entries_of(opened.tensors, file.name),
@@ -114,6 +118,14 @@ def _open_file(spec: str, file: Path, *, path: Path | None = None) -> Artifact:
         notes=[*getattr(opened, "warnings", []), *_shard_note(file)],
         **(_from_folder(folder, whole=whole) if of_model else {}),
     )  # fmt: skip
+
+
+def _torch_or_safetensors(file: Path) -> tuple[TensorFile, str]:
+    if not is_torch(file):
+        return SafetensorsFile(file), SAFETENSORS
+    from entrenar_core.io.torch_file import TorchFile
+
+    return TorchFile(file), PYTORCH
 
 
 def _refuse_no_weights(file: Path) -> None:
@@ -131,6 +143,8 @@ def _refuse_no_weights(file: Path) -> None:
 
 
 def _open_gguf(spec: str, file: Path) -> Artifact:
+    from entrenar_core.io.gguf import GGUFFiles
+
     opened = GGUFFiles(file)
     return Artifact(
         spec, GGUF, opened, path=file, model=file, metadata=opened.metadata,
@@ -140,6 +154,8 @@ def _open_gguf(spec: str, file: Path) -> Artifact:
 
 
 def _open_apr(spec: str, file: Path) -> Artifact:
+    from entrenar_core.io.apr import APRFile
+
     opened = APRFile(file)
     config = opened.metadata.get("config")
     known = isinstance(config, dict)
@@ -179,9 +195,7 @@ def _beside(folder: Path) -> Callable[[str], bytes | None]:
 
 
 def _is_shard(file: Path) -> bool:
-    return any((file.parent / kind.index_name).exists() for kind, _ in FOLDERS) and (
-        "-of-" in file.name
-    )
+    return "-of-" in file.name and any((file.parent / name).exists() for name in INDEXES)
 
 
 def _shard_note(file: Path) -> list[str]:

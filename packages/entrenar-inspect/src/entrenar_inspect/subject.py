@@ -16,7 +16,7 @@ from entrenar_core.io.torch_save import TorchFile, is_torch
 from entrenar_inspect.artifact import Artifact
 from entrenar_inspect.opening import (
     ADAPTER_WEIGHTS,
-    FOLDERS,
+    folder_kinds,
     only_file,
     open_artifact,
 )
@@ -106,7 +106,7 @@ def _of_file(spec: str, file: Path) -> Subject:
 
 
 def _in_folder(spec: str, folder: Path) -> Subject:
-    for kind, _ in FOLDERS:
+    for kind, _ in folder_kinds():
         if (folder / kind.single_name).exists():
             return Subject(spec, folder, None, [folder / kind.single_name])
         index = folder / kind.index_name

@@ -1,8 +1,6 @@
 """One APR file, scanned once and decoded a tensor at a time."""
 
 import binascii
-import os
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,7 +9,6 @@ from entrenar_common.errors import FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.apr_scan import APRTensor, scan
 from entrenar_core.io.dtypes import DType
-from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.other_kinds import (
     HEAD_BYTES,
     refuse_as_something_else,
@@ -107,14 +104,3 @@ class APRFile(TensorFile):
         """Lets the kernel drop the tensor's pages from memory; a later read brings them back."""
         info = self.info(name)
         self._file.release(info.begin, info.end)
-
-
-def is_apr(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a file that begins as APR files do, with an object."""
-    path = Path(path)
-    if not path.is_file():
-        return False
-    with read_errors(path), path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    # a safetensors file begins so too where its header's length ends in the byte of a brace
-    return head.lstrip(b" \t\r\n").startswith(b"{") and b"\0" not in head

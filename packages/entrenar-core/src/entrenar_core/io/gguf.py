@@ -1,6 +1,6 @@
 """GGUF files, llama.cpp's: reading one or a model in several, and writing them."""
 
-from entrenar_core.io.gguf_file import GGUFFile, is_gguf
+from entrenar_core.io.gguf_file import GGUFFile
 from entrenar_core.io.gguf_files import GGUFFiles
 from entrenar_core.io.gguf_header import GGUFTensor
 from entrenar_core.io.gguf_metadata import Metadata
@@ -17,6 +17,7 @@ from entrenar_core.io.gguf_values import (
     u32,
 )
 from entrenar_core.io.gguf_write import Planned, file_size, write_gguf
+from entrenar_core.io.kinds import is_gguf
 
 __all__ = [
     "GGUFFile",

@@ -1,11 +1,7 @@
 """One GGUF file, mapped into memory and read without copying."""
 
-import os
-from pathlib import Path
-
-from entrenar_core.io.gguf_header import MAGIC, GGUFTensor, parse_header
+from entrenar_core.io.gguf_header import GGUFTensor, parse_header
 from entrenar_core.io.gguf_metadata import Metadata
-from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.quant import BlockArray
 
@@ -49,12 +45,3 @@ class GGUFFile(TensorFile):
         """Lets the kernel drop the tensor's pages from memory; a later read brings them back."""
         info = self.info(name)
         self._file.release(self._data_start + info.begin, self._data_start + info.end)
-
-
-def is_gguf(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a file that begins as GGUF files do; what it is called does not matter."""
-    path = Path(path)
-    if not path.is_file():
-        return False
-    with read_errors(path), path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC

@@ -20,10 +20,11 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io.gguf_cursor import Cursor
 from entrenar_core.io.gguf_pairs import MAX_KEYS, MAX_METADATA_BYTES, StoredArray, parse_pairs
 from entrenar_core.io.gguf_values import CONTROLS, Value, ValueType
+from entrenar_core.io.kinds import GGUF_MAGIC
 from entrenar_core.io.other_kinds import refuse_as_something_else
 from entrenar_core.quant import BY_NUMBER, BlockFormat
 
-MAGIC = b"GGUF"
+MAGIC = GGUF_MAGIC
 HEAD_BYTES = 24
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.apr import is_apr
-from entrenar_core.io.gguf import is_gguf
 from entrenar_core.io.hub_errors import Asked, hub_errors
 from entrenar_core.io.hub_model import HubModel, is_hub_name
 from entrenar_core.io.hub_weights import safetensors_of
+from entrenar_core.io.kinds import is_apr, is_gguf
 
 _ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.model", "tokenizer*"]
 # top-level files only: sub-folders hold other formats, and no listed name leads out of the folder

@@ -15,11 +15,11 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.dtypes import DType, by_numpy, order
 from entrenar_core.io.files import Written
+from entrenar_core.io.kinds import SAFETENSORS_NAMES
 from entrenar_core.io.safetensors_header import MAX_HEADER_BYTES, check_name
 from entrenar_core.io.streamed import Streamed, written_behind
 
-INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
+SINGLE_NAME, INDEX_NAME = SAFETENSORS_NAMES
 MAX_SHARD_BYTES = 5 * 10**9
 
 _ALIGNMENT = 8

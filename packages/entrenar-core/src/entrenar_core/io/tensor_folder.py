@@ -1,9 +1,11 @@
 """A model folder's weights: one file, or shards with an index, in any format of files."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from entrenar_core.io.closing import Closing
 from entrenar_core.io.files import read_json
 from entrenar_core.io.shards import parse_index, place_tensors
 from entrenar_core.io.tensor_file import TensorFile, missing_tensor
-from entrenar_core.kernels import Held
+
+if TYPE_CHECKING:  # a folder that is looked into loads no kernels
+    from entrenar_core.kernels import Held
 
 
 class TensorFolder(Closing):

@@ -1,9 +1,7 @@
 """One file of torch.save (.pth, .pt, .bin), read without PyTorch and without running anything."""
 
-import os
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import numpy as np
 from entrenar_common.errors import FormatError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.dtypes import DType
-from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.safetensors_header import check_name
 from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.torch_contents import check_crc, read_contents
@@ -20,8 +17,6 @@ from entrenar_core.io.torch_records import TensorRef
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "module")
 """Under which of its keys a training checkpoint has the weights, if more than one could be."""
 
-SUFFIXES = (".pth", ".pt", ".bin")
-"""What such files are called."""
 
 _PLAIN = (str, int, float, bool, complex, bytes, type(None), DType)
 
@@ -180,16 +175,3 @@ def _described(value: Any) -> str:
         keys = [f"{escape_controls(str(k)[:40])}: {type(v).__name__}" for k, v in value.items()]
         return f"a dictionary of {', '.join(keys[:8])}{' …' if len(keys) > 8 else ''}"
     return f"a {type(value).__name__}"
-
-
-def is_torch(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a file that begins as those of torch.save do, as a zip archive or a pickle,
-    or is called like one and is not in safetensors."""
-    path = Path(path)
-    if not path.is_file():
-        return False
-    with read_errors(path), path.open("rb") as file:
-        head = file.read(9)
-    if head[8:9] == b"{":
-        return False
-    return head.startswith((b"PK\x03\x04", b"\x80")) or path.suffix.lower() in SUFFIXES

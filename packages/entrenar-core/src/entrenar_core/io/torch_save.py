@@ -1,6 +1,7 @@
 """Tensors in files of torch.save (.pth, .pt, .bin), without PyTorch: reading and writing them."""
 
-from entrenar_core.io.torch_file import TorchFile, TorchTensor, is_torch
+from entrenar_core.io.kinds import is_torch
+from entrenar_core.io.torch_file import TorchFile, TorchTensor
 from entrenar_core.io.torch_folder import TorchFolder
 from entrenar_core.io.torch_write import write_torch
 

@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 from entrenar_common.errors import NotFoundError
-from entrenar_core.io.apr import APRFile, is_apr
+from entrenar_core.io.apr import APRFile
+from entrenar_core.io.kinds import is_apr, is_torch
 from entrenar_core.io.safetensors_file import SafetensorsFile
 from entrenar_core.io.safetensors_folder import SafetensorsFolder
 from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.tensor_folder import TensorFolder
-from entrenar_core.io.torch_file import TorchFile, is_torch
+from entrenar_core.io.torch_file import TorchFile
 from entrenar_core.io.torch_folder import TorchFolder
 
 _FORMATS: tuple[type[TensorFolder], ...] = (SafetensorsFolder, TorchFolder)

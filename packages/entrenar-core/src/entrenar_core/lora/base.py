@@ -11,7 +11,7 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io import files
 from entrenar_core.io.bitsandbytes import FourBitFolder
 from entrenar_core.io.closing import Closing
-from entrenar_core.io.gguf import is_gguf
+from entrenar_core.io.kinds import is_gguf
 from entrenar_core.io.safetensors import SafetensorsFile
 from entrenar_core.io.torch_save import TorchFile
 from entrenar_core.io.weights import open_weights
