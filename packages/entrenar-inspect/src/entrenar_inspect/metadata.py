@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from entrenar_core.io.gguf_metadata import Metadata
-from entrenar_core.io.gguf_values import ValueType
-
-_WORDS = {ValueType.TEXT: "texts", ValueType.BOOL: "flags"}
+_WORDS = {"text": "texts", "bool": "flags"}
 
 
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,12 +37,18 @@ def texts(metadata: Mapping[str, Any], key: str, *, most: int) -> tuple[str, ...
 
 def length(metadata: Mapping[str, Any], key: str) -> int | None:
     """The number of elements of an array; None where there is none."""
-    return metadata.kind(key)[1] if isinstance(metadata, Metadata) and key in metadata else None
+    kind = _kind(metadata, key)
+    return None if kind is None else kind[1]
 
 
 def _array(metadata: Mapping[str, Any], key: str) -> str | None:
     """An array in words; None for a value of any other type."""
-    if not isinstance(metadata, Metadata) or key not in metadata:
-        return None
-    kind, count = metadata.kind(key)
-    return None if count is None else f"{count} {_WORDS.get(kind, 'numbers')}"
+    kind, count = _kind(metadata, key) or (None, None)
+    return None if count is None else f"{count} {_WORDS.get(str(kind), 'numbers')}"
+
+
+def _kind(metadata: Mapping[str, Any], key: str) -> tuple[Any, int | None] | None:
+    """The type of a value of an `io.gguf.Metadata`, and the number of elements of an array; None
+    for other mappings, in which no value is long."""
+    kind = getattr(metadata, "kind", None)
+    return kind(key) if kind is not None and key in metadata else None

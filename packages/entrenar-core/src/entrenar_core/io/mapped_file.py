@@ -1,16 +1,20 @@
 """A file mapped into memory for reading; that it changes meanwhile is noticed, not read."""
 
+from __future__ import annotations
+
 import mmap
 import os
 import stat
 import sys
 import weakref
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from entrenar_common.errors import IntegrityError, NotFoundError, UnsupportedError
 from entrenar_core.io.os_calls import read_errors
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _Stamp = tuple[int, int, int, int]
 
@@ -78,6 +82,8 @@ class MappedFile:
 
     def view(self, begin: int, end: int) -> np.ndarray:
         """A read-only view of the mapped bytes, uint8; IntegrityError when the file has changed."""
+        import numpy as np  # who reads headers alone does not wait for it
+
         if self._map is None:
             raise ValueError(f"{self.path}: read after close")
         # a file cut short under a mapping kills the process at the first touch beyond its end

@@ -1,6 +1,8 @@
 """One safetensors file, mapped into memory and read without copying."""
 
-import numpy as np
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_common.text import escape_controls
@@ -12,6 +14,9 @@ from entrenar_core.io.safetensors_header import (
     parse_header,
 )
 from entrenar_core.io.tensor_file import TensorFile
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class SafetensorsFile(TensorFile):

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.closing import Closing
@@ -16,7 +14,9 @@ from entrenar_core.io.files import read_json
 from entrenar_core.io.shards import parse_index, place_tensors
 from entrenar_core.io.tensor_file import TensorFile, missing_tensor
 
-if TYPE_CHECKING:  # a folder that is looked into loads no kernels
+if TYPE_CHECKING:  # a folder that is looked into loads neither
+    import numpy as np
+
     from entrenar_core.kernels import Held
 
 
