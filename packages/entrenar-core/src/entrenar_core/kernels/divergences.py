@@ -180,8 +180,10 @@ class Divergence:
     def kind(self) -> str:
         """The name of the divergence that this one is: at the end of its weight's range it is
         another one."""
-        near = (end for end in (0.0, 1.0) if abs(self.weight - end) < _UNSEEN)
-        return _LIMITS.get((self.name, next(near, None)), self.name)
+        for (name, end), limit in _LIMITS.items():
+            if name == self.name and abs(self.weight - end) < _UNSEEN:
+                return limit
+        return self.name
 
     @property
     def factor(self) -> float:
