@@ -7,7 +7,6 @@ from urllib.parse import unquote
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.hub_model import is_hub_name
 
 HUB = "hf://"
 FORM = "hf://org/name, hf://org/name@revision or hf://org/name/path/of/a/file"
@@ -38,6 +37,8 @@ class HubPlace(NamedTuple):
 
 def parse_place(spec: str) -> HubPlace:
     """The parts of `hf://org/name[@revision][/path/in/repo]`; ConfigError for anything else."""
+    from entrenar_core.io.hub_model import is_hub_name  # loads what speaks to the hub
+
     found = _PARTS.fullmatch(spec.removeprefix(HUB).removesuffix("/"))
     if found is None:
         raise _malformed(spec, "not a place on the hub")
