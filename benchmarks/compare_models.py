@@ -14,11 +14,9 @@ each a process of its own from its start to its end, with all files in the page 
 The largest difference of both is compared. With `--targets`, exits with 1 when one is missed.
 """
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_inputs import make_models
-from turns import Side, command_turn, in_turns
+from turns import Side, benchmark, command_turn, in_turns
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
@@ -95,23 +93,6 @@ class CompareBench:
         ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (5)")
-    parser.add_argument("--layers", type=int, default=12, help="blocks of the models (12)")
-    parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
-    options = parser.parse_args()
-    out = Output(json=options.json, quiet=options.quiet)
-    with tempfile.TemporaryDirectory() as folder:
-        report = measured(Path(folder), options.layers, options.rounds, out)
-    out.emit(report, "entrenar.benchmark.compare-models/1")
-    sys.exit(1 if options.targets and not report.passed() else 0)
-
-
 def measured(folder: Path, layers: int, rounds: int, out: Output) -> CompareBench:
     """Both sides on models in `folder`."""
     out.note("making the models")
@@ -143,4 +124,4 @@ def _theirs(command: list[str]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(__doc__, measured, schema="entrenar.benchmark.compare-models/1", layers=12, rounds=5)

@@ -13,9 +13,6 @@ with --layers). Then, in turns, each in a process of its own with all files in t
 Peak memory is that of the process. With `--targets`, exits with 1 when one is missed.
 """
 
-import argparse
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from turns import Side, in_turns, turn
+from turns import Side, benchmark, in_turns, turn
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
@@ -155,23 +152,6 @@ class ConversionReport:
         ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side (3)")
-    parser.add_argument("--layers", type=int, default=22, help="blocks of the model (22)")
-    parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
-    options = parser.parse_args()
-    out = Output(json=options.json, quiet=options.quiet)
-    with tempfile.TemporaryDirectory() as folder:
-        report = measure(Path(folder), options.layers, options.rounds, out)
-    out.emit(report, "entrenar.benchmark.conversion/1")
-    sys.exit(1 if options.targets and not report.passed() else 0)
-
-
 def measure(folder: Path, layers: int, rounds: int, out: Output) -> ConversionReport:
     source, output = folder / "model", folder / "model.gguf"
     out.note("making the model")
@@ -239,4 +219,4 @@ def make_model(folder: Path, layers: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(__doc__, measure, schema="entrenar.benchmark.conversion/1", layers=22, rounds=3)

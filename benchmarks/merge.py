@@ -15,10 +15,7 @@ rank 64 in memory, block by block, and inspecting one in a file. With `--targets
 one is missed.
 """
 
-import argparse
 import shutil
-import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion import SHAPE, make_model
-from turns import Side, in_turns, turn
+from turns import Side, benchmark, in_turns, turn
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
@@ -151,23 +148,6 @@ def _of(seconds: float, most: float) -> str:
     return f"{seconds:.2f} s (at most {most:.0f} s)"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side (3)")
-    parser.add_argument("--layers", type=int, default=22, help="blocks of the model (22)")
-    parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
-    options = parser.parse_args()
-    out = Output(json=options.json, quiet=options.quiet)
-    with tempfile.TemporaryDirectory() as folder:
-        report = measure(Path(folder), options.layers, options.rounds, out)
-    out.emit(report, "entrenar.benchmark.merge/1")
-    sys.exit(1 if options.targets and not report.passed() else 0)
-
-
 def measure(folder: Path, layers: int, rounds: int, out: Output) -> MergeBench:
     source, adapter, output = folder / "model", folder / "adapter", folder / "merged"
     out.note("making the model")
@@ -273,4 +253,4 @@ def inspecting(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(__doc__, measure, schema="entrenar.benchmark.merge/1", layers=22, rounds=3)

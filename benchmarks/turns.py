@@ -1,13 +1,16 @@
 """Ways of doing the same with large files, in turns, each turn in a process of its own."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 from entrenar_common.output import Output
 
@@ -92,3 +95,29 @@ def in_turns(
         Side(name, median(t["seconds"] for t in found), int(max(t["peak"] for t in found)))
         for name, found in turns.items()
     )
+
+
+def benchmark(
+    text: str,
+    measure: Callable[[Path, int, int, Output], Any],
+    *,
+    schema: str,
+    layers: int,
+    rounds: int,
+) -> NoReturn:
+    """The command line of a benchmark of models of so many `layers`: `measure(folder, layers,
+    rounds, out)` gives its report, which `passed()` or not."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of each side ({rounds})")
+    parser.add_argument("--layers", type=int, default=layers, help=f"blocks of a model ({layers})")
+    parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
+    options = parser.parse_args()
+    out = Output(json=options.json, quiet=options.quiet)
+    with tempfile.TemporaryDirectory() as folder:
+        report = measure(Path(folder), options.layers, options.rounds, out)
+    out.emit(report, schema)
+    sys.exit(1 if options.targets and not report.passed() else 0)
