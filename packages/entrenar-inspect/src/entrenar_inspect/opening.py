@@ -7,12 +7,12 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError, FormatError, NotFoundError
 from entrenar_common.text import escape_controls
-from entrenar_core.io import files
 from entrenar_core.io.kinds import SAFETENSORS_NAMES, TORCH_NAMES, is_apr, is_gguf, is_torch
 from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.other_kinds import HEAD_BYTES
 from entrenar_core.io.safetensors_file import SafetensorsFile
 from entrenar_core.io.safetensors_folder import SafetensorsFolder
+from entrenar_core.io.strict_json import read_bytes, read_json
 from entrenar_core.io.tensor_file import TensorFile
 from entrenar_core.io.tensor_folder import TensorFolder
 from entrenar_inspect.artifact import APR, GGUF, PYTORCH, SAFETENSORS, Artifact, WeightFile
@@ -171,7 +171,7 @@ def _from_folder(folder: Path, *, whole: bool) -> dict[str, Any]:
     """What an artifact takes from the model's folder around its weights."""
     config: Mapping[str, Any] = {}
     if (folder / CONFIG).exists():
-        config = config_keys(files.read_json(folder / CONFIG), folder / CONFIG)
+        config = config_keys(read_json(folder / CONFIG), folder / CONFIG)
     return {
         "config": config,
         "model": folder if whole and config else None,
@@ -189,7 +189,7 @@ def config_keys(found: Any, path: Path) -> dict[str, Any]:
 def _beside(folder: Path) -> Callable[[str], bytes | None]:
     def beside(name: str) -> bytes | None:
         path = folder / name
-        return files.read_bytes(path) if path.is_file() else None
+        return read_bytes(path) if path.is_file() else None
 
     return beside
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls
 from entrenar_core.io.closing import Closing
-from entrenar_core.io.files import read_json
 from entrenar_core.io.shards import parse_index, place_tensors
+from entrenar_core.io.strict_json import read_json
 from entrenar_core.io.tensor_file import TensorFile, missing_tensor
 
 if TYPE_CHECKING:  # a folder that is looked into loads neither
