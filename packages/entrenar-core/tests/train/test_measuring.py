@@ -110,8 +110,10 @@ def test_a_model_that_the_disk_has_no_room_for_is_refused():
 
 
 SLOW = """
-import sys, time
+import signal, time
 from entrenar_core.train import measuring
+# a shell has what it runs in the background ignore Ctrl-C, and so its children
+signal.signal(signal.SIGINT, signal.default_int_handler)
 measuring.make_model = lambda raw, folder: folder.mkdir()
 with measuring.random_model({}) as folder:
     print(folder.parent, flush=True)
