@@ -108,6 +108,14 @@ def test_infinite_numbers_alone_have_no_figures(measured):
     assert (found.mean, found.norm, found.histogram, found.infinities) == (None, None, None, 3)
 
 
+@pytest.mark.parametrize("size", (9, SMALL))
+def test_a_complex_number_is_not_finite_where_one_of_its_parts_is_not(measured, size):
+    array = drawn(size, np.float32).astype(np.complex64)
+    array[size // 2] = complex(0.0, np.nan)
+    found = measured(array)
+    assert (found.nans, found.first_bad) == (1, size // 2)
+
+
 def test_an_empty_tensor_has_no_figures(measured):
     found = measured(np.zeros((0, 4), np.float32))
     assert (found.elements, found.mean, found.zeros) == (0, None, 0)

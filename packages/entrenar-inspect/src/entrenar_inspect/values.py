@@ -147,6 +147,6 @@ def _bad_in(parts: Iterator[Any]) -> Iterator[int]:
     """The places of numbers that are not finite."""
     start = 0
     for part in parts:
-        for place in np.flatnonzero(~np.isfinite(part.astype(np.float64))):
+        for place in np.flatnonzero(~np.isfinite(part)):
             yield start + int(place)
         start += part.size
