@@ -15,7 +15,7 @@ from entrenar_common.units import format_bytes, format_count
 from entrenar_inspect.artifact import Artifact, Entry
 from entrenar_inspect.distribution import Histogram, Values
 from entrenar_inspect.pooled import pooled
-from entrenar_inspect.tree import ORDERS, Row, natural, rows_of, tree_of
+from entrenar_inspect.tree import ORDERS, Row, rows_of, tree_of
 from entrenar_inspect.values import values_of
 
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -149,12 +149,7 @@ def _all_values(
 def _sorted(tensors: list[TensorRow], sort: str | None) -> list[TensorRow]:
     if sort is None:
         return tensors
-    by = {
-        "name": lambda t: natural(t.name),
-        "params": lambda t: (-t.parameters, natural(t.name)),
-        "memory": lambda t: (-t.nbytes, natural(t.name)),
-    }
-    return sorted(tensors, key=by[sort])
+    return sorted(tensors, key=lambda t: ORDERS[sort](t.name, t.parameters, t.nbytes))
 
 
 def _entry(tensor: TensorRow) -> Entry:

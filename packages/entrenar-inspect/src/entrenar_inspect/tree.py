@@ -78,15 +78,15 @@ class Row:
     members: tuple[Entry, ...]
 
 
-Order = Callable[[Node], Any]
+Order = Callable[[str, int, int], Any]
+"""What things are ordered by: from a name, how many numbers and how many bytes."""
 
-BY_NAME: Order = lambda node: natural(node.name)  # noqa: E731
 ORDERS: dict[str, Order] = {
-    "name": BY_NAME,
-    "params": lambda node: (-node.elements, natural(node.name)),
-    "memory": lambda node: (-node.nbytes, natural(node.name)),
+    "name": lambda name, _numbers, _nbytes: natural(name),
+    "params": lambda name, numbers, _nbytes: (-numbers, natural(name)),
+    "memory": lambda name, _numbers, nbytes: (-nbytes, natural(name)),
 }
-"""What modules that lie in one are ordered by."""
+"""What modules that lie in one, and tensors, are ordered by."""
 
 
 def rows_of(root: Node, *, order: Order | None, collapse: bool) -> Iterator[Row]:
@@ -127,7 +127,7 @@ def _groups(node: Node, order: Order | None, collapse: bool) -> list[list[Node]]
     of them is."""
     children = list(node.children.values())
     if order is not None:
-        children.sort(key=order)
+        children.sort(key=lambda child: order(child.name, child.elements, child.nbytes))
     if not collapse:
         return [[child] for child in children]
     groups: dict[tuple[Any, ...], list[Node]] = {}
