@@ -24,6 +24,13 @@ def matrix(form, rows, columns):
 
 IDS = np.array([[1, 6], [0, 8]])
 TARGETS = np.array([[1, -100], [8, 0]])
+
+
+def array(weight):
+    """What a weight is, as a model has it."""
+    return weight.data if isinstance(weight, Tensor) else weight
+
+
 OPERATIONS = {
     "linear": lambda x, w: ops.linear(x, w, normal(9), normal(2, 2, 9)),
     "conv1d": lambda x, w: ops.conv1d(x, w.T, normal(9), normal(2, 2, 9)),
@@ -40,8 +47,9 @@ OPERATIONS = {
     "embedding": lambda x, w: x * ops.embedding(w, IDS),
     "linear_cross_entropy": lambda x, w: ops.linear_cross_entropy(x, w, TARGETS, normalizer=3),
     "linear_distillation": lambda x, w: ops.linear_distillation(
-        x, w, normal(2, 2, 64), w, TARGETS, divergence=Divergence(temperature=2.0), alpha=0.5,
-        shared=9, normalizer=3, parts=ops.DistillationParts(),
+        x, w, TARGETS, expected=ops.FromHidden(normal(2, 2, 64), array(w), shared=9),
+        divergence=Divergence(temperature=2.0), alpha=0.5, normalizer=3,
+        parts=ops.DistillationParts(),
     ),
 }  # fmt: skip
 """Of x (2, 2, 64) and a weight (9, 64), each as arrays would have it."""

@@ -51,8 +51,9 @@ class Problem:
     def distillation(self, temperature, alpha, shared, teacher=None):
         self.parts = ops.DistillationParts()
         return ops.linear_distillation(
-            *self.inputs(), *(teacher or self.teacher), self.labels,
-            divergence=Divergence(temperature=temperature), alpha=alpha, shared=shared,
+            *self.inputs(), self.labels,
+            expected=ops.FromHidden(*(teacher or self.teacher), shared=shared),
+            divergence=Divergence(temperature=temperature), alpha=alpha,
             normalizer=self.count, parts=self.parts,
         )  # fmt: skip
 
@@ -182,8 +183,8 @@ def test_parts_of_several_calls_add_up(dtype):
     parts = ops.DistillationParts()
     for _ in range(2):
         ops.linear_distillation(
-            p.hidden, p.weight, *p.teacher, p.labels,
-            divergence=Divergence(temperature=2.0), alpha=0.5, shared=37,
+            p.hidden, p.weight, p.labels, expected=ops.FromHidden(*p.teacher, shared=37),
+            divergence=Divergence(temperature=2.0), alpha=0.5,
             normalizer=p.count, parts=parts,
         )  # fmt: skip
     assert parts.divergence == pytest.approx(2 * once)
@@ -259,11 +260,13 @@ def test_a_weight_of_another_width_is_an_error_that_shows_both_shapes():
 def test_a_teacher_that_does_not_fit_is_an_error_that_shows_its_shapes(
     teacher_hidden, teacher_weight, shared
 ):
-    with pytest.raises(ShapeError, match=r"linear_distillation.*teacher") as caught:
+    with pytest.raises(ShapeError, match="a teacher's hidden") as caught:
         ops.linear_distillation(
-            np.ones((1, 2, 4)), np.ones((6, 4)), np.ones(teacher_hidden), np.ones(teacher_weight),
-            np.array([[0, 1]]), divergence=Divergence(), alpha=0.5, shared=shared, normalizer=2,
-            parts=ops.DistillationParts(),
+            np.ones((1, 2, 4)), np.ones((6, 4)), np.array([[0, 1]]),
+            expected=ops.FromHidden(
+                np.ones(teacher_hidden), np.ones(teacher_weight), shared=shared
+            ),
+            divergence=Divergence(), alpha=0.5, normalizer=2, parts=ops.DistillationParts(),
         )  # fmt: skip
     assert str(teacher_hidden) in str(caught.value)
     assert str(teacher_weight) in str(caught.value)

@@ -177,9 +177,9 @@ MISTAKES = {
     "linear_distillation": [
         (
             lambda: ops.linear_distillation(
-                f32(2, 3), f32(5, 3), f32(2, 3), f32(5, 3), np.array([1, 2, 3]),
-                divergence=Divergence(), alpha=0.5, shared=5, normalizer=2,
-                parts=ops.DistillationParts(),
+                f32(2, 3), f32(5, 3), np.array([1, 2, 3]),
+                expected=ops.FromHidden(f32(2, 3).data, f32(5, 3).data, shared=5),
+                divergence=Divergence(), alpha=0.5, normalizer=2, parts=ops.DistillationParts(),
             ),
             "(2, 3)",
             "(3,)",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from entrenar_core.data.batches import Batch
-from entrenar_core.distill import Distillation, Divergence
+from entrenar_core.distill import Distillation, Divergence, LiveTeacher
 from entrenar_core.optim import AdamW
 from entrenar_core.testing import tiny_llama
 
@@ -14,7 +14,8 @@ BATCH = Batch(IDS, np.where(IDS % 4 == 0, -100, np.roll(IDS, -1, axis=1)), np.ar
 
 def objective(student, teacher, alpha=1.0, shared=61, temperature=2.0):
     divergence = Divergence(temperature=temperature)
-    return Distillation(student, teacher, divergence=divergence, alpha=alpha, shared=shared)
+    live = LiveTeacher(teacher, shared=shared)
+    return Distillation(student, live, divergence=divergence, alpha=alpha)
 
 
 def test_the_teacher_gets_no_gradient_and_stays_as_it_is():

@@ -7,7 +7,7 @@ import pytest
 
 from entrenar_common.errors import ConfigError
 from entrenar_core.data.batches import IGNORED, Batch
-from entrenar_core.distill import Distillation, Divergence, FeatureDistillation
+from entrenar_core.distill import Distillation, Divergence, FeatureDistillation, LiveTeacher
 from entrenar_core.distill.features import (
     LayerPair,
     Schedule,
@@ -34,10 +34,9 @@ def models(dtype="float64"):
 
 
 def objective(student, teacher, *terms):
-    logits = Distillation(
-        student, teacher, divergence=Divergence(temperature=2.0), alpha=0.5, shared=61
-    )
-    return FeatureDistillation(logits, terms)
+    live = LiveTeacher(teacher, shared=61)
+    logits = Distillation(student, live, divergence=Divergence(temperature=2.0), alpha=0.5)
+    return FeatureDistillation(logits, live, terms)
 
 
 def loss_of(task, step):

@@ -82,8 +82,8 @@ def test_a_teacher_may_have_a_narrow_head(dtype):
 
     def loss(head):
         return ops.linear_distillation(
-            hidden, weight, normal(6, 5), head, targets,
-            divergence=Divergence(temperature=2.0), alpha=0.5, shared=9, normalizer=5,
+            hidden, weight, targets, expected=ops.FromHidden(normal(6, 5), head, shared=9),
+            divergence=Divergence(temperature=2.0), alpha=0.5, normalizer=5,
             parts=ops.DistillationParts(),
         ).item()  # fmt: skip
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from entrenar_core.data.batches import IGNORED, Batch
-from entrenar_core.distill import Distillation, Divergence, FeatureDistillation
+from entrenar_core.distill import Distillation, Divergence, FeatureDistillation, LiveTeacher
 from entrenar_core.distill.features import LayerPair, attention_term, hidden_term
 from entrenar_core.testing import difference, tiny_llama
 from entrenar_core.train.checkpoint import CheckpointStore
@@ -57,23 +57,22 @@ def language_modelling(model, dtype):
 
 def distillation(model, dtype):
     teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
-    return Distillation(
-        model, teacher, divergence=Divergence(temperature=2.0), alpha=0.7, shared=61
-    )
+    live = LiveTeacher(teacher, shared=61)
+    return Distillation(model, live, divergence=Divergence(temperature=2.0), alpha=0.7)
 
 
 def features(model, dtype):
     """Losses of every normaliser: tokens, sequences, and pairs of tokens."""
     logits = distillation(model, dtype)
     pairs = [LayerPair(0, 1), LayerPair(1, 1)]
-    both = model, logits.teacher
+    both = model, logits.teacher.model
     terms = [
         hidden_term("hidden_mse", *both, loss="mse", pairs=pairs),
         hidden_term("rkd_distance", *both, loss="rkd_distance", pairs=pairs),
         attention_term("minilm", *both, loss="minilm", pairs=pairs, heads=4),
         attention_term("tinybert", *both, loss="tinybert", pairs=pairs),
     ]
-    task = FeatureDistillation(logits, terms)
+    task = FeatureDistillation(logits, logits.teacher, terms)
     for projection in task.parameters().values():
         projection.data[...] = projection.data.astype(np.float32)
     return task
@@ -82,7 +81,8 @@ def features(model, dtype):
 def distillation_of_few_ids(model, dtype):
     teacher = rounded(tiny_llama(seed=1, dtype=dtype, hidden_size=32, vocab_size=70))
     chosen = Divergence("jsd", 2.0, beta=0.3, top_k=9)
-    return Distillation(model, teacher, divergence=chosen, alpha=0.7, shared=61)
+    live = LiveTeacher(teacher, shared=61)
+    return Distillation(model, live, divergence=chosen, alpha=0.7)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 from entrenar_core import lora
 from entrenar_distill.config import DistillConfig
-from entrenar_distill.inputs import Inputs, base_student
+from entrenar_distill.inputs import Inputs
 from entrenar_distill.report import AdaptedStudent
 from entrenar_distill.run_folder import ADAPTER
 
@@ -33,6 +33,6 @@ def write(model: Any, folder: Path, config: DistillConfig) -> AdaptedStudent:
 
 def read_again(folder: Path, inputs: Inputs) -> Any:
     """The student whose adapter is in `folder`, on the model that it was trained on."""
-    student = base_student(inputs)
+    student = inputs.bare_student()
     lora.load_adapter(student, folder / ADAPTER)
     return student

@@ -7,18 +7,17 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
-from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator
 
-from entrenar_core.train.adapter import LoraSection
-from entrenar_core.train.config import Later, Setting, StrictModel, TrainingConfig, load_config
-from entrenar_core.train.problems import SECTION
-from entrenar_core.train.quantization import format_name, recipe_name
+from entrenar_core.train.config import Setting, StrictModel, TrainingConfig, load_config
+from entrenar_core.train.quantization import recipe_name
+from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
+from entrenar_distill.paths import FilePath
+from entrenar_distill.student_section import StudentConfig
+from entrenar_distill.teacher_section import TeacherConfig
 
 __all__ = [
     "DatasetConfig",
@@ -31,170 +30,6 @@ __all__ = [
     "config_hash",
     "resolve",
 ]
-
-
-def _paths(value: Any) -> Any:
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    raise ValueError("must be a path or a list of paths")
-
-
-def _layers(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
-FilePaths = Annotated[
-    tuple[FilePath, ...],
-    BeforeValidator(_paths, json_schema_input_type=str | list[FilePath]),
-]
-Indices = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    Field(min_length=1),
-    BeforeValidator(_layers, json_schema_input_type=list[Annotated[int, Field(ge=0)]]),
-]
-
-
-class TeacherConfig(StrictModel):
-    """The model that is learned from."""
-
-    model_id: FilePath = Field(
-        description="the teacher: a Hugging Face model folder, or a model on the hub (org/name)"
-    )
-    revision: str | None = Field(
-        None, min_length=1, description="branch, tag or commit of a model on the hub"
-    )
-    format: Annotated[Literal["safetensors"], Later()] = Field(
-        "safetensors", description="file format of the weights"
-    )
-
-
-class StudentConfig(StrictModel):
-    """The model that learns: exactly one of `model_id`, `config` and `layers_from_teacher`."""
-
-    model_id: FilePath | None = Field(
-        None, description="start from this model: a Hugging Face folder, or org/name on the hub"
-    )
-    revision: str | None = Field(
-        None, min_length=1, description="branch, tag or commit of a model on the hub"
-    )
-    config: dict[str, Any] | None = Field(
-        None,
-        description="start from random weights: an architecture in the keys of a Hugging Face "
-        "config.json (hidden_size, num_hidden_layers, ...)",
-    )
-    layers_from_teacher: Indices | None = Field(
-        None,
-        validate_default=True,
-        description="start from these layers of the teacher, counted from 0, in rising order",
-    )
-
-    lora: LoraSection | None = Field(
-        None, description="train an adapter instead of the weights; not done when absent"
-    )
-    quantize: str | None = Field(
-        None,
-        description="format in which the weights beside an adapter are held in memory, such as "
-        "nf4, int8 or q8_0 (QLoRA); as they are when absent",
-    )
-
-    @field_validator("lora")
-    @classmethod
-    def _adapts_a_model(cls, value: LoraSection | None, info: ValidationInfo) -> Any:
-        if value is None or not value.enabled:
-            return None
-        if info.data.get("config") is not None:
-            raise ValueError("adapts a model that has learned: give model_id, not config")
-        if not value.fuse and info.data.get("model_id", "") is None:
-            raise ValueError("fuse: false needs model_id: an adapter alone is of no use")
-        return value
-
-    @field_validator("quantize")
-    @classmethod
-    def _known_format(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None:
-            return None
-        if info.data.get("lora", ...) is None:
-            raise ValueError("goes with lora: weights in few bits are not trained themselves")
-        if info.data.get("model_id", "") is None:
-            raise ValueError("goes with model_id")
-        return format_name(value)
-
-    @field_validator("revision")
-    @classmethod
-    def _revision_of_a_model(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("model_id", "") is None:
-            raise ValueError("goes with model_id, which is not given")
-        return value
-
-    @field_validator("config")
-    @classmethod
-    def _plain_data(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError as error:
-            raise ValueError("every number must be finite") from error
-        return value
-
-    @field_validator("layers_from_teacher")
-    @classmethod
-    def _one_start(
-        cls, value: tuple[int, ...] | None, info: ValidationInfo
-    ) -> tuple[int, ...] | None:
-        if value is not None and any(a >= b for a, b in pairwise(value)):
-            raise ValueError("must be in rising order, each layer once")
-        starts = [info.data.get("model_id", ...), info.data.get("config", ...), value]
-        given = sum(start is not None for start in starts)
-        # An invalid one is absent from info.data: it has been given, and is reported already.
-        if given != 1:
-            text = "give one of model_id, config and layers_from_teacher"
-            if given:
-                text += ", not several (null takes one back)"
-            raise PydanticCustomError(SECTION, text)
-        return value
-
-
-class DatasetConfig(StrictModel):
-    """The text that teacher, student and control see."""
-
-    source: Annotated[Literal["files"], Later(("huggingface",))] = Field(
-        "files", description="where the text comes from"
-    )
-    name: FilePaths = Field(
-        min_length=1, description="files, folders or globs to read, one or a list"
-    )
-    exclude: FilePaths = Field((), description="files, folders or globs to leave out")
-    split: SkipJsonSchema[str | None] = Field(None, description="part of a dataset on the hub")
-    format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
-        "auto", description="format of the files; auto goes by their suffix"
-    )
-    text_field: str = Field(
-        "text", min_length=1, description="field or column that holds the text (not for text files)"
-    )
-    max_length: int = Field(256, ge=2, description="tokens in a sequence")
-    packing: bool = Field(
-        True, description="join documents into full sequences, instead of one document in each"
-    )
-    streaming: Annotated[Literal[False], Later()] = Field(
-        False, description="read the text while training"
-    )
-    held_out: float = Field(
-        0.05, gt=0, le=0.5, description="share of the documents kept back to measure the models on"
-    )
-    skip_bad: bool = Field(
-        False, description="leave documents that cannot be read out, and count them"
-    )
-    max_documents: int | None = Field(None, ge=2, description="read this many documents at most")
-
-    @field_validator("split")
-    @classmethod
-    def _split_of_a_hub_dataset(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # When the source itself is refused, that is reported, and this key goes with it.
-        if value is not None and "source" in info.data:
-            raise ValueError("belongs to source: huggingface; dataset.held_out splits files")
-        return value
 
 
 class OutputConfig(StrictModel):

@@ -7,7 +7,7 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError, NotFoundError
 from entrenar_common.progress import Progress
-from entrenar_core import lora, models
+from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
@@ -20,6 +20,12 @@ from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
+from entrenar_distill.students import (
+    bare_student,
+    make_student,
+    student_folder,
+    student_tokenizer,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class Inputs:
         """The student before its first step: equal each time, so that the control starts there."""
         return make_student(self.config, self.teacher, self.student_folder)
 
+    def bare_student(self) -> Any:
+        """The model that the student's adapter is trained on, without it."""
+        return bare_student(self.config, self.teacher, self.student_folder)
+
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
         found = {
@@ -68,9 +78,9 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     tokenizer = _tokenizer(teacher_folder, "teacher")
     teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
     teacher.freeze()
-    student_folder = _student_folder(config)
-    student = make_student(config, teacher, student_folder)
-    students_own = _student_tokenizer(student_folder, tokenizer)
+    student_from = student_folder(config)
+    student = make_student(config, teacher, student_from)
+    students_own = student_tokenizer(student_from, tokenizer)
     shared = shared_vocabulary(teacher, student, tokenizer, students_own)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
     _check_top_k(config.distillation.top_k, shared)
@@ -93,7 +103,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         config,
         teacher,
         teacher_folder,
-        student_folder,
+        student_from,
         tokenizer,
         train,
         held_out,
@@ -115,50 +125,6 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
         skip_bad=dataset.skip_bad,
         max_documents=dataset.max_documents,
     )
-
-
-def make_student(config: DistillConfig, teacher: Any, folder: Path | None) -> Any:
-    """The student that `config` describes: loaded from `folder`, initialised from a seed, or cut
-    from the teacher's layers; with its adapter, where it has one."""
-    student = _base(config, teacher, folder)
-    if config.student.lora is not None:
-        lora.adapt(student, config.student.lora.settings(), seed=config.training.seed)
-    return student
-
-
-def base_student(inputs: Inputs) -> Any:
-    """The model that the student's adapter was trained on, without it."""
-    return _base(inputs.config, inputs.teacher, inputs.student_folder)
-
-
-def _base(config: DistillConfig, teacher: Any, folder: Path | None) -> Any:
-    student = config.student
-    if folder is not None:
-        held = {} if student.quantize is None else {"quantize": student.quantize}
-        return models.load(folder, **held)
-    if student.layers_from_teacher is not None:
-        return models.with_layers(teacher, student.layers_from_teacher)
-    shape = teacher.config
-    inherited = {
-        "vocab_size": shape.vocab_size,
-        "max_position_embeddings": shape.max_position_embeddings,
-        "bos_token_id": shape.bos_token_id,
-        "eos_token_id": shape.eos_token_id,
-        "pad_token_id": shape.pad_token_id,
-    }
-    return models.from_config({**inherited, **(student.config or {})}, seed=config.training.seed)
-
-
-def _student_folder(config: DistillConfig) -> Path | None:
-    student = config.student
-    return resolve_model(student.model_id, student.revision) if student.model_id else None
-
-
-def _student_tokenizer(folder: Path | None, teachers: Tokenizer) -> Tokenizer:
-    """The student's own tokenizer; one that is made here, or has none, uses the teacher's."""
-    if folder is None or not has_tokenizer(folder):
-        return teachers
-    return load_tokenizer(folder)
 
 
 def _hash_of_model(folder: Path) -> str:

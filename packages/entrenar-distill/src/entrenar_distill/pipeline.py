@@ -11,7 +11,7 @@ from entrenar_common.tables import Fields, Text
 from entrenar_common.units import format_count
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.distill import Distillation, FeatureDistillation
+from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
 from entrenar_core.io import files
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.evaluate import score
@@ -263,15 +263,10 @@ class _Session:
             return LanguageModelling(model)
         config, teacher = self.inputs.config, self.inputs.teacher
         settings = config.distillation
-        logits = Distillation(
-            model,
-            teacher,
-            divergence=settings.divergence(),
-            alpha=settings.alpha,
-            shared=self.inputs.shared,
-        )
+        live = LiveTeacher(teacher, shared=self.inputs.shared)
+        logits = Distillation(model, live, divergence=settings.divergence(), alpha=settings.alpha)
         inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        return FeatureDistillation(logits, inside) if inside else logits
+        return FeatureDistillation(logits, live, inside) if inside else logits
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

@@ -2,6 +2,8 @@
 
 from entrenar_core.distill.distiller import Distillation as Distillation
 from entrenar_core.distill.feature_distiller import FeatureDistillation as FeatureDistillation
+from entrenar_core.distill.teacher import LiveTeacher as LiveTeacher
+from entrenar_core.distill.teacher import Teacher as Teacher
 from entrenar_core.distill.vocabulary import shared_vocabulary as shared_vocabulary
 from entrenar_core.kernels.divergences import DIVERGENCES as DIVERGENCES
 from entrenar_core.kernels.divergences import Divergence as Divergence

@@ -4,24 +4,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from entrenar_core.autograd import Parameter, Tensor, no_grad, ops
+from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.autograd.ops.expected import Expected
 from entrenar_core.data.batches import Batch
+from entrenar_core.distill.teacher import Teacher
 from entrenar_core.kernels.divergences import Divergence
-from entrenar_core.nn import no_dropout
 
 
 class Distillation:
     """α·T²·D(teacher, student) + (1 − α)·cross-entropy, per valid token of the optimizer step.
 
-    The divergence D is over the first `shared` ids (mse is without T²). The teacher runs without a
-    tape, and the logits of both exist for a chunk of tokens at a time.
+    The divergence D (mse is without T²) is over what teacher and student both have. The logits of
+    either exist for a chunk of tokens at a time.
     """
 
-    def __init__(
-        self, student: Any, teacher: Any, *, divergence: Divergence, alpha: float, shared: int
-    ):
+    def __init__(self, student: Any, teacher: Teacher, *, divergence: Divergence, alpha: float):
         self.student, self.teacher = student, teacher
-        self.divergence, self.alpha, self.shared = divergence, alpha, shared
+        self.divergence, self.alpha = divergence, alpha
         self._parts = ops.DistillationParts()
 
     def parameters(self) -> dict[str, Parameter]:
@@ -32,21 +31,19 @@ class Distillation:
         """Every step is alike."""
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
-        with no_grad(), no_dropout():
-            expected = self.teacher.hidden(batch.ids)
+        expected = self.teacher.expected(batch)
         return self.loss_of(self.student.hidden(batch.ids), expected, batch, normalizer)
 
-    def loss_of(self, found: Tensor, expected: Tensor, batch: Batch, normalizer: int) -> Tensor:
-        """The loss of the last hidden states (B, T, width) of student and teacher for `batch`."""
+    def loss_of(self, found: Tensor, expected: Expected, batch: Batch, normalizer: int) -> Tensor:
+        """The loss of the student's last hidden states (B, T, width) for `batch`, beside what is
+        expected there."""
         return ops.linear_distillation(
             found,
             self.student.output_weight,
-            expected.data,
-            self.teacher.output_weight.data,
             batch.labels,
+            expected=expected,
             divergence=self.divergence,
             alpha=self.alpha,
-            shared=self.shared,
             normalizer=normalizer,
             parts=self._parts,
         )

@@ -8,19 +8,21 @@ from entrenar_core.data.batches import IGNORED, Batch
 from entrenar_core.distill.distiller import Distillation
 from entrenar_core.distill.features.counts import Counts
 from entrenar_core.distill.features.term import FeatureTerm
+from entrenar_core.distill.teacher import LiveTeacher
 from entrenar_core.models.features import Wanted
 from entrenar_core.nn import no_dropout
 
 
 class FeatureDistillation:
-    """The loss of `logits` plus those of `terms`, from one pass of each model.
+    """The loss of `logits` plus those of `terms`, from one pass of each model: the student and
+    `teacher`, whom the logits are learned from too.
 
     The positions that count are those with a label. Of the layers only those are kept that a term
     needs in this step.
     """
 
-    def __init__(self, logits: Distillation, terms: Sequence[FeatureTerm]):
-        self.logits, self.terms = logits, tuple(terms)
+    def __init__(self, logits: Distillation, teacher: LiveTeacher, terms: Sequence[FeatureTerm]):
+        self.logits, self.teacher, self.terms = logits, teacher, tuple(terms)
         self._step = 0
         self._counts: Counts | None = None
         self._means: dict[str, float] = {}
@@ -41,7 +43,7 @@ class FeatureDistillation:
                 f"a loss of features for {batch.targets} tokens of an unknown step",
                 hint="call begin(step, batches) first, with all micro-batches of the step",
             )
-        student, teacher = self.logits.student, self.logits.teacher
+        student, teacher = self.logits.student, self.teacher.model
         last = student.config.num_hidden_layers, teacher.config.num_hidden_layers
         ours, theirs = (Wanted(hidden_states=frozenset([layer])) for layer in last)
         for term in self.terms:
@@ -50,9 +52,8 @@ class FeatureDistillation:
         with no_grad(), no_dropout():
             expected = teacher.select_features(batch.ids, theirs)
         found = student.select_features(batch.ids, ours)
-        loss = self.logits.loss_of(
-            found.hidden_states[last[0]], expected.hidden_states[last[1]], batch, normalizer
-        )
+        told = self.teacher.expected_of(expected.hidden_states[last[1]].data)
+        loss = self.logits.loss_of(found.hidden_states[last[0]], told, batch, normalizer)
         mask = batch.labels != IGNORED
         for term in self.terms:
             value = term.value(found, expected, mask, step=self._step, counts=self._counts)

@@ -31,19 +31,21 @@ def _torch_regularized_cross_entropy(t, hidden, weight):
     return hard + 0.3 * (logits.logsumexp(-1)[labels >= 0] ** 2).mean()
 
 
-def _distillation(temperature, alpha, shared, teacher_rows):
+def _distillation(temperature, alpha, shared, teacher_rows, *more):
+    """With a bias of the student's head where `more` has one."""
     teacher_hidden, teacher_weight = normal(2, 3, 5), normal(teacher_rows, 5)
 
-    def call(hidden, weight):
+    def call(hidden, weight, bias=None):
         return ops.linear_distillation(
-            hidden, weight, teacher_hidden, teacher_weight, LABELS,
-            divergence=Divergence(temperature=temperature), alpha=alpha, shared=shared,
-            normalizer=4, parts=ops.DistillationParts(),
+            hidden, weight, LABELS, bias,
+            expected=ops.FromHidden(teacher_hidden, teacher_weight, shared=shared),
+            divergence=Divergence(temperature=temperature), alpha=alpha, normalizer=4,
+            parts=ops.DistillationParts(),
         )  # fmt: skip
 
-    def torch(t, hidden, weight):
+    def torch(t, hidden, weight, bias=None):
         f = t.nn.functional
-        logits = (hidden @ weight.T).reshape(-1, len(weight))
+        logits = f.linear(hidden, weight, bias).reshape(-1, len(weight))
         teacher = t.tensor(teacher_hidden @ teacher_weight.T, dtype=hidden.dtype)
         labels = t.tensor(LABELS).reshape(-1)
         valid = labels >= 0
@@ -53,7 +55,7 @@ def _distillation(temperature, alpha, shared, teacher_rows):
         hard = f.cross_entropy(logits, labels)
         return alpha * temperature**2 * kl + (1 - alpha) * hard
 
-    return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=torch)
+    return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), *more, torch=torch)
 
 
 def _divergence(name, top_k, torch):
@@ -62,8 +64,9 @@ def _divergence(name, top_k, torch):
 
     def call(hidden, weight):
         return ops.linear_distillation(
-            hidden, weight, teacher_hidden, teacher_weight, LABELS,
-            divergence=Divergence(name, 2.0, top_k=top_k), alpha=1.0, shared=6, normalizer=4,
+            hidden, weight, LABELS,
+            expected=ops.FromHidden(teacher_hidden, teacher_weight, shared=6),
+            divergence=Divergence(name, 2.0, top_k=top_k), alpha=1.0, normalizer=4,
             parts=ops.DistillationParts(),
         )  # fmt: skip
 
@@ -105,6 +108,7 @@ CASES = [
     _distillation(3.0, 1.0, 7, 9),
     _distillation(0.5, 0.0, 6, 6),
     _distillation(2.0, 0.9, 5, 8),
+    _distillation(2.0, 0.6, 7, 7, normal(7)),
     _divergence("reverse_kl", None, lambda t, p, q: 4 * (q * (q / p).log()).sum()),
     _divergence("mse", None, lambda t, p, q: (p / q).log().var(-1, unbiased=False).sum()),
     _divergence(

@@ -44,6 +44,8 @@ from entrenar_core.autograd.ops.elementwise import pow as pow  # noqa: A004
 from entrenar_core.autograd.ops.elementwise import sqrt as sqrt
 from entrenar_core.autograd.ops.elementwise import sub as sub
 from entrenar_core.autograd.ops.elementwise import where as where
+from entrenar_core.autograd.ops.expected import Expected as Expected
+from entrenar_core.autograd.ops.expected import FromHidden as FromHidden
 from entrenar_core.autograd.ops.indexing import gather as gather
 from entrenar_core.autograd.ops.indexing import getitem as getitem
 from entrenar_core.autograd.ops.indexing import scatter_add as scatter_add

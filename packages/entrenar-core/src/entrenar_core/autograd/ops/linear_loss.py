@@ -58,30 +58,29 @@ def linear_cross_entropy(
 
 
 @op
-@takes_held("weight", "teacher_weight")
+@takes_held("weight")
 def linear_distillation(
-    hidden, weight, teacher_hidden, teacher_weight, targets,
-    *, divergence, alpha, shared, normalizer, parts, needs,
+    hidden, weight, targets, bias=None,
+    *, expected, divergence, alpha, normalizer, parts, needs,
 ):  # fmt: skip
     """α·T²·D(teacher, student) + (1 − α)·CE, summed over valid tokens, / normalizer.
 
-    hidden (..., D), weight (V, D), teacher_hidden (..., E), teacher_weight (W, E) → scalar; the
-    `divergence` (Divergence) is over the first `shared` ids, and one without T² stays without.
-    `parts` (DistillationParts) is added to. No gradient goes to the teacher.
+    hidden (..., D), weight (V, D), targets (...,) of hidden's leading shape, bias (V,) → scalar.
+    `expected` (Expected) is what the teacher says about the same positions, and no gradient goes
+    there; a `divergence` (Divergence) without T² stays without. `parts` (DistillationParts) is
+    added to.
     Source: Hinton et al. 2015, arXiv:1503.02531.
     """
-    _check("linear_distillation", hidden, weight, targets)
-    _check_teacher(hidden, weight, teacher_hidden, teacher_weight, shared)
-    head = _Head(hidden, weight, needs)
-    teacher = _Head(teacher_hidden, teacher_weight, needs=(False, False))
+    _check("linear_distillation", hidden, weight, targets, bias)
+    expected.check(targets.size, len(weight))
+    head = _Head(hidden, weight, needs, bias)
     flat = targets.reshape(-1)
     sums = np.zeros(3)
     for chunk in head.chunks():
         logits = head.logits(chunk)
-        values = kernels.distillation_grad(
-            logits, teacher.logits(chunk), flat[chunk],
-            divergence=divergence, alpha=alpha, shared=shared, scale=1 / normalizer,
-        )  # fmt: skip
+        values = expected.compare(
+            logits, chunk, flat[chunk], divergence=divergence, alpha=alpha, scale=1 / normalizer
+        )
         head.pull(chunk, logits)
         sums += [value.sum(dtype=np.float64) for value in values]
     cross_entropy, apart, agreement = sums / normalizer
@@ -89,7 +88,8 @@ def linear_distillation(
     parts.divergence += apart
     parts.agreement += agreement
     loss = alpha * divergence.factor * apart + (1 - alpha) * cross_entropy
-    return np.asarray(loss, hidden.dtype), (*head.vjps()[:2], None, None, None)
+    pull_hidden, pull_weight, pull_bias = head.vjps()
+    return np.asarray(loss, hidden.dtype), (pull_hidden, pull_weight, None, pull_bias)
 
 
 def _check(name, hidden, weight, targets, bias=None):
@@ -104,18 +104,6 @@ def _check(name, hidden, weight, targets, bias=None):
             f"weight {weight.shape}{extra}, a vocabulary of {len(weight)}",
             hint="hidden is (..., D), weight (V, D), bias (V,), and each hidden state has one "
             "target below V, or a negative one",
-        )
-
-
-def _check_teacher(hidden, weight, teacher_hidden, teacher_weight, shared):
-    leading = hidden.shape[:-1] == teacher_hidden.shape[:-1]
-    fits = teacher_hidden.shape[-1:] == teacher_weight.shape[1:]
-    if not (leading and fits and 0 < shared <= min(len(weight), len(teacher_weight))):
-        raise ShapeError(
-            f"linear_distillation: {shared} shared ids of hidden {hidden.shape}, weight "
-            f"{weight.shape} and the teacher's {teacher_hidden.shape}, {teacher_weight.shape}",
-            hint="hidden (..., D), weight (V, D), teacher_hidden (..., E), teacher_weight (W, E); "
-            "at most V and at most W ids are shared",
         )
 
 
