@@ -53,6 +53,26 @@ def test_packed_rows_are_consecutive_slices_of_the_stream(lengths, seq_len, batc
 
 
 @pytest.mark.tier2
+@pytest.mark.parametrize("packing", [True, False])
+@settings(deadline=None)
+@given(lengths=corpora, **shapes)
+def test_each_id_is_said_to_be_where_it_is_from(packing, lengths, seq_len, batch_size, seed):
+    docs = documents(*lengths)
+    options = {"seq_len": seq_len, "batch_size": batch_size, "seed": seed, "packing": packing}
+    try:
+        batches = Batches(docs, **options, eos_id=EOS, pad_id=PAD)
+    except ConfigError:  # not one batch
+        return
+    for batch in one_epoch(batches):
+        places = zip(batch.ids.flat, batch.documents.flat, batch.positions.flat, strict=True)
+        for token, document, position in places:
+            if document < 0:
+                assert (token, position) == (PAD, 0)
+            else:
+                assert token == [*docs.document(document), EOS][position]
+
+
+@pytest.mark.tier2
 @settings(deadline=None)
 @given(lengths=corpora, **shapes)
 def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(

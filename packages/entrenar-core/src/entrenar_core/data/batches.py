@@ -23,11 +23,16 @@ class Batch:
     """`labels[b, t]` is the token that follows `ids[b, t]`, or IGNORED.
 
     ids, labels: int64 (B, T); row_ids: which rows of the dataset these are, int64 (B,)
+    documents: the document that each id is of, its EOS included, int64 (B, T), -1 for padding;
+               None where ids are of no document
+    positions: the id's place in that document, int64 (B, T), 0 for padding; None as above
     """
 
     ids: Int64
     labels: Int64
     row_ids: Int64
+    documents: Int64 | None = None
+    positions: Int64 | None = None
 
     @property
     def targets(self) -> int:
@@ -43,7 +48,18 @@ class Batch:
             )
         size = len(self.ids) // parts
         cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
-        return [Batch(self.ids[cut], self.labels[cut], self.row_ids[cut]) for cut in cuts]
+        return [self.part(cut) for cut in cuts]
+
+    def part(self, rows: slice, tokens: slice = slice(None)) -> "Batch":
+        """Some rows, and of these some columns; views, not copies."""
+        cut = rows, tokens
+        return Batch(
+            self.ids[cut],
+            self.labels[cut],
+            self.row_ids[rows],
+            None if self.documents is None else self.documents[cut],
+            None if self.positions is None else self.positions[cut],
+        )
 
 
 class _Rows(Protocol):
@@ -133,7 +149,8 @@ class _Source:
         values = np.where(present, self._eos, self._fill).astype(np.int64)
         values[inside] = docs.tokens[(docs.starts[document] + position)[inside]]
         labels = np.where(present[:, 1:], values[:, 1:], IGNORED)
-        return Batch(values[:, :-1], labels, row_ids)  # (B, T), (B, T), (B,)
+        owners, places = np.where(present, document, -1), np.where(present, position, 0)
+        return Batch(values[:, :-1], labels, row_ids, owners[:, :-1], places[:, :-1])
 
     def names(self, row_ids: Int64) -> list[str]:
         document, _, present = self.rows.places(row_ids, self._seq_len + 1)

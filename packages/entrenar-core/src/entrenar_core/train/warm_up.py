@@ -17,10 +17,9 @@ def load_kernels(objective: Objective, batch: Batch, optimizer: Optimizer) -> No
     freed; the largest array of the next step does not fit there again, and the process grows by
     it: 0.3 of 1.6 GB for a model with 150,000 tokens.
     """
-    ids, labels = batch.ids[:1, :TOKENS], batch.labels[:1, :TOKENS]
-    beginning = Batch(ids, labels, batch.row_ids[:1])
+    beginning = batch.part(slice(1), slice(TOKENS))
     objective.begin(0, [beginning])
-    loss = objective.loss(beginning, max(1, ids.size))
+    loss = objective.loss(beginning, max(1, beginning.ids.size))
     if loss.requires_grad:
         loss.backward()
     objective.parts()
