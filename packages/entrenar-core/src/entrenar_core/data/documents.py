@@ -30,6 +30,7 @@ class TokenizedDocuments:
     fingerprint: a hash of names, ids and counts: equal for equal data
     skips:       the bad documents that were left out
     warnings:    what went wrong without stopping the work (no cache could be written)
+    revision:    the commit of the dataset on the hub that they are from, None for files
     """
 
     names: Sequence[str]
@@ -41,6 +42,7 @@ class TokenizedDocuments:
     fingerprint: str
     skips: Skips = field(default_factory=Skips)
     warnings: tuple[str, ...] = ()
+    revision: str | None = None
 
     @classmethod
     def from_arrays(

@@ -8,7 +8,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
@@ -29,16 +29,18 @@ _SKIP = "repair the document, or set skip_bad of the dataset to leave such docum
 
 
 class Source(Protocol):
-    """The part of SourceFile that a reader needs."""
+    """The part of a dataset's file that a reader needs.
+
+    `place` is what a row of it is called, counted from 1. `opened` is the file, and makes errors of
+    reading it ours.
+    """
 
     @property
     def name(self) -> str: ...
     @property
-    def path(self) -> Path: ...
-    @property
     def size(self) -> int: ...
-    @property
-    def mtime_ns(self) -> int: ...
+    def place(self, row: int) -> str: ...
+    def opened(self) -> AbstractContextManager[BinaryIO]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +72,31 @@ def bad(message: str) -> BadDocument:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[BinaryIO]:
-    """The file, checked to be the one that was listed, before and after it is read."""
+def opened_file(path: Path, name: str, state: tuple[int, int]) -> Iterator[BinaryIO]:
+    """A file on this machine, called `name`, checked to be as it was when it was listed, before and
+    after it is read: `state` has its bytes and time of change, as `file_state` does."""
     try:
-        with source.path.open("rb") as file:
-            _check_unchanged(file, source)
+        with path.open("rb") as file:
+            _check_unchanged(file, name, state)
             yield file
-            _check_unchanged(file, source)
+            _check_unchanged(file, name, state)
     except FileNotFoundError as error:
-        raise NotFoundError(
-            f"{source.name}: disappeared after it was listed", hint="run again"
-        ) from error
+        raise NotFoundError(f"{name}: disappeared after it was listed", hint="run again") from error
     except OSError as error:
         raise StorageError(
-            f"{source.name}: cannot be read: {error.strerror or error}",
+            f"{name}: cannot be read: {error.strerror or error}",
             hint="check the permissions of the file and the disk",
         ) from error
 
 
-def _check_unchanged(file: BinaryIO, source: Source) -> None:
-    status = os.fstat(file.fileno())
-    if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
+def file_state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(file: BinaryIO, name: str, state: tuple[int, int]) -> None:
+    if file_state(os.fstat(file.fileno())) != state:
         raise IntegrityError(
-            f"{source.name}: changed while the dataset was being read",
+            f"{name}: changed while the dataset was being read",
             hint="run again when nothing writes to it",
         )
 
@@ -112,7 +116,7 @@ def read_text(source: Source, text_field: str) -> Iterator[Item]:
         hint = "split it into documents: several files, or one JSON line for each"
         yield BadDocument(FormatError(f"{source.name}: {problem}", hint=hint))
         return
-    with opened(source) as file:
+    with source.opened() as file:
         data = file.read(source.size + 1)
     text = decode(data, source.name)
     if isinstance(text, str):
@@ -127,7 +131,7 @@ class _Line:
     size: int
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[_Line | BadDocument]:
+def _lines(file: BinaryIO, source: Source) -> Iterator[_Line | BadDocument]:
     """The lines of a file with their ends, the byte order mark left out."""
     number = 0
     while data := file.readline(MAX_LINE_BYTES + 1):
@@ -136,9 +140,9 @@ def _lines(file: BinaryIO, name: str) -> Iterator[_Line | BadDocument]:
         if size > MAX_LINE_BYTES:
             while data and not data.endswith(b"\n"):
                 data = file.readline(MAX_LINE_BYTES)
-            yield bad(f"{name}:{number}: longer than {MAX_LINE_BYTES} bytes")
+            yield bad(f"{source.place(number)}: longer than {MAX_LINE_BYTES} bytes")
             continue
-        text = decode(data.removeprefix(_BOM) if number == 1 else data, f"{name}:{number}")
+        text = decode(data.removeprefix(_BOM) if number == 1 else data, source.place(number))
         yield _Line(number, text, size) if isinstance(text, str) else text
 
 
@@ -158,16 +162,15 @@ _JSON_NAMES = {type(None): "null", bool: "a boolean", list: "a list", dict: "an 
 
 def read_jsonl(source: Source, text_field: str) -> Iterator[Item]:
     """One document for each line that is a JSON object; blank lines and CRLF are accepted."""
-    with opened(source) as file:
-        for line in _lines(file, source.name):
+    with source.opened() as file:
+        for line in _lines(file, source):
             if isinstance(line, BadDocument):
                 yield line
             elif line.text.strip():
-                yield _json_document(line, source.name, text_field)
+                yield _json_document(line, source.place(line.number), text_field)
 
 
-def _json_document(line: _Line, name: str, text_field: str) -> Item:
-    where = f"{name}:{line.number}"
+def _json_document(line: _Line, where: str, text_field: str) -> Item:
     try:
         value = _DECODER.decode(line.text)
     except json.JSONDecodeError as error:
@@ -207,13 +210,13 @@ def _surrogate(text: str) -> str | None:
 
 def read_csv(source: Source, text_field: str) -> Iterator[Item]:
     """One document for each row below the header row; quoted fields may span lines."""
-    with opened(source) as file:
-        table = _CsvTable(file, source.name)
+    with source.opened() as file:
+        table = _CsvTable(file, source)
         header = table.next_row()
         if isinstance(header, BadDocument):
             raise header.error
         if header is None or header.count(text_field) != 1:
-            problem = missing_field(f"{source.name}:1", text_field, header or [])
+            problem = missing_field(source.place(1), text_field, header or [])
             raise problem.error
         column = header.index(text_field)
         while (row := table.next_row()) is not None:
@@ -228,13 +231,13 @@ def read_csv(source: Source, text_field: str) -> Iterator[Item]:
 class _CsvTable:
     """Rows of a CSV file; knows the line where the last one began."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._lines = _lines(file, name)
-        self._name = name
+    def __init__(self, file: BinaryIO, source: Source) -> None:
+        self._lines = _lines(file, source)
+        self._source = source
         self._bad: BadDocument | None = None
         self._bytes = 0
         self._line = 0
-        self.where = f"{name}:1"
+        self.where = source.place(1)
         self._reader = csv.reader(self._texts(), strict=True)
 
     def _texts(self) -> Iterator[str]:
@@ -254,7 +257,7 @@ class _CsvTable:
 
     def next_row(self) -> list[str] | BadDocument | None:
         while True:
-            self.where = f"{self._name}:{self._line + 1}"
+            self.where = self._source.place(self._line + 1)
             # The limit belongs to the process and is 128 KiB: raise it for this row only.
             before = csv.field_size_limit(MAX_LINE_BYTES)
             try:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,16 @@ from entrenar_common.errors import EntrenarError, StorageError
 from entrenar_common.progress import Progress
 from entrenar_core.data.documents import Table, TokenizedDocuments, joined, packed, split
 from entrenar_core.data.sources import (
+    AnySource,
     DatasetSpec,
     Document,
     Skips,
-    SourceFile,
     list_files,
     read_documents,
 )
 from entrenar_core.data.tokenizer import Ids, Tokenizer, started
 from entrenar_core.io import files
+from entrenar_core.io.own_cache import own_cache
 
 __all__ = ["TokenizedDocuments", "cache_folder", "split", "tokenize"]
 
@@ -44,11 +44,24 @@ def tokenize(
 ) -> TokenizedDocuments:
     """The documents of a dataset as ids, from the cache when no file has changed since.
 
-    The cache is keyed by the tokenizer, the options, and each file's path, size and time of change.
+    The cache is keyed by the tokenizer, the options, and each file's path, size and time of change;
+    of files on the hub by commit and hash instead, and what is cached is not fetched again.
     A folder that cannot be created is a warning, and the ids stay in memory; a disk that fills up
     meanwhile is a StorageError. Other errors are those of `iter_documents`.
     """
     sources = list_files(spec)
+    docs = _tokens_of(spec, sources, tokenizer, progress, cache_root, use_cache)
+    return replace(docs, revision=sources[0].revision)
+
+
+def _tokens_of(
+    spec: DatasetSpec,
+    sources: Sequence[AnySource],
+    tokenizer: Tokenizer,
+    progress: Progress | None,
+    cache_root: Path | None,
+    use_cache: bool,
+) -> TokenizedDocuments:
     if not use_cache:
         return _in_memory(spec, sources, tokenizer, progress)
     folder = (cache_root or cache_folder()) / _key(spec, sources, tokenizer)
@@ -65,20 +78,18 @@ def tokenize(
 
 def cache_folder() -> Path:
     """Where tokenized datasets are kept: `entrenar/tokens` below the XDG cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
-    return root / "entrenar" / "tokens"
+    return own_cache("tokens")
 
 
-def _key(spec: DatasetSpec, sources: list[SourceFile], tokenizer: Tokenizer) -> str:
-    listed = [[s.name, str(s.path), s.format, s.size, s.mtime_ns] for s in sources]
+def _key(spec: DatasetSpec, sources: Sequence[AnySource], tokenizer: Tokenizer) -> str:
+    listed = [source.identity for source in sources]
     options = [spec.text_field, spec.skip_bad, spec.max_documents]
     versions = [_SCHEMA, tokenizers.__version__, tokenizer.fingerprint]
     return hashlib.sha256(json.dumps([versions, options, listed]).encode()).hexdigest()[:32]
 
 
 def _in_memory(
-    spec: DatasetSpec, sources: list[SourceFile], tokenizer: Tokenizer, progress: Progress | None
+    spec: DatasetSpec, sources: Sequence[AnySource], tokenizer: Tokenizer, progress: Progress | None
 ) -> TokenizedDocuments:
     chunks: list[Ids] = []
     table, skips = _tokenized(spec, sources, tokenizer, progress, chunks.append)
@@ -88,7 +99,7 @@ def _in_memory(
 def _into(
     folder: Path,
     spec: DatasetSpec,
-    sources: list[SourceFile],
+    sources: Sequence[AnySource],
     tokenizer: Tokenizer,
     progress: Progress | None,
 ) -> TokenizedDocuments:
@@ -115,7 +126,7 @@ def _into(
 
 def _tokenized(
     spec: DatasetSpec,
-    sources: list[SourceFile],
+    sources: Sequence[AnySource],
     tokenizer: Tokenizer,
     progress: Progress | None,
     write: Callable[[Ids], object],
