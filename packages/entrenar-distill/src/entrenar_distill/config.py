@@ -20,6 +20,7 @@ from entrenar_distill.student_section import StudentConfig
 from entrenar_distill.teacher_section import TeacherConfig
 
 __all__ = [
+    "DATASET_REVISION",
     "DatasetConfig",
     "DistillConfig",
     "DistillationConfig",
@@ -30,6 +31,10 @@ __all__ = [
     "config_hash",
     "resolve",
 ]
+
+
+DATASET_REVISION = "dataset_revision"
+"""What the commit of a dataset on the hub is called among the inputs of a run."""
 
 
 class OutputConfig(StrictModel):
@@ -112,6 +117,13 @@ class DistillConfig(StrictModel):
             raise ValueError("format gguf needs student.lora.fuse: a whole model is written")
         return value
 
+    def pinned(self, revision: str | None) -> "DistillConfig":
+        """The same on the dataset's commit `revision`; None is for files, which have none."""
+        if revision is None:
+            return self
+        dataset = self.dataset.model_copy(update={"revision": revision})
+        return self.model_copy(update={"dataset": dataset})
+
     @property
     def recipe(self) -> str | None:
         """The recipe of the GGUF file that is written, None where none is."""
@@ -159,13 +171,16 @@ def as_yaml(config: DistillConfig) -> str:
 
 
 def config_hash(config: DistillConfig) -> str:
-    """SHA-256 over what decides the student: everything but where and how often it is saved, and
-    whether a control is trained beside it.
+    """SHA-256 over what decides the student: everything but where and how often it is saved,
+    whether a control is trained beside it, and how documents of a dataset on the hub are come by.
 
-    Two configurations with the same hash train the same weights from the same files, so a run can
-    be resumed under a new output folder or checkpoint interval, and given a control afterwards.
+    Two configurations with the same hash train the same weights from the same documents, so a run
+    can be resumed under a new output folder or checkpoint interval, and given a control afterwards.
     """
     apart = {"dir", "keep_checkpoints", "checkpoint_every"}
-    decides = config.model_dump(mode="json", exclude={"output": apart, "control": True})
+    fetched = {"revision", "streaming"}  # the documents themselves are compared beside the config
+    decides = config.model_dump(
+        mode="json", exclude={"output": apart, "control": True, "dataset": fetched}
+    )
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,11 +1,10 @@
 """The section `dataset`: what teacher, student and control read."""
 
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic.json_schema import SkipJsonSchema
 
-from entrenar_core.train.config import Later
+from entrenar_core.io.hub_model import is_hub_name
 from entrenar_core.train.strict import StrictModel
 from entrenar_distill.paths import FilePaths
 
@@ -13,14 +12,23 @@ from entrenar_distill.paths import FilePaths
 class DatasetConfig(StrictModel):
     """The text that teacher, student and control see."""
 
-    source: Annotated[Literal["files"], Later(("huggingface",))] = Field(
-        "files", description="where the text comes from"
+    source: Literal["files", "huggingface"] = Field(
+        "files", description="where the text comes from: this machine, or a dataset on the hub"
     )
     name: FilePaths = Field(
-        min_length=1, description="files, folders or globs to read, one or a list"
+        min_length=1,
+        description="files, folders or globs to read, one or a list; on the hub org/name",
     )
     exclude: FilePaths = Field((), description="files, folders or globs to leave out")
-    split: SkipJsonSchema[str | None] = Field(None, description="part of a dataset on the hub")
+    revision: str | None = Field(
+        None, min_length=1, description="hub: branch, tag or commit; the main branch when absent"
+    )
+    subset: str | None = Field(
+        None, min_length=1, description="hub: name of a config; the default one when absent"
+    )
+    split: str | None = Field(
+        None, min_length=1, description="hub: which part to read; train when absent"
+    )
     format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
         "auto", description="format of the files; auto goes by their suffix"
     )
@@ -31,8 +39,8 @@ class DatasetConfig(StrictModel):
     packing: bool = Field(
         True, description="join documents into full sequences, instead of one document in each"
     )
-    streaming: Annotated[Literal[False], Later()] = Field(
-        False, description="read the text while training"
+    streaming: bool = Field(
+        False, description="hub: fetch only what is read, and keep no copy of the files"
     )
     held_out: float = Field(
         0.05, gt=0, le=0.5, description="share of the documents kept back to measure the models on"
@@ -42,10 +50,24 @@ class DatasetConfig(StrictModel):
     )
     max_documents: int | None = Field(None, ge=2, description="read this many documents at most")
 
-    @field_validator("split")
+    @field_validator("name")
     @classmethod
-    def _split_of_a_hub_dataset(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # When the source itself is refused, that is reported, and this key goes with it.
-        if value is not None and "source" in info.data:
-            raise ValueError("belongs to source: huggingface; dataset.held_out splits files")
+    def _one_name_on_the_hub(cls, value: tuple[str, ...], info: ValidationInfo) -> Any:
+        one = len(value) == 1 and is_hub_name(value[0])
+        if info.data.get("source") == "huggingface" and not one:
+            raise ValueError("must be the name of one dataset on the hub, such as org/name")
+        return value
+
+    @field_validator("revision", "subset", "split", "streaming")
+    @classmethod
+    def _of_the_hub(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("source") == "files":
+            raise ValueError("belongs to source: huggingface")
+        return value
+
+    @field_validator("exclude", "format")
+    @classmethod
+    def _of_files(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in ((), "auto") and info.data.get("source") == "huggingface":
+            raise ValueError("belongs to source: files")
         return value

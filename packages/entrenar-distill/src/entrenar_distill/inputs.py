@@ -10,6 +10,7 @@ from entrenar_common.progress import Progress
 from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
+from entrenar_core.data.hub_dataset import HubSpec
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ from entrenar_core.io import files
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
-from entrenar_distill.config import DatasetConfig, DistillConfig
+from entrenar_distill.config import DATASET_REVISION, DatasetConfig, DistillConfig
 from entrenar_distill.students import (
     bare_student,
     make_student,
@@ -66,6 +67,8 @@ class Inputs:
             "tokenizer": self.tokenizer.fingerprint,
             "documents": self.documents,
         }
+        if self.train.revision is not None:
+            found[DATASET_REVISION] = self.train.revision
         if self.student_folder is not None:
             found["student"] = _hash_of_model(self.student_folder)
         return found
@@ -116,9 +119,19 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
 
 
 def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
-    """The files that the `dataset` section names."""
+    """The files that the `dataset` section names, here or on the hub."""
+    hub = None
+    if dataset.source == "huggingface":
+        hub = HubSpec(
+            dataset.name[0],
+            revision=dataset.revision,
+            subset=dataset.subset,
+            split=dataset.split or "train",
+            streaming=dataset.streaming,
+        )
     return DatasetSpec(
-        paths=dataset.name,
+        paths=() if hub else dataset.name,
+        hub=hub,
         exclude=dataset.exclude,
         format=dataset.format,
         text_field=dataset.text_field,

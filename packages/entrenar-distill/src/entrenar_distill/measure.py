@@ -94,6 +94,7 @@ def report(
         curve={name: _curve(folder.metrics.records(name)) for name in timings},
         samples=samples,
         files=_files(folder),
+        dataset_revision=inputs.train.revision,
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
         adapter=adapter,

@@ -165,12 +165,14 @@ def _phases(report: RunReport) -> Table:
 
 
 def _settings(report: RunReport) -> Fields:
+    commit = [("dataset", f"commit {report.dataset_revision}")] if report.dataset_revision else []
     weights = {"beta": report.beta, "skew": report.skew, "top_k": report.top_k}
     return Fields(
         "Run",
         [
             ("teacher", report.teacher),
             ("student", report.student),
+            *commit,
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),

@@ -163,6 +163,7 @@ class RunReport:
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
     named control; where the student was quantized after training, also one named "student in …" of
     the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    `dataset_revision` is the commit of a dataset on the hub.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -190,6 +191,7 @@ class RunReport:
     beta: float | None = None
     skew: float | None = None
     top_k: int | None = None
+    dataset_revision: str | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
 
