@@ -96,8 +96,9 @@ def test_the_command_in_the_report_makes_the_same_student_again(finished):
     folder, report = finished
     again = folder.with_name("out-again")
     words = report.reproduction.command.rpartition(" run ")[2]
-    assert run_cli(main, ["run", *shlex.split(words)]).exit_code == 0
-    weights = [(made / "model.safetensors").read_bytes() for made in (folder, again)]
+    made = run_cli(["entrenar-distill", "run", *shlex.split(words)])
+    assert made.exit_code == 0, made.stderr
+    weights = [(at / "model.safetensors").read_bytes() for at in (folder, again)]
     assert weights[0] == weights[1]
     found = read_report(again / "report.json")
     assert found.reproduction.inputs == report.reproduction.inputs
