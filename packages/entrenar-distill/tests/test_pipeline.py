@@ -97,7 +97,7 @@ def test_the_command_in_the_report_makes_the_same_student_again(finished):
     again = folder.with_name("out-again")
     words = report.reproduction.command.rpartition(" run ")[2]
     made = run_cli(["entrenar-distill", "run", *shlex.split(words)])
-    assert made.exit_code == 0, made.stderr
+    assert made.returncode == 0, made.stderr
     weights = [(at / "model.safetensors").read_bytes() for at in (folder, again)]
     assert weights[0] == weights[1]
     found = read_report(again / "report.json")
