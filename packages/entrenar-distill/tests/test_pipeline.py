@@ -95,7 +95,7 @@ def test_the_configuration_in_the_folder_says_the_same(finished):
 def test_the_command_in_the_report_makes_the_same_student_again(finished):
     folder, report = finished
     again = folder.with_name("out-again")
-    words = report.reproduction.command.rpartition(" run ")[2]
+    words = report.reproduction.command.rpartition(" run ")[2].replace("\\\n", "")
     made = run_cli(["entrenar-distill", "run", *shlex.split(words)])
     assert made.returncode == 0, made.stderr
     weights = [(at / "model.safetensors").read_bytes() for at in (folder, again)]
