@@ -1,6 +1,7 @@
 """A whole distillation: what it writes, and what a user can do with it."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from entrenar_core.distill import DIVERGENCES, Divergence
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
 from entrenar_distill.inputs import read_inputs
-from entrenar_distill.report import read_report, to_json
+from entrenar_distill.report_json import read_report, to_json
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,31 @@ def test_the_configuration_in_the_folder_says_the_same(finished):
     folder, _ = finished
     first = resolve(folder.parent / "distill.yaml")
     assert config_hash(resolve(folder / "distill.yaml")) == config_hash(first)
+
+
+@pytest.mark.tier2
+def test_the_command_in_the_report_makes_the_same_student_again(finished):
+    folder, report = finished
+    again = folder.with_name("out-again")
+    words = report.reproduction.command.rpartition(" run ")[2].replace("\\\n", "")
+    made = run_cli(["entrenar-distill", "run", *shlex.split(words)])
+    assert made.returncode == 0, made.stderr
+    weights = [(at / "model.safetensors").read_bytes() for at in (folder, again)]
+    assert weights[0] == weights[1]
+    found = read_report(again / "report.json")
+    assert found.reproduction.inputs == report.reproduction.inputs
+    assert found.reproduction.config_hash == report.reproduction.config_hash
+
+
+@pytest.mark.tier2
+def test_the_parts_of_the_loss_are_those_of_the_log(finished):
+    folder, report = finished
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert set(report.parts) == {"divergence", "agreement"}
+    for name, points in report.parts.items():
+        found = [(line["step"], line[name]) for line in lines if line["phase"] == "student"]
+        assert points == tuple(map(tuple, found))  # of four steps, each is a point
+    assert "divergence" in (folder / "report.md").read_text()
 
 
 @pytest.mark.tier2

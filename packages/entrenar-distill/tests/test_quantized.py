@@ -13,7 +13,7 @@ from entrenar_core.quant import quantize
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_distill import pipeline, present
 from entrenar_distill.config import resolve
-from entrenar_distill.report import read_report
+from entrenar_distill.report_json import read_report
 
 pytestmark = pytest.mark.tier2
 

@@ -3,10 +3,8 @@
 import gzip
 import importlib.util
 import math
-import shutil
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from entrenar_distill.report import (
     RunReport,
     Sample,
 )
+from entrenar_distill.reproduction import program, reproduction
 from entrenar_distill.run_folder import ADAPTER, RunFolder
 from entrenar_distill.statistics import bits_per_byte_difference
 
@@ -93,6 +92,8 @@ def report(
         baseline=gzip_baseline(inputs),
         curve={name: _curve(folder.metrics.records(name)) for name in timings},
         samples=samples,
+        parts=_parts(folder.metrics.records("student")) or None,
+        reproduction=reproduction(config, inputs.fingerprints(), folder),
         files=_files(folder),
         dataset_revision=inputs.train.revision,
         skipped_steps=sum(result.skipped for result in timings.values()),
@@ -130,11 +131,27 @@ def _timing(name: str, result: PhaseResult) -> PhaseTiming:
 
 
 def _curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
-    """Cross-entropy over the steps, which student and control have in common: means of equal
-    spans of steps, each at the span's last step."""
-    points = [
-        (r["step"], r.get("cross_entropy", r["loss"])) for r in records if r["loss"] is not None
-    ]
+    """Cross-entropy over the steps, which student and control have in common."""
+    return _averaged(
+        [(r["step"], r.get("cross_entropy", r["loss"])) for r in records if r["loss"] is not None]
+    )
+
+
+def _parts(records: list[dict[str, Any]]) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Whatever else the loss was made of, by its name in the log: an objective's own parts are
+    what stands between the loss and the learning rate."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        names = list(record)
+        own = names[names.index("loss") + 1 : names.index("learning_rate")]
+        for name in own:
+            if record[name] is not None and name != "cross_entropy":
+                found.setdefault(name, []).append((record["step"], record[name]))
+    return {name: _averaged(points) for name, points in found.items()}
+
+
+def _averaged(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """Means of equal spans of steps, each at the span's last step."""
     spans = np.array_split(np.arange(len(points)), min(CURVE_POINTS, len(points)) or 1)
     return tuple(
         (points[span[-1]][0], math.fsum(points[i][1] for i in span) / len(span))
@@ -214,10 +231,6 @@ def _next_commands(
     samples: tuple[Sample, ...],
     adapter: AdaptedStudent | None,
 ) -> tuple[str, ...]:
-    tool, python = "entrenar-distill", sys.executable
-    beside = Path(python).with_name(tool)
-    if shutil.which(tool) is None and beside.exists():  # in an environment that is not activated
-        tool = str(beside)
     return next_commands(
         folder.path,
         folder.config,
@@ -225,8 +238,8 @@ def _next_commands(
         prompt=_last_words(samples[0].prompt if samples else ""),
         controlled=inputs.config.control,
         base=None if adapter is None or adapter.fused else inputs.student_folder,
-        tool=tool,
-        python=python,
+        tool=program(),
+        python=sys.executable,
         transformers=importlib.util.find_spec("transformers") is not None,
     )
 

@@ -4,7 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
-__all__ = ["next_commands"]
+__all__ = ["command", "next_commands"]
 
 _WIDTH = 79
 
@@ -49,7 +49,7 @@ def next_commands(
     run = [tool, "run", "--config", str(config_file)]
     if not controlled:
         adding = ["--output", str(folder), "--control", "--resume", "auto"]
-        found.append(_command("find out whether the teacher helped", [*run, *adding]))
+        found.append(command("find out whether the teacher helped", [*run, *adding]))
     other = 2 * temperature if temperature < 4 else temperature / 2
     words = [
         *run,
@@ -58,7 +58,7 @@ def next_commands(
         "--set",
         f"distillation.temperature={other:g}",
     ]
-    found.append(_command("try another temperature", words))
+    found.append(command("try another temperature", words))
     # JSON's strings are Python's too, and double quotes are the ones that a shell leaves alone
     words = {"folder": json.dumps(str(folder.absolute())), "prompt": json.dumps(prompt)}
     own = {"imports": "models", "base": "folder", "adapt": ""}
@@ -75,8 +75,9 @@ def next_commands(
     return tuple(found)
 
 
-def _command(purpose: str, words: list[str]) -> str:
-    """The words on as many lines as it takes, broken before options only."""
+def command(purpose: str, words: list[str]) -> str:
+    """A command with a comment line above it, the words on as many lines as it takes, broken before
+    options only."""
     groups: list[str] = []
     for word in words:
         if word.startswith("--") or not groups:

@@ -22,12 +22,8 @@ from entrenar_distill import adapted, features, measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
-from entrenar_distill.report import (
-    NORMALISER,
-    RunReport,
-    read_report,
-    to_json,
-)
+from entrenar_distill.report import NORMALISER, RunReport
+from entrenar_distill.report_json import read_report, to_json
 from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
 
 STUDENT, CONTROL = "student", "control"

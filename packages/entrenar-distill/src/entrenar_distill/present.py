@@ -1,7 +1,7 @@
 """How a report looks: one list of parts, shown on a terminal by common and as Markdown here."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,12 @@ from entrenar_common.cells import format_cell, is_numeric
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
-from entrenar_distill.curve import curve
+from entrenar_distill.curve import Points, curve
 from entrenar_distill.report import (
     AdaptedStudent,
     ModelScore,
     QuantizedStudent,
+    Reproduction,
     RunReport,
     Sample,
     TaughtFeature,
@@ -25,6 +26,8 @@ __all__ = ["parts", "to_markdown"]
 _WIDTH = 78
 _PROMPT_LINES, _SAMPLE_LINES = 3, 6
 _BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
+_PART_LINES = 5
+_HASH = 16  # characters of a hash that are shown: report.json has all of them
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,14 @@ def parts(report: RunReport) -> list[Any]:
         shown.append(_adapter(report.adapter))
     if report.curve:
         shown.append(_Block("Training cross-entropy by step", curve(report.curve, _WIDTH)))
+    if report.parts:
+        shown.append(_Block("What the student's loss was made of, by step", _parts(report.parts)))
     shown.append(_phases(report))
     if report.samples:
         shown.append(_Block("Text that the models write", _samples(report.samples)))
     shown += [_settings(report), _machine(report)]
+    if report.reproduction:
+        shown += _reproduction(report.reproduction)
     if report.files:
         shown.append(Fields("Files", list(report.files.items())))
     if report.next_commands:
@@ -162,6 +169,26 @@ def _phases(report: RunReport) -> Table:
         for phase in report.phases
     ]
     return Table("Phases", ["Phase", "Steps", "Time", "Tokens", "Tokens/s"], rows)
+
+
+def _parts(found: Mapping[str, Points]) -> list[str]:
+    """A panel for each part, on a scale of its own."""
+    panels = [curve({name: points}, _WIDTH // 2, _PART_LINES) for name, points in found.items()]
+    lines: list[str] = []
+    for left, right in itertools.zip_longest(panels[::2], panels[1::2], fillvalue=[]):
+        beside = itertools.zip_longest(left, right, fillvalue="")
+        lines += ["", *(f"{one:<{_WIDTH // 2}}{other}".rstrip() for one, other in beside)]
+    return lines[1:]
+
+
+def _reproduction(found: Reproduction) -> list[Any]:
+    hashes = {"configuration": found.config_hash, **found.inputs}
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    shown = [(name, value[:_HASH]) for name, value in hashes.items()]
+    return [
+        Fields("What the student follows from (SHA-256)", [*shown, ("versions", versions)]),
+        _Block("The same again", found.command.split("\n")),
+    ]
 
 
 def _settings(report: RunReport) -> Fields:

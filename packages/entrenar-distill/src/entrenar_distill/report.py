@@ -1,21 +1,13 @@
-"""What a distillation run found: records, their verdict, and JSON there and back.
+"""What a distillation run found: records, and their verdict.
 
-How a report looks is in `entrenar_distill.present`.
+How a report looks is in `entrenar_distill.present`, and in `report_json` what it is in a file.
 """
 
-import dataclasses
 import math
-import os
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrenar_common.errors import FormatError, UnsupportedError
-from entrenar_common.tables import to_plain
 from entrenar_core.environment import Environment
-from entrenar_core.io.files import read_json
 
 __all__ = [
     "NORMALISER",
@@ -25,13 +17,11 @@ __all__ = [
     "ModelScore",
     "PhaseTiming",
     "QuantizedStudent",
+    "Reproduction",
     "RunReport",
     "Sample",
     "TaughtFeature",
     "caveats",
-    "from_json",
-    "read_report",
-    "to_json",
     "verdict",
 ]
 
@@ -157,8 +147,24 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Reproduction:
+    """What it takes to get the same student again.
+
+    `command` runs the whole configuration anew in another folder; `config_hash` is that of what
+    decides the student; `inputs` are the hashes of the files that were read, by what they are;
+    `versions` those of the packages whose change could change a bit.
+    """
+
+    command: str
+    config_hash: str
+    inputs: dict[str, str]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
 class RunReport:
-    """Everything that a run has to say; `curve` maps a phase to its (step, loss) points.
+    """Everything that a run has to say; `curve` maps a phase to its (step, loss) points, and
+    `parts` does so for what the student's loss was made of.
 
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
     named control; where the student was quantized after training, also one named "student in …" of
@@ -185,6 +191,8 @@ class RunReport:
     quantization: QuantizedStudent | None = None
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
+    parts: dict[str, tuple[tuple[int, float], ...]] | None = None
+    reproduction: Reproduction | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""
@@ -251,87 +259,3 @@ def caveats(report: RunReport) -> list[str]:
             f"Only {report.difference.documents} held-out documents: the interval is rough."
         )
     return found
-
-
-# ---- JSON --------------------------------------------------------------------------------------
-
-
-def to_json(report: RunReport) -> dict[str, Any]:
-    """The report as plain JSON data; NaN and infinity become null."""
-    return to_plain(report)
-
-
-def read_report(path: str | os.PathLike[str]) -> RunReport:
-    """The report in the file `path` (report.json). Raises what `read_json` and `from_json` do."""
-    return from_json(read_json(path), os.fspath(path))
-
-
-def from_json(data: Any, name: str = "report.json") -> RunReport:
-    """The report that `to_json` made `data` from; where a number was null, it is NaN.
-
-    Raises UnsupportedError for a report of another version and FormatError for what is no report.
-    """
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        raise UnsupportedError(
-            f"{name}: a report of version {version}; version {SCHEMA_VERSION} is understood",
-            hint="use the release of entrenar-distill that wrote it",
-        )
-    try:
-        return _decode(RunReport, data, "report")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise FormatError(
-            f"{name}: not a report of a distillation: {error}",
-            hint="name the report.json of a finished run",
-        ) from error
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value` from JSON as the type `kind`; TypeError or ValueError when it is not one."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_record(kind, value, where)
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # X | None is the only union in the records
-        return None if value is None else _decode(args[0], value, where)
-    if origin is tuple:
-        return _decode_tuple(args, value, where)
-    if origin is dict:
-        items = _expect(dict, value, where).items()
-        return {key: _decode(args[1], item, f"{where}.{key}") for key, item in items}
-    if kind is float:
-        return math.nan if value is None else float(_expect((int, float), value, where))
-    return _expect(kind, value, where)
-
-
-def _decode_record(kind: Any, value: Any, where: str) -> Any:
-    data: Mapping[str, Any] = _expect(dict, value, where)
-    hints = typing.get_type_hints(kind)
-    # what may be None is not in reports from before there was such a thing
-    optional = {field.name for field in dataclasses.fields(kind) if field.default is None}
-    if missing := sorted(hints.keys() - data.keys() - optional):
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
-    if data.keys() - hints.keys():
-        raise ValueError(f"{where} has unknown keys")
-    # The names are those of our own record, never the file's.
-    return kind(
-        **{
-            name: _decode(hint, data[name], f"{where}.{name}")
-            for name, hint in hints.items()
-            if name in data
-        }
-    )
-
-
-def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    items = _expect(list, value, where)
-    kinds = [args[0]] * len(items) if args[-1] is Ellipsis else args
-    if len(kinds) != len(items):
-        raise ValueError(f"{where} must have {len(kinds)} values")
-    pairs = zip(kinds, items, strict=True)
-    return tuple(_decode(kind, item, f"{where}.{i}") for i, (kind, item) in enumerate(pairs))
-
-
-def _expect(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{where} is of the wrong type")
-    return value
