@@ -20,7 +20,6 @@ from entrenar_distill.student_section import StudentConfig
 from entrenar_distill.teacher_section import TeacherConfig
 
 __all__ = [
-    "DATASET_REVISION",
     "DatasetConfig",
     "DistillConfig",
     "DistillationConfig",
@@ -31,10 +30,6 @@ __all__ = [
     "config_hash",
     "resolve",
 ]
-
-
-DATASET_REVISION = "dataset_revision"
-"""What the commit of a dataset on the hub is called among the inputs of a run."""
 
 
 class OutputConfig(StrictModel):

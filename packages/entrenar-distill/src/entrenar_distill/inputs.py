@@ -20,7 +20,8 @@ from entrenar_core.io import files
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
-from entrenar_distill.config import DATASET_REVISION, DatasetConfig, DistillConfig
+from entrenar_distill.config import DatasetConfig, DistillConfig
+from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.students import (
     bare_student,
     make_student,

@@ -11,6 +11,7 @@ from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
 from entrenar_distill.curve import Points, curve
 from entrenar_distill.report import (
+    DATASET_REVISION,
     AdaptedStudent,
     ModelScore,
     QuantizedStudent,
@@ -184,6 +185,7 @@ def _parts(found: Mapping[str, Points]) -> list[str]:
 def _reproduction(found: Reproduction) -> list[Any]:
     hashes = {"configuration": found.config_hash, **found.inputs}
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    hashes.pop(DATASET_REVISION, None)  # a commit: it is shown whole, with the settings
     shown = [(name, value[:_HASH]) for name, value in hashes.items()]
     return [
         Fields("What the student follows from (SHA-256)", [*shown, ("versions", versions)]),

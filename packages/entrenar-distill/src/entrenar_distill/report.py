@@ -10,6 +10,7 @@ from typing import Any
 from entrenar_core.environment import Environment
 
 __all__ = [
+    "DATASET_REVISION",
     "NORMALISER",
     "CompressionBaseline",
     "Difference",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+DATASET_REVISION = "dataset_revision"
+"""What the commit of a dataset on the hub is called among the inputs of a run."""
 NORMALISER = "per valid token of the whole optimizer step"
 
 _FEW_DOCUMENTS = 20

@@ -10,7 +10,8 @@ from typing import Any
 from entrenar_common.errors import CheckpointError, RefusedError, StorageError
 from entrenar_core.io import files
 from entrenar_core.train.metrics import MetricsLog
-from entrenar_distill.config import DATASET_REVISION, DistillConfig, as_yaml, config_hash
+from entrenar_distill.config import DistillConfig, as_yaml, config_hash
+from entrenar_distill.report import DATASET_REVISION
 
 RUN, CONFIG, METRICS = "run.json", "distill.yaml", "metrics.jsonl"
 REPORT, CHECKPOINTS, ADAPTER = "report.json", "checkpoints", "adapter"

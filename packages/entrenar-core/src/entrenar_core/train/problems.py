@@ -30,17 +30,10 @@ _LEAVE_OUT = "leave it out: it comes with a later version"
 
 @dataclass(frozen=True)
 class Later:
-    """Marks a field of one literal value: the other values of its type come with later versions.
-
-    With `values` given only those do; anything else is an ordinary mistake.
-    """
-
-    values: tuple[str, ...] = ()
+    """Marks a field of one literal value: the other values of its type come with later versions."""
 
     def expects(self, value: Any, allowed: tuple[Any, ...]) -> bool:
         """Whether `value` is one that a later version takes where `allowed` are taken now."""
-        if self.values:
-            return value in self.values
         return any(type(value) is type(one) for one in allowed)
 
 
