@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from entrenar_distill.report import read_report
+from entrenar_distill.report_json import read_report
 from hub_server import COMMIT, Stored, branch, repository, run_client, serving
 
 pytestmark = pytest.mark.tier3
