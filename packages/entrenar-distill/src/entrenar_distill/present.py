@@ -84,9 +84,10 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
+    whose = "the teacher's" if report.score("teacher") else "that of teacher 1"
     caption = (
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        "the teacher's."
+        f"{whose}."
     )
     return Table("Quality", columns, rows, caption)
 
@@ -171,6 +172,7 @@ def _settings(report: RunReport) -> Fields:
         [
             ("teacher", report.teacher),
             ("student", report.student),
+            *([("vocabulary", "; ".join(report.vocabularies))] if report.vocabularies else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),

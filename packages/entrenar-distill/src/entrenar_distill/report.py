@@ -58,7 +58,8 @@ class ModelScore:
 
     `loss` is in nats per token; `perplexity` is exp(loss); `bits_per_byte` is loss·tokens /
     (ln 2 · bytes), which does not depend on the tokenizer; `agreement` is the share of tokens for
-    which the likeliest next token is the teacher's (None for the teacher itself).
+    which the likeliest next token is the teacher's, of several the first one's (None for that one
+    itself).
     """
 
     name: str
@@ -160,9 +161,11 @@ class Sample:
 class RunReport:
     """Everything that a run has to say; `curve` maps a phase to its (step, loss) points.
 
-    `scores` hold one entry named teacher, one named student and, after a run with a control, one
+    `scores` hold one entry named teacher, or of several teachers those named teacher 1 and so on,
+    the first of which is agreed with or not; one named student and, after a run with a control, one
     named control; where the student was quantized after training, also one named "student in …" of
-    the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    the file. `vocabularies` say how the ids of each teacher are related to the student's. `formula`
+    is the loss; `beta`, `skew` and `top_k` are given where it has them.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -184,6 +187,7 @@ class RunReport:
     quantization: QuantizedStudent | None = None
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
+    vocabularies: tuple[str, ...] | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""
