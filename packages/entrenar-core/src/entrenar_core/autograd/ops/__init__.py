@@ -85,6 +85,7 @@ from entrenar_core.autograd.ops.reduce import min as min  # noqa: A004
 from entrenar_core.autograd.ops.reduce import std as std
 from entrenar_core.autograd.ops.reduce import sum as sum  # noqa: A004
 from entrenar_core.autograd.ops.reduce import var as var
+from entrenar_core.autograd.ops.routed import Routed as Routed
 from entrenar_core.autograd.ops.shape import expand as expand
 from entrenar_core.autograd.ops.shape import flip as flip
 from entrenar_core.autograd.ops.shape import pad as pad
