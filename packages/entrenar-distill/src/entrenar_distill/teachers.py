@@ -11,6 +11,7 @@ from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
+from entrenar_core.data.tokenizer_gguf import as_in_gguf
 from entrenar_core.distill import (
     LiveTeacher,
     MixedTeacher,
@@ -50,17 +51,30 @@ class LoadedTeacher:
         Raises ConfigError for tokenizers that cut texts differently.
         """
         with _named(self.name):
-            found = decide(
-                self.tokenizer,
-                tokenizer,
-                teacher_rows=self.model.config.vocab_size,
-                student_rows=student.config.vocab_size,
-            )
+            found = self._decided(student, tokenizer)
+            if found.kind == "different" and is_gguf(self.path):
+                # a GGUF file does not say all of a tokenizer: compare with what it would say
+                found = self._decided(student, _as_in_gguf(tokenizer))
             if found.kind == "different":
                 raise different_tokenizers(found.reason, self.tokenizer, tokenizer)
         if found.kind == "permuted":
             models.relabel(self.model, found.order())
         return replace(self, vocabulary=found)
+
+    def _decided(self, student: Any, tokenizer: Tokenizer) -> Vocabulary:
+        return decide(
+            self.tokenizer,
+            tokenizer,
+            teacher_rows=self.model.config.vocab_size,
+            student_rows=student.config.vocab_size,
+        )
+
+
+def _as_in_gguf(tokenizer: Tokenizer) -> Tokenizer:
+    try:
+        return as_in_gguf(tokenizer)
+    except EntrenarError:  # it cannot be written as GGUF, so no such file has it
+        return tokenizer
 
 
 def load_teachers(sections: Sequence[TeacherConfig], *, dtype: str) -> list[LoadedTeacher]:

@@ -21,6 +21,10 @@ AS_STORED = "stored"
 """Instead of a format: each matrix in the few bits that its file has it in, if it has."""
 
 
+FEW_BITS = 16
+"""With so many bits each, and more, numbers are not in few bits."""
+
+
 class Keeping:
     """How the parameters of the model on a disk are kept: matrices of projections in `form`, if it
     is given, other matrices as `matrices`, and the rest as `dtype`.
@@ -51,11 +55,11 @@ class Keeping:
         """None for a matrix that is kept as it is stored, which is not in few bits."""
         there, form = self.found.held(name), self.form
         stored = None if there is None else there.kept
-        as_stored = not isinstance(form, Format)
-        if there and isinstance(stored, Stored) and (as_stored or form.keeps(stored.form)):
-            return Held(_owning(stored), transposed=there.transposed)
-        if as_stored:
-            return None
+        if not isinstance(form, Format):
+            few = there is not None and 8 * there.nbytes < FEW_BITS * there.size
+            return _owned(there) if few and form == AS_STORED else None
+        if there and isinstance(stored, Stored) and form.keeps(stored.form):
+            return _owned(there)
         array = self._as_floats(name, self.found.read(name), self.dtype)
         lies_by_inputs = self._axes[name] == 1  # and blocks run along the inputs
         try:
@@ -82,6 +86,10 @@ def _output_axes(model: Any) -> dict[str, int]:
         for name, parameter in model.named_parameters().items()
         if id(parameter) in axes.keys() - others and not model.is_of_head(name)
     }
+
+
+def _owned(held: Held) -> Held:
+    return Held(_owning(held.kept), transposed=held.transposed)
 
 
 def _owning(stored: Any) -> Any:
