@@ -67,17 +67,10 @@ class RoutedTeacher:
         numbers = [n for n in range(len(self.teachers)) if (owners == n).any()]
         rows = [np.flatnonzero((owners == n).any(axis=1)) for n in numbers]
         parts = [
-            self.teachers[n].expected(_rows_of(batch, chosen))
+            self.teachers[n].expected(batch.part(chosen))
             for n, chosen in zip(numbers, rows, strict=True)
         ]
         # numbered as the parts are: those without a position take no part
         place = np.full(len(self.teachers) + 1, -1)
         place[numbers] = np.arange(len(numbers))
         return Routed(parts, rows, place[owners])
-
-
-def _rows_of(batch: Batch, rows: np.ndarray) -> Batch:
-    chosen = [
-        None if found is None else found[rows] for found in (batch.documents, batch.positions)
-    ]
-    return Batch(batch.ids[rows], batch.labels[rows], batch.row_ids[rows], *chosen)
