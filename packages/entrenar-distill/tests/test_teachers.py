@@ -210,10 +210,14 @@ def test_a_run_with_several_teachers_says_what_each_was(config_of, folders, worl
     student = {"model_id": str(folders / "student")}
     path = config_of(both, student=student, control=True, training={"max_steps": 6})
     report = train(path)
-    assert [s.name for s in report.scores] == ["teacher 1", "teacher 2", "student", "control"]
-    assert report.scores[0].agreement is None
-    assert report.scores[1].agreement == 1.0  # it is the first one in other numbers
-    assert report.scores[1].loss == pytest.approx(report.scores[0].loss, rel=1e-6)
+    names = ["teachers", "teacher 1", "teacher 2", "student", "control"]
+    assert [s.name for s in report.scores] == names
+    mixed, first, second = report.scores[:3]
+    # the second is the first in other numbers, so both are what they are together
+    assert (mixed.agreement, first.agreement, second.agreement) == (None, 1.0, 1.0)
+    assert second.loss == pytest.approx(first.loss, rel=1e-6)
+    assert mixed.loss == pytest.approx(first.loss, rel=1e-6)
+    assert mixed.parameters == first.parameters + second.parameters
     assert report.teacher == f"{world / 'teacher'} (0.3); {folders / 'moved'} (0.7)"
     assert [text[:10] for text in report.vocabularies] == ["teacher 1:", "teacher 2:"]
     assert (
@@ -274,10 +278,13 @@ def test_a_document_goes_to_the_teacher_of_its_value(inputs_of, routed):
 
 @pytest.mark.tier2
 @pytest.mark.parametrize("packing", [True, False])
-def test_a_routed_run_trains(config_of, routed, train, packing):
+def test_a_routed_run_trains(config_of, routed, train, packing, tmp_path):
     routed["dataset"]["packing"] = packing
     report = train(config_of(**routed, training={"max_steps": 30}))
     assert report.teacher.endswith("second (de)")
+    assert [s.name for s in report.scores] == ["teacher 1", "teacher 2", "student"]
+    text = (tmp_path / "out/report.md").read_text()
+    assert "the likeliest next token is that of teacher 1" in text
     assert "(all others); " in report.teacher
     assert report.curve["student"][-1][1] < report.curve["student"][0][1] - 0.5
 

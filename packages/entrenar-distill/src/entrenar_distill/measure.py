@@ -88,7 +88,7 @@ def report(
         seed=config.training.seed,
         vocabularies=teachers.vocabularies(inputs.teachers),
         scores=tuple(
-            _model_score(name, trained[name], scores[name], reference=inputs.teachers[0].name)
+            _model_score(name, trained[name], scores[name], reference=next(iter(trained)))
             for name in trained
         ),
         phases=tuple(_timing(name, result) for name, result in timings.items()),

@@ -227,7 +227,7 @@ class _Session:
     def report(self, phases: tuple[str, ...]) -> RunReport:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained: dict[str, Any] = {each.name: each.model for each in inputs.teachers}
+        trained = teachers.named_models(inputs.teachers, inputs.routes)
         timings: dict[str, PhaseResult] = {}
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:

@@ -24,6 +24,7 @@ __all__ = ["parts", "to_markdown"]
 
 _WIDTH = 78
 _PROMPT_LINES, _SAMPLE_LINES = 3, 6
+_WHOSE = {"teacher": "the teacher's", "teachers": "that of the teachers as one"}
 _BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
 
 
@@ -84,7 +85,8 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
-    whose = "the teacher's" if report.score("teacher") else "that of teacher 1"
+    first = report.scores[0].name if report.scores else "teacher"
+    whose = _WHOSE.get(first, f"that of {first}")
     caption = (
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
         f"{whose}."

@@ -24,6 +24,7 @@ from entrenar_core.distill.vocabulary import different_tokenizers
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.io.kinds import is_apr, is_gguf
 from entrenar_core.models.holding import AS_STORED
+from entrenar_core.train.predicting import Blend
 from entrenar_distill.routes import Routes
 from entrenar_distill.teacher_section import TeacherConfig
 
@@ -131,6 +132,19 @@ def teacher_of(
     if routes is not None:
         return RoutedTeacher(live, routes.of(documents))
     return MixedTeacher(live, shares(teachers))
+
+
+TOGETHER = "teachers"
+"""What reports call several teachers as one."""
+
+
+def named_models(teachers: Sequence[LoadedTeacher], routes: Routes | None) -> dict[str, Any]:
+    """What is measured of the teachers, by name; the first one is what the student is compared
+    with: the teacher, all of them as one where they are mixed, else the first of them."""
+    found = {each.name: each.model for each in teachers}
+    if len(teachers) == 1 or routes is not None:
+        return found
+    return {TOGETHER: Blend(tuple(found.values()), tuple(shares(teachers))), **found}
 
 
 def shares(teachers: Sequence[LoadedTeacher]) -> list[float]:
