@@ -35,6 +35,12 @@ class DatasetConfig(StrictModel):
     text_field: str = Field(
         "text", min_length=1, description="field or column that holds the text (not for text files)"
     )
+    route_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field or column whose value says which of several teachers a document is "
+        "learned from (see teacher.route)",
+    )
     max_length: int = Field(256, ge=2, description="tokens in a sequence")
     packing: bool = Field(
         True, description="join documents into full sequences, instead of one document in each"

@@ -16,7 +16,7 @@ from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
-from entrenar_distill import features
+from entrenar_distill import features, teachers
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
 from entrenar_distill.quantized import GGUF
@@ -48,7 +48,7 @@ def report(
     quantization: QuantizedStudent | None = None,
     adapter: AdaptedStudent | None = None,
 ) -> RunReport:
-    """Score `trained` (teacher first, then student and control) and put the report together.
+    """Score `trained` (teachers first, then student and control) and put the report together.
 
     Raises InterruptedRun when `stop` is set meanwhile.
     """
@@ -75,7 +75,7 @@ def report(
         config.distillation, trained["student"], inputs.teacher, seed=config.training.seed
     )
     return RunReport(
-        teacher=config.teacher.model_id,
+        teacher=teachers.in_words(inputs.teachers),
         student=student_name(inputs),
         temperature=config.distillation.temperature,
         alpha=config.distillation.alpha,
@@ -85,7 +85,11 @@ def report(
         formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,
-        scores=tuple(_model_score(name, trained[name], scores[name]) for name in trained),
+        vocabularies=teachers.vocabularies(inputs.teachers),
+        scores=tuple(
+            _model_score(name, trained[name], scores[name], reference=next(iter(trained)))
+            for name in trained
+        ),
         phases=tuple(_timing(name, result) for name, result in timings.items()),
         environment=environment(),
         difference=difference,
@@ -115,14 +119,14 @@ def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
     return CompressionBaseline("gzip -9", 8 * compressed / inputs.held_out.total_bytes)
 
 
-def _model_score(name: str, model: Any, scores: Scores) -> ModelScore:
+def _model_score(name: str, model: Any, scores: Scores, *, reference: str) -> ModelScore:
     return ModelScore(
         name=name,
         parameters=model.parameter_count(),
         loss=scores.loss,
         perplexity=scores.perplexity,
         bits_per_byte=scores.bits_per_byte,
-        agreement=None if name == "teacher" else scores.agreement,
+        agreement=None if name == reference else scores.agreement,
     )
 
 
@@ -161,7 +165,7 @@ def _averaged(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 
 def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
-    """How teacher and student go on from the middle of held-out documents."""
+    """How teachers and student go on from the middle of held-out documents."""
     tokenizer, documents = inputs.tokenizer, inputs.held_out
     room = min(model.config.max_position_embeddings for model in trained.values())
     # with documents that are all short, from the middle of the longest
@@ -173,7 +177,7 @@ def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
     chosen = long_enough[:: -(-len(long_enough) // SAMPLES)]  # from all over the documents
     for index in chosen:
         prompt = _prompt(tokenizer, documents.document(int(index)), size)
-        for name in ("teacher", "student"):
+        for name in (*(each.name for each in inputs.teachers), "student"):
             ids = models.generate(
                 trained[name],
                 prompt,

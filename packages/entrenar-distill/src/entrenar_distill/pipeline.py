@@ -18,7 +18,7 @@ from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import adapted, features, measure, quantized
+from entrenar_distill import adapted, features, measure, quantized, teachers
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -35,6 +35,7 @@ class Plan:
 
     teacher: str
     teacher_parameters: int
+    vocabulary: str
     student: str
     student_parameters: int
     training_documents: int
@@ -67,6 +68,7 @@ class Plan:
                 [
                     ("teacher", f"{self.teacher}, {count(self.teacher_parameters)} parameters"),
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
+                    ("vocabulary", self.vocabulary),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
                     ("loss", self.loss),
@@ -102,8 +104,9 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
             found = _store(folder, phase, config).latest()
             done |= {phase: found.step} if found else {}
     return Plan(
-        teacher=config.teacher.model_id,
-        teacher_parameters=inputs.teacher.parameter_count(),
+        teacher=teachers.in_words(inputs.teachers),
+        teacher_parameters=sum(each.model.parameter_count() for each in inputs.teachers),
+        vocabulary="; ".join(teachers.vocabularies(inputs.teachers)),
         student=measure.student_name(inputs),
         student_parameters=inputs.new_student().parameter_count(),
         training_documents=len(inputs.train),
@@ -166,6 +169,11 @@ def _warnings(inputs: Inputs) -> list[str]:
     skips, found = inputs.train.skips, list(inputs.train.warnings)
     if skips.count:
         found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
+    found += [
+        f"the vocabulary of the {each.name} is {each.vocabulary}"
+        for each in inputs.teachers
+        if each.vocabulary.kind == "permuted"
+    ]
     training = inputs.config.training
     if training.mixed_precision != "fp32":
         found.append(
@@ -215,7 +223,7 @@ class _Session:
     def report(self, phases: tuple[str, ...]) -> RunReport:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained: dict[str, Any] = {"teacher": inputs.teacher}
+        trained = teachers.named_models(inputs.teachers, inputs.routes)
         timings: dict[str, PhaseResult] = {}
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:
@@ -258,11 +266,15 @@ class _Session:
         if phase == CONTROL:
             return LanguageModelling(model)
         config, teacher = self.inputs.config, self.inputs.teacher
-        settings = config.distillation
-        live = LiveTeacher(teacher, shared=self.inputs.shared)
-        logits = Distillation(model, live, divergence=settings.divergence(), alpha=settings.alpha)
+        settings, told_by = config.distillation, self.inputs.told_by()
+        logits = Distillation(
+            model, told_by, divergence=settings.divergence(), alpha=settings.alpha
+        )
         inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        return FeatureDistillation(logits, live, inside) if inside else logits
+        if not inside:
+            return logits
+        assert isinstance(told_by, LiveTeacher)  # the config has it that there is one only
+        return FeatureDistillation(logits, told_by, inside)
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

@@ -26,6 +26,7 @@ __all__ = ["parts", "to_markdown"]
 
 _WIDTH = 78
 _PROMPT_LINES, _SAMPLE_LINES = 3, 6
+_WHOSE = {"teacher": "the teacher's", "teachers": "that of the teachers as one"}
 _BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
 _PART_LINES = 5
 _HASH = 16  # characters of a hash that are shown: report.json has all of them
@@ -92,9 +93,11 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
+    first = report.scores[0].name if report.scores else "teacher"
+    whose = _WHOSE.get(first, f"that of {first}")
     caption = (
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        "the teacher's."
+        f"{whose}."
     )
     return Table("Quality", columns, rows, caption)
 
@@ -202,6 +205,7 @@ def _settings(report: RunReport) -> Fields:
             ("teacher", report.teacher),
             ("student", report.student),
             *commit,
+            *([("vocabulary", "; ".join(report.vocabularies))] if report.vocabularies else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),

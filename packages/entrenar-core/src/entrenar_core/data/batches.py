@@ -50,8 +50,9 @@ class Batch:
         cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
         return [self.part(cut) for cut in cuts]
 
-    def part(self, rows: slice, tokens: slice = slice(None)) -> "Batch":
-        """Some rows, and of these some columns; views, not copies."""
+    def part(self, rows: slice | Int64, tokens: slice = slice(None)) -> "Batch":
+        """Some rows, by a slice or by their numbers, and of these some columns; views of what a
+        slice takes, else copies."""
         cut = rows, tokens
         return Batch(
             self.ids[cut],

@@ -15,7 +15,7 @@ from entrenar_core.autograd import Parameter, Tensor, ops
 from entrenar_core.models.cache import KVCache
 from entrenar_core.models.features import Features, Selected, Wanted, all_features, everything
 from entrenar_core.models.forward import Forward, as_mask, check_ids
-from entrenar_core.nn import Linear, Module
+from entrenar_core.nn import Embedding, Linear, Module
 
 
 class Network(Module, ABC):
@@ -163,6 +163,11 @@ class LanguageModel(Decoder):
     def position_limit(self) -> int | None:
         """How many positions the model can tell apart, None for any number."""
         return None
+
+    @property
+    @abstractmethod
+    def input_embedding(self) -> Embedding:
+        """The table with a row for each id."""
 
     @property
     @abstractmethod

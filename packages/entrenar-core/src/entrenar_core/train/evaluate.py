@@ -11,9 +11,9 @@ import numpy as np
 
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import kernels
-from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.data.documents import TokenizedDocuments
+from entrenar_core.train.predicting import predicting
 from entrenar_core.train.warm_up import TOKENS as WARM_UP
 from entrenar_core.train.windows import window_counts, windows
 
@@ -88,7 +88,7 @@ def score(
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, Scores]:
     """Score `models` on the same windows, as `windows` says; agreement and divergence are from the
-    first of them.
+    first of them. One may be a `Blend` of several.
 
     `between` is called before each batch: it may raise to end the work.
     """
@@ -129,10 +129,9 @@ class _Running:
     """What is known of one model: sums over documents, and the tokens of the batch at hand."""
 
     def __init__(self, model: Any, documents: int):
-        self.model, self.seconds = model, 0.0
+        self.model, self.seconds, self.source = model, 0.0, predicting(model)
         self.sums = np.zeros((documents, 5))
         self.calibration = np.zeros((documents, BINS, 3))
-        self.logits = np.empty((0, 0))
 
     def load_kernels(self, token: int) -> None:
         """Read some tokens: kernels are loaded at their first call, which is not part of the
@@ -145,21 +144,17 @@ class _Running:
     def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
         """The hidden states of a batch, at the positions that something is predicted from."""
         started = time.perf_counter()
-        with no_grad():
-            hidden = self.model.hidden(ids).data
-        self.rows, count = hidden.reshape(-1, hidden.shape[-1])[chosen], len(chosen)
-        self.losses, self.confidence = (np.empty(count, hidden.dtype) for _ in range(2))
+        self.source.read(ids, chosen)
+        count, dtype = len(chosen), self.source.dtype
+        self.losses, self.confidence = (np.empty(count, dtype) for _ in range(2))
         self.ranks, self.best = (np.empty(count, np.int64) for _ in range(2))
-        self.divergence, self.agreed = np.empty(count, hidden.dtype), np.empty(count, bool)
+        self.divergence, self.agreed = np.empty(count, dtype), np.empty(count, bool)
         self.seconds += time.perf_counter() - started
 
     def predict(self, part: slice, targets: np.ndarray) -> np.ndarray:
         """Look at the logits (part, V), which are overwritten by those of the next part."""
         started = time.perf_counter()
-        weight, rows = self.model.output_weight.data, self.rows[part]
-        if not len(self.logits):
-            self.logits = np.empty((CHUNK, len(weight)), rows.dtype)
-        logits = kernels.matmul(rows, weight, trans_b=True, out=self.logits[: len(rows)])
+        logits = self.source.logits(part)
         found = kernels.predictions(logits, targets[part])
         self.losses[part], self.ranks[part], self.best[part], self.confidence[part] = found
         self.seconds += time.perf_counter() - started
