@@ -25,7 +25,7 @@ class LiveTeacher:
 
     def expected(self, batch: Batch) -> Expected:
         with no_grad(), no_dropout():
-            hidden = self.model.hidden(batch.ids)
+            hidden = self.model.hidden(batch.ids, documents=batch.segments)
         return self.expected_of(hidden.data)
 
     def expected_of(self, hidden: Any) -> Expected:
