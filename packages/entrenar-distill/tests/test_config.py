@@ -184,6 +184,12 @@ def test_a_value_that_makes_no_sense_is_refused(write, key, value, text):
     assert text in message
 
 
+def test_boundaries_without_packing_are_refused(write):
+    key = "dataset.boundaries"
+    message = error_of(write(dataset={"packing": False}), ConfigError, overrides=[(key, "true")])
+    assert f"{key}: goes with packing" in message
+
+
 def test_a_list_with_a_wrong_item_is_one_problem(write):
     message = error_of(write(dataset={"name": ["a", 3]}), ConfigError)
     assert "line 8: dataset.name.1: must be text, not 3" in message
