@@ -45,6 +45,11 @@ class DatasetConfig(StrictModel):
     packing: bool = Field(
         True, description="join documents into full sequences, instead of one document in each"
     )
+    boundaries: bool = Field(
+        False,
+        description="with packing, let a token see its own document only, at positions that start "
+        "anew with each, as if it were not packed",
+    )
     streaming: bool = Field(
         False, description="hub: fetch only what is read, and keep no copy of the files"
     )
@@ -55,6 +60,13 @@ class DatasetConfig(StrictModel):
         False, description="leave documents that cannot be read out, and count them"
     )
     max_documents: int | None = Field(None, ge=2, description="read this many documents at most")
+
+    @field_validator("boundaries")
+    @classmethod
+    def _of_packed_documents(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("packing") is False:
+            raise ValueError("goes with packing: without it, a sequence has one document only")
+        return value
 
     @field_validator("name")
     @classmethod
@@ -77,3 +89,10 @@ class DatasetConfig(StrictModel):
         if value not in ((), "auto") and info.data.get("source") == "huggingface":
             raise ValueError("belongs to source: files")
         return value
+
+    @property
+    def rows(self) -> str:
+        """What a sequence has of documents, in words."""
+        if not self.packing:
+            return "one document in each"
+        return "packed documents, each read by itself" if self.boundaries else "packed documents"

@@ -110,6 +110,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         packing=config.dataset.packing,
+        boundaries=config.dataset.boundaries,
     )
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)

@@ -48,6 +48,7 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    rows: str
     loss: str
     loss_settings: dict[str, float]
     quantization: str | None = None
@@ -71,6 +72,7 @@ class Plan:
                     ("vocabulary", self.vocabulary),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    ("sequences", self.rows),
                     ("loss", self.loss),
                     ("with", ", ".join(settings)),
                     ("normalised", NORMALISER),
@@ -119,6 +121,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=_phases(config),
         done=done,
         output=config.output.dir,
+        rows=dataset.rows,
         loss=config.distillation.formula,
         loss_settings=config.distillation.settings(),
         quantization=inputs.quantization,

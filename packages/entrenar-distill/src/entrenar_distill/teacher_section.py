@@ -13,7 +13,6 @@ from pydantic import (
 
 from entrenar_common.errors import ConfigError
 from entrenar_core.distill.several_teachers import check_weights
-from entrenar_core.train.config import Later
 from entrenar_core.train.problems import ONE, SEVERAL
 from entrenar_core.train.quantization import format_name
 from entrenar_core.train.strict import StrictModel
@@ -43,8 +42,8 @@ class TeacherConfig(StrictModel):
     revision: str | None = Field(
         None, min_length=1, description="branch, tag or commit of a model on the hub"
     )
-    format: Annotated[Literal["auto", "safetensors", "gguf", "apr"], Later(("pytorch", "onnx"))] = (
-        Field("auto", description="file format of the weights; auto: what there is")
+    format: Literal["auto", "safetensors", "pytorch", "gguf", "apr"] = Field(
+        "auto", description="file format of the weights; auto: what there is"
     )
     quantize: str | None = Field(
         None,

@@ -108,7 +108,7 @@ def _load(section: TeacherConfig, name: str, dtype: str) -> LoadedTeacher:
 
 
 def _check_kind(section: TeacherConfig, name: str, path: Path) -> None:
-    kind = "gguf" if is_gguf(path) else "apr" if is_apr(path) else "safetensors"
+    kind = _kind(path)
     if section.format not in ("auto", kind):
         raise ConfigError(
             f"{path}: the {name} is in the format {kind}, and teacher.format is {section.format}",
@@ -119,6 +119,14 @@ def _check_kind(section: TeacherConfig, name: str, path: Path) -> None:
             f"{path}: is a file, which has no revision {section.revision!a}",
             hint="leave teacher.revision out: it belongs to a model on the hub",
         )
+
+
+def _kind(path: Path) -> str:
+    if is_gguf(path):
+        return "gguf"
+    if is_apr(path):
+        return "apr"
+    return "safetensors" if any(path.glob("*.safetensors")) else "pytorch"
 
 
 def teacher_of(

@@ -26,6 +26,7 @@ class Batch:
     documents: the document that each id is of, its EOS included, int64 (B, T), -1 for padding;
                None where ids are of no document
     positions: the id's place in that document, int64 (B, T), 0 for padding; None as above
+    bounded: whether a model is to read each document of a row as if it were alone
     """
 
     ids: Int64
@@ -33,6 +34,12 @@ class Batch:
     row_ids: Int64
     documents: Int64 | None = None
     positions: Int64 | None = None
+    bounded: bool = False
+
+    @property
+    def segments(self) -> Int64 | None:
+        """`documents` where they are to be kept apart, None where rows are read as wholes."""
+        return self.documents if self.bounded else None
 
     @property
     def targets(self) -> int:
@@ -60,6 +67,7 @@ class Batch:
             self.row_ids[rows],
             None if self.documents is None else self.documents[cut],
             None if self.positions is None else self.positions[cut],
+            self.bounded,
         )
 
 
@@ -122,6 +130,7 @@ class _Source:
         seq_len: int,
         batch_size: int,
         packing: bool,
+        boundaries: bool,
         eos_id: int | None,
         pad_id: int | None,
     ) -> None:
@@ -136,8 +145,14 @@ class _Source:
                 "the tokenizer has no end-of-text token to put between documents",
                 hint="name one as eos_token in its tokenizer_config.json",
             )
+        if boundaries and not packing:
+            raise ConfigError(
+                "boundaries between the documents of a row, of which each has only one",
+                hint="pack documents, or leave boundaries out",
+            )
         self._docs = docs
         self._seq_len = seq_len
+        self._boundaries = boundaries
         self._fill = fill
         self._eos = eos_id if eos_id is not None else fill
         layout = _Packed if packing else _Padded
@@ -151,7 +166,11 @@ class _Source:
         values[inside] = docs.tokens[(docs.starts[document] + position)[inside]]
         labels = np.where(present[:, 1:], values[:, 1:], IGNORED)
         owners, places = np.where(present, document, -1), np.where(present, position, 0)
-        return Batch(values[:, :-1], labels, row_ids, owners[:, :-1], places[:, :-1])
+        if self._boundaries:
+            # nothing in its own document leads to a first token
+            labels[owners[:, 1:] != owners[:, :-1]] = IGNORED
+        of_ids = owners[:, :-1], places[:, :-1]
+        return Batch(values[:, :-1], labels, row_ids, *of_ids, self._boundaries)
 
     def names(self, row_ids: Int64) -> list[str]:
         document, _, present = self.rows.places(row_ids, self._seq_len + 1)
@@ -162,11 +181,15 @@ class Batches:
     """Training batches: position 0, 1, 2 … counts batches from the start, across epochs.
 
     With `packing`, documents are joined by EOS into one stream and cut into rows; without, each
-    document has rows of its own, padded with `pad_id` (or `eos_id`). Each epoch has every full row
+    document has rows of its own, padded with `pad_id` (or `eos_id`). With `boundaries`, a model
+    reads each document of a packed row as if it were alone (`Batch.segments`), and the first token
+    of a document is no target, as in a row of its own; what a row's end cuts off of a document is
+    read without what came before. Each epoch has every full row
     at most once, in an order that depends on seed and epoch only; the rows that do not fill
     a batch are left out of that epoch.
 
-    Raises ConfigError when there is not one whole batch, or no EOS token to join documents with.
+    Raises ConfigError when there is not one whole batch, no EOS token to join documents with, or
+    boundaries without packing.
 
     >>> docs = TokenizedDocuments.from_arrays(["a"], [np.arange(9, dtype=np.int32)], [9])
     >>> batches = Batches(docs, seq_len=3, batch_size=1, seed=0, eos_id=0, pad_id=None)
@@ -184,8 +207,9 @@ class Batches:
         eos_id: int | None,
         pad_id: int | None = None,
         packing: bool = True,
+        boundaries: bool = False,
     ) -> None:
-        self._source = _Source(docs, seq_len, batch_size, packing, eos_id, pad_id)
+        self._source = _Source(docs, seq_len, batch_size, packing, boundaries, eos_id, pad_id)
         self.rows = self._source.rows.full
         self.batch_size = batch_size
         self.seq_len = seq_len

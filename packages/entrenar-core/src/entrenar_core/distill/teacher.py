@@ -29,7 +29,7 @@ class LiveTeacher:
     def hidden(self, batch: Batch) -> ops.FromHidden:
         """The same, as what has logits of its own."""
         with no_grad(), no_dropout():
-            hidden = self.model.hidden(batch.ids)
+            hidden = self.model.hidden(batch.ids, documents=batch.segments)
         return self.expected_of(hidden.data)
 
     def expected_of(self, hidden: Any) -> ops.FromHidden:
