@@ -170,7 +170,14 @@ def _warnings(inputs: Inputs) -> list[str]:
     skips, found = inputs.train.skips, list(inputs.train.warnings)
     if skips.count:
         found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
-    training = inputs.config.training
+    training, dataset = inputs.config.training, inputs.config.dataset
+    # in rows of their own, or in the stream of all: either way they end beyond one row
+    cut = int((inputs.train.lengths > dataset.max_length).sum())
+    if cut and dataset.kind != "text":
+        found.append(
+            f"{cut} of {len(inputs.train)} documents are longer than max_length "
+            f"{dataset.max_length}: what is in a later row is learned without what came before it"
+        )
     if training.mixed_precision != "fp32":
         found.append(
             f"mixed_precision {training.mixed_precision}: the teacher's matrices are rounded to "

@@ -15,7 +15,6 @@ from entrenar_distill.report import (
     ModelScore,
     QuantizedStudent,
     RunReport,
-    Sample,
     TaughtFeature,
     caveats,
 )
@@ -55,7 +54,7 @@ def parts(report: RunReport) -> list[Any]:
         shown.append(_Block("Training cross-entropy by step", curve(report.curve, _WIDTH)))
     shown.append(_phases(report))
     if report.samples:
-        shown.append(_Block("Text that the models write", _samples(report.samples)))
+        shown.append(_Block("Text that the models write", _samples(report)))
     shown += [_settings(report), _machine(report)]
     if report.files:
         shown.append(Fields("Files", list(report.files.items())))
@@ -88,6 +87,8 @@ def _scores(report: RunReport) -> Table:
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
         "the teacher's."
     )
+    if report.answers_only:
+        caption += " All of answers alone, with the marks that end them."
     return Table("Quality", columns, rows, caption)
 
 
@@ -189,12 +190,13 @@ def _machine(report: RunReport) -> Fields:
     return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
 
 
-def _samples(samples: Sequence[Sample]) -> list[str]:
+def _samples(report: RunReport) -> list[str]:
     """Each prompt's last lines, and how every model went on from there."""
     lines: list[str] = []
-    for prompt, group in itertools.groupby(samples, lambda sample: sample.prompt):
+    end = "up to its first answer" if report.answers_only else "up to its middle"
+    for prompt, group in itertools.groupby(report.samples, lambda sample: sample.prompt):
         above, _, begun = prompt.rpartition("\n")
-        lines += ["", "  a held-out document, up to its middle"]
+        lines += ["", f"  a held-out document, {end}"]
         lines += _quoted(above or begun)[-_PROMPT_LINES:]
         for sample in group:
             lines += [f"  {escape_controls(sample.model)} goes on"]

@@ -163,6 +163,7 @@ class RunReport:
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
     named control; where the student was quantized after training, also one named "student in …" of
     the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    `answers_only`: tokens of answers alone were scored, and bytes of answers counted; None for all.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -184,6 +185,7 @@ class RunReport:
     quantization: QuantizedStudent | None = None
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
+    answers_only: bool | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""

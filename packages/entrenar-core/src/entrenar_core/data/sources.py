@@ -6,22 +6,26 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from entrenar_common.errors import ConfigError, NotFoundError, StorageError
 from entrenar_common.text import escape_controls
-from entrenar_core.data.parquet import read_parquet
+from entrenar_core.data.parquet import parquet_rows, read_parquet
 from entrenar_core.data.readers import (
     BadDocument,
     Document,
     Item,
+    RowItem,
     Source,
+    csv_rows,
+    jsonl_rows,
     read_csv,
     read_jsonl,
     read_text,
 )
+from entrenar_core.data.row_kinds import Convert, RowKind
 
 __all__ = [
     "DatasetSpec",
@@ -37,6 +41,11 @@ READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
     "jsonl": read_jsonl,
     "csv": read_csv,
     "parquet": read_parquet,
+}
+ROW_READERS: dict[str, Callable[[Source, Mapping[str, str]], Iterator[RowItem]]] = {
+    "jsonl": jsonl_rows,
+    "csv": csv_rows,
+    "parquet": parquet_rows,
 }
 FORMATS = ("auto", *READERS)
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
@@ -57,6 +66,7 @@ class DatasetSpec:
     format:  "auto" (by suffix: .jsonl .csv .parquet, otherwise one text file is one document),
              "text", "jsonl", "csv" or "parquet".
     text_field: the field or column that has the text.
+    rows:    what else than a text each row is; None for a text.
     skip_bad: leave out documents that cannot be read, and count them, instead of raising.
     max_documents: read no more than the first this many.
     """
@@ -68,6 +78,7 @@ class DatasetSpec:
     skip_bad: bool = False
     max_documents: int | None = None
     root: Path = field(default_factory=Path)
+    rows: RowKind | None = None
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -118,12 +129,16 @@ def iter_documents(spec: DatasetSpec, *, skips: Skips | None = None) -> Iterator
 
 
 def read_documents(
-    sources: list[SourceFile], spec: DatasetSpec, *, skips: Skips | None = None
+    sources: list[SourceFile],
+    spec: DatasetSpec,
+    *,
+    skips: Skips | None = None,
+    convert: Convert | None = None,
 ) -> Iterator[Document]:
-    """`iter_documents` of files that were listed before."""
+    """`iter_documents` of files that were listed before; `convert` is what `spec.rows` opened."""
     skips = Skips() if skips is None else skips
     count = 0
-    for document in _good_documents(sources, spec, skips):
+    for document in _good_documents(sources, spec, skips, convert):
         yield document
         count += 1
         if count == spec.max_documents:
@@ -132,22 +147,40 @@ def read_documents(
         raise ConfigError(
             f"the dataset has no documents: {len(sources)} files were read, "
             f"{skips.count} bad documents left out, the others are empty",
-            hint="check paths, format and text_field of the dataset",
+            hint="check paths, format and fields of the dataset",
             details=skips.problems,
         )
 
 
 def _good_documents(
-    sources: list[SourceFile], spec: DatasetSpec, skips: Skips
+    sources: list[SourceFile], spec: DatasetSpec, skips: Skips, convert: Convert | None
 ) -> Iterator[Document]:
     for source in sources:
-        for item in READERS[source.format](source, spec.text_field):
+        for item in _items(source, spec, convert):
             if isinstance(item, BadDocument):
                 if not spec.skip_bad:
                     raise item.error
                 skips.add(str(item.error))
             elif item.text:
                 yield item
+
+
+def _items(source: SourceFile, spec: DatasetSpec, convert: Convert | None) -> Iterator[Item]:
+    if spec.rows is None:
+        yield from READERS[source.format](source, spec.text_field)
+        return
+    if convert is None:
+        raise ConfigError(
+            f"{source.name}: documents are made of its rows with a tokenizer",
+            hint="tokenize the dataset",
+        )
+    if source.format not in ROW_READERS:
+        raise ConfigError(
+            f"{source.name}: a file of text has no fields for conversations or completions",
+            hint=f"give files of {', '.join(ROW_READERS)}, or set format of the dataset",
+        )
+    for row in ROW_READERS[source.format](source, spec.rows.fields()):
+        yield row if isinstance(row, BadDocument) else convert(row)
 
 
 def list_files(spec: DatasetSpec) -> list[SourceFile]:
