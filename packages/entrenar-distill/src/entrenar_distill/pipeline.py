@@ -171,8 +171,8 @@ def _warnings(inputs: Inputs) -> list[str]:
     if skips.count:
         found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
     training, dataset = inputs.config.training, inputs.config.dataset
-    # in rows of their own, or in the stream of all: either way they end beyond one row
-    cut = int((inputs.train.lengths > dataset.max_length).sum())
+    # after a first one, which nothing is learned from to write, and with the EOS of those with one
+    cut = int((inputs.train.lengths - inputs.train.closed > dataset.max_length).sum())
     if cut and dataset.kind != "text":
         found.append(
             f"{cut} of {len(inputs.train)} documents are longer than max_length "
