@@ -1,8 +1,9 @@
 """Rendered conversations, their ids and the masks of their answers, beside transformers."""
 
+import numpy as np
 import pytest
 
-from chat_cases import CONVERSATIONS, TEMPLATES, TOOLS, chat_tokenizer, said, unmarked
+from chat_cases import CONVERSATIONS, TEMPLATES, TOOLS, chat_tokenizer, said
 from entrenar_common.errors import FormatError
 from entrenar_core.data.chat_template import ChatTemplate
 from entrenar_core.data.row_kinds import answer_mask
@@ -41,6 +42,7 @@ SNIPPETS = {
     "{{ none is none }}{{ 'a' in 'abc' }}",
     "what is not there": "{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}",
     "arithmetic": "{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}{{ 1.5 * 2 }}{{ 'ab' * 3 }}{{ [1] + [2] }}",
+    "names that are no one's": "{{ _limit }}{{ environment }}{{ self is defined }}{{ size }}",
     "the year": "{{ strftime_now('%Y') }}",
     "escapes": "{{ 'a\\n\\u00e9\\t\"' }}{{ '<b>' | e }}",
     "raw": "{% raw %}{{ x }}{% endraw %}",
@@ -118,27 +120,38 @@ def test_ids_and_masks_of_answers_are_theirs(theirs, name):
     assert compared >= 12
 
 
-def test_an_answer_that_ends_in_a_part_of_a_character_has_all_of_it(theirs):
-    """transformers leaves out what is after the first token of the last character."""
-    source = unmarked(TEMPLATES["chatml"]).replace(
-        "{{ message['content'] + '<|im_end|>' }}",
-        "{% generation %}{{ message['content'] }}{% endgeneration %}{{ '<|im_end|>' }}",
-    )
-    messages, tokenizer = said("Hi", "x 🪿"), chat_tokenizer()
+def both_masks(theirs, tokenizer, source, messages):
+    """The ids of a conversation, with our mask and with theirs."""
     whole = theirs.apply_chat_template(
         messages, chat_template=source, return_dict=True, return_assistant_tokens_mask=True
     )
     with ChatTemplate.of(tokenizer, source) as template:
         found = template.render(messages)
     ((ids, offsets),) = tokenizer.encode_spans([found.text], template=False)
-    mask = answer_mask(offsets, found.answers)
-    assert tokenizer.decode(ids[mask]) == "x 🪿"
-    left_out = mask & (np_bool(whole["assistant_masks"]) != mask)
-    assert left_out.any()
-    assert (np_bool(whole["assistant_masks"]) <= mask).all()
+    assert ids.tolist() == whole["input_ids"]
+    return ids, answer_mask(offsets, found.answers), np.array(whole["assistant_masks"], bool)
 
 
-def np_bool(values):
-    import numpy as np
+def test_an_answer_that_ends_in_a_part_of_a_character_has_all_of_it(theirs):
+    """transformers leaves out what is after the first token of the last character."""
+    source = (
+        "{% for m in messages %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}"
+        "{{ eos_token }}{% endfor %}"
+    )
+    tokenizer = chat_tokenizer()
+    ids, ours, others = both_masks(theirs, tokenizer, source, said("x 🪿"))
+    assert tokenizer.decode(ids[ours]) == "x 🪿"
+    assert (others < ours).any()
+    assert (others <= ours).all()
 
-    return np.array(values, bool)
+
+def test_an_answer_that_begins_with_a_space_of_no_token_is_not_lost(tmp_path):
+    """transformers finds no token there, and leaves out this answer and those after it."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = chat_tokenizer(trim_offsets=True)
+    tokenizer.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    messages = said("Hi", "Hello there", "And?", "Fine")
+    ids, ours, others = both_masks(theirs, tokenizer, TEMPLATES["mistral"], messages)
+    assert tokenizer.decode(ids[ours]) == " Hello there</s> Fine</s>"
+    assert not others.any()

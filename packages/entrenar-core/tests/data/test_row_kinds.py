@@ -214,5 +214,6 @@ def test_spaces_that_a_token_leaves_out_of_its_characters_are_its():
 def test_tokens_that_a_tokenizer_puts_around_are_of_no_answer():
     offsets = np.array([[0, 0], [0, 2], [2, 2], [2, 4], [0, 0]])
     assert answer_mask(offsets, ((0, 4),)).tolist() == [False, True, True, True, False]
-    assert answer_mask(offsets, ((0, 2),)).tolist() == [False, True, False, False, False]
+    assert answer_mask(offsets, ((0, 2),)).tolist() == [False, True, True, False, False]
+    assert answer_mask(offsets, ((2, 4),)).tolist() == [False, False, False, True, False]
     assert answer_mask(offsets, ()).tolist() == [False] * 5

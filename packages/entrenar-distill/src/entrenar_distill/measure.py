@@ -172,7 +172,8 @@ def _prompts(inputs: Inputs, most: int) -> list[np.ndarray]:
     first answer begins."""
     documents, size = inputs.held_out, min(PROMPT_TOKENS, most)
     if documents.trained is not None:
-        answers = [np.argmax(documents.targets(index)) for index in range(len(documents))]
+        masks = [documents.targets(index) for index in range(len(documents))]
+        answers = [int(np.argmax(mask)) for mask in masks if mask is not None]
         chosen = _some(np.flatnonzero(answers))
         return [documents.document(i)[max(0, answers[i] - size) : answers[i]] for i in chosen]
     # with documents that are all short, from the middle of the longest

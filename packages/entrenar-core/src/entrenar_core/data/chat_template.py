@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn
 
-from entrenar_common.errors import EntrenarError, FormatError, RefusedError
+from entrenar_common.errors import EntrenarError, FormatError, RefusedError, StorageError
 from entrenar_core.data.tokenizer import Tokenizer
 
 __all__ = ["MAX_SECONDS", "MAX_SOURCE_BYTES", "MAX_TEXT_BYTES", "ChatTemplate", "Rendered"]
@@ -59,15 +59,7 @@ class ChatTemplate:
         size = len(source.encode("utf-8", "surrogatepass"))
         if size > MAX_SOURCE_BYTES:
             self._refuse(f"{size} bytes, the limit is {MAX_SOURCE_BYTES}")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="ascii",
-            start_new_session=True,  # Ctrl-C is for the parent to handle
-        )
+        self._process = _started()
         setup = {"template": source, "seconds": MAX_SECONDS, "bytes": MAX_TEXT_BYTES}
         try:
             self.marks_answers: bool = self._ask(setup | {"memory": _MEMORY}, "")["marks"]
@@ -168,6 +160,23 @@ class ChatTemplate:
 
     def _refuse(self, why: str) -> NoReturn:
         raise RefusedError(f"{self.where}: refused: {why}", hint=_HINT)
+
+
+def _started() -> "subprocess.Popen[str]":
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", _WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="ascii",
+            start_new_session=True,  # Ctrl-C is for the parent to handle
+        )
+    except OSError as error:
+        raise StorageError(
+            f"the process that renders chat templates cannot be started: {error}",
+            hint="it is another Python, which needs some memory: end other programs",
+        ) from error
 
 
 _PROBLEMS = {

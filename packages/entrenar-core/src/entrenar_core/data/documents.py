@@ -116,11 +116,11 @@ class TokenizedDocuments:
 class Sink(Protocol):
     """Where the ids go while documents are tokenized."""
 
-    def tokens(self, ids: Ids) -> object:
+    def tokens(self, ids: Ids, /) -> object:
         """The next ids."""
         ...
 
-    def mask(self, trained: Mask) -> object:
+    def mask(self, trained: Mask, /) -> object:
         """Which of them are trained on; not called where all are."""
         ...
 

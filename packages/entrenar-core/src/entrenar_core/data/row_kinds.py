@@ -114,14 +114,17 @@ class Completions:
 def answer_mask(offsets: Ids, answers: Spans) -> Mask:
     """Which tokens are of the `answers`, (n,), from the characters (n, 2) that each token is of.
 
-    For each answer these are the first and the last token with a character of it, and all between.
+    For each answer these are the first and the last token with a character of it, and all between. A
+    token of spaces that its tokenizer counts to no character is where these end.
     transformers' `assistant_masks` are the same, but where an answer begins or ends with a
     character that is of no token or of several: there it takes too many or too few.
     """
     mask = np.zeros(len(offsets), np.bool_)
     first, last = offsets.T
     for start, end in answers:
-        inside = np.flatnonzero((first < end) & (last > start) & (first < last))
+        inside = (first < end) & (last > start) & (first < last)
+        inside |= (first == last) & (first > start) & (first <= end)
+        inside = np.flatnonzero(inside)
         if len(inside):
             mask[inside[0] : inside[-1] + 1] = True
     return mask

@@ -74,6 +74,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, in which an access that is not safe ends the rendering at once."""
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
+    largest = 0
+    """How long a text or a list may become by an operator."""
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
         raise SecurityError(f"it accesses {attribute!a} of a {type(obj).__name__}")
@@ -86,7 +88,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return result
 
     def check_size(self, operator: str, size: int) -> None:
-        if size > self.globals["_limit"]:
+        if size > self.largest:
             raise SecurityError(f"{operator} makes {size} characters or items")
 
     def check_product(self, left: Any, right: Any) -> None:
@@ -175,9 +177,9 @@ class _Worker:
         self.environment = environment = _Environment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
+        environment.largest = self.size
         environment.filters["tojson"] = _to_json
         environment.globals |= {
-            "_limit": self.size,
             "dict": _Dict(),
             "namespace": _Namespace,
             "raise_exception": _raise_exception,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,13 +103,13 @@ def _in_memory(
 class _Files:
     """A sink into the files of ids and masks, a byte for each token."""
 
-    def __init__(self, tokens: IO[bytes], trained: IO[bytes]) -> None:
+    def __init__(self, tokens: files.AtomicWriter, trained: files.AtomicWriter) -> None:
         self._tokens, self._trained = tokens, trained
 
-    def tokens(self, ids: Ids) -> object:
+    def tokens(self, ids: Ids, /) -> object:
         return self._tokens.write(ids.data)
 
-    def mask(self, trained: Mask) -> object:
+    def mask(self, trained: Mask, /) -> object:
         return self._trained.write(trained.data)
 
 
