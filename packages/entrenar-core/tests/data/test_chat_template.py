@@ -1,5 +1,6 @@
 """What a chat template may do, and what becomes of one that does more."""
 
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,9 @@ from chat_cases import chat_tokenizer, said
 from entrenar_common.errors import FormatError, RefusedError
 from entrenar_core.data import chat_template
 from entrenar_core.data.chat_template import MAX_SOURCE_BYTES, MAX_TEXT_BYTES, ChatTemplate
+from entrenar_core.data.tokenizer import Tokenizer
+from entrenar_core.data.tokenizer_from_gguf import tokenizer_json_from_gguf
+from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
 
 pytestmark = pytest.mark.tier2
 
@@ -202,6 +206,24 @@ def test_of_templates_by_name_the_default_is_taken():
     tokenizer._config["chat_template"] = named
     with ChatTemplate.of(tokenizer) as template:
         assert template.render(MESSAGES).text == "b"
+
+
+def test_a_template_of_a_gguf_file_is_rendered_with_its_tokens():
+    source = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"
+    keys = gguf_tokenizer(*chat_tokenizer(source).to_json())
+    found = tokenizer_json_from_gguf({key: value.content for key, value in keys.items()})
+    with ChatTemplate.of(Tokenizer.from_json(*found)) as template:
+        assert template.render(MESSAGES).text == "<s>Hi</s>"
+
+
+def test_tokens_are_known_by_the_names_that_the_files_give_them(tmp_path):
+    chat_tokenizer().save(tmp_path)
+    config = {"bos_token": {"content": "<s>"}, "image_token": "<|user|>", "unk_token": None}
+    more = {"bos_token": "</s>", "eos_token": "<|end|>"}  # an older file, which says less
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(more))
+    named = {"bos_token": "<s>", "eos_token": "<|end|>", "image_token": "<|user|>"}
+    assert Tokenizer.load(tmp_path).named_tokens == named
 
 
 def test_a_block_that_is_not_written_where_it_is_computed_is_an_error():

@@ -12,7 +12,8 @@ from entrenar_core.data.row_kinds import Completions
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import train_bpe
 from entrenar_core.data.tokens import tokenize
-from entrenar_core.distill import Distillation, LiveTeacher
+from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
+from entrenar_core.distill.features import LayerPair, hidden_term
 from entrenar_core.kernels.divergences import Divergence
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
@@ -106,7 +107,14 @@ def distillation(model):
     return Distillation(model, live, divergence=Divergence(temperature=2.0), alpha=0.5)
 
 
-@pytest.mark.parametrize("objective", [LanguageModelling, distillation])
+def features(model):
+    logits = distillation(model)
+    both = model, logits.teacher.model
+    term = hidden_term("hidden_mse", *both, loss="mse", pairs=[LayerPair(0, 0)])
+    return FeatureDistillation(logits, logits.teacher, [term])
+
+
+@pytest.mark.parametrize("objective", [LanguageModelling, distillation, features])
 def test_a_step_without_a_target_has_no_loss_and_no_gradient(objective, tmp_path):
     model = models.from_config(SHAPE, seed=0)
     before = {name: p.data.copy() for name, p in model.named_parameters().items()}

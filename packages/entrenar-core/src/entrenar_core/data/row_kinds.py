@@ -114,8 +114,8 @@ class Completions:
 def answer_mask(offsets: Ids, answers: Spans) -> Mask:
     """Which tokens are of the `answers`, (n,), from the characters (n, 2) that each token is of.
 
-    For each answer these are the first and the last token with a character of it, and all between. A
-    token of spaces that its tokenizer counts to no character is where these end.
+    For each answer these are the first and the last token with a character of it, and all between;
+    a token of spaces may be of no character, and is where its two numbers, which are equal, say.
     transformers' `assistant_masks` are the same, but where an answer begins or ends with a
     character that is of no token or of several: there it takes too many or too few.
     """
