@@ -11,6 +11,7 @@ from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.hub_dataset import HubSpec
+from entrenar_core.data.row_kinds import Completions, Conversations, RowKind
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
@@ -148,7 +149,19 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
         text_field=dataset.text_field,
         skip_bad=dataset.skip_bad,
         max_documents=dataset.max_documents,
+        rows=_row_kind(dataset),
     )
+
+
+def _row_kind(dataset: DatasetConfig) -> RowKind | None:
+    answers_only = dataset.answers_only
+    if dataset.kind == "chat":
+        template = dataset.chat_template
+        source = None if template is None else files.read_text(Path(template))
+        return Conversations(dataset.messages_field, source, answers_only)
+    if dataset.kind == "completion":
+        return Completions(dataset.prompt_field, dataset.completion_field, answers_only)
+    return None
 
 
 def _hash_of_model(folder: Path) -> str:

@@ -177,7 +177,14 @@ def _warnings(inputs: Inputs) -> list[str]:
         for each in inputs.teachers
         if each.vocabulary.kind == "permuted"
     ]
-    training = inputs.config.training
+    training, dataset = inputs.config.training, inputs.config.dataset
+    # after a first one, which nothing is learned from to write, and with the EOS of those with one
+    cut = int((inputs.train.lengths - inputs.train.closed > dataset.max_length).sum())
+    if cut and dataset.kind != "text":
+        found.append(
+            f"{cut} of {len(inputs.train)} documents are longer than max_length "
+            f"{dataset.max_length}: what is in a later row is learned without what came before it"
+        )
     if training.mixed_precision != "fp32":
         found.append(
             f"mixed_precision {training.mixed_precision}: the teacher's matrices are rounded to "

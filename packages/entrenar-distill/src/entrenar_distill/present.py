@@ -17,7 +17,6 @@ from entrenar_distill.report import (
     QuantizedStudent,
     Reproduction,
     RunReport,
-    Sample,
     TaughtFeature,
     caveats,
 )
@@ -62,7 +61,7 @@ def parts(report: RunReport) -> list[Any]:
         shown.append(_Block("What the student's loss was made of, by step", _parts(report.parts)))
     shown.append(_phases(report))
     if report.samples:
-        shown.append(_Block("Text that the models write", _samples(report.samples)))
+        shown.append(_Block("Text that the models write", _samples(report)))
     shown += [_settings(report), _machine(report)]
     if report.reproduction:
         shown += _reproduction(report.reproduction)
@@ -99,6 +98,8 @@ def _scores(report: RunReport) -> Table:
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
         f"{whose}."
     )
+    if report.answers_only:
+        caption += " All of answers alone, with the marks that end them."
     return Table("Quality", columns, rows, caption)
 
 
@@ -224,12 +225,13 @@ def _machine(report: RunReport) -> Fields:
     return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
 
 
-def _samples(samples: Sequence[Sample]) -> list[str]:
+def _samples(report: RunReport) -> list[str]:
     """Each prompt's last lines, and how every model went on from there."""
     lines: list[str] = []
-    for prompt, group in itertools.groupby(samples, lambda sample: sample.prompt):
+    end = "up to its first answer" if report.answers_only else "up to its middle"
+    for prompt, group in itertools.groupby(report.samples, lambda sample: sample.prompt):
         above, _, begun = prompt.rpartition("\n")
-        lines += ["", "  a held-out document, up to its middle"]
+        lines += ["", f"  a held-out document, {end}"]
         lines += _quoted(above or begun)[-_PROMPT_LINES:]
         for sample in group:
             lines += [f"  {escape_controls(sample.model)} goes on"]

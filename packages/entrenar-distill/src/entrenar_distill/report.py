@@ -176,6 +176,7 @@ class RunReport:
     training, also one named "student in …" of the file. `vocabularies` say how the ids of each
     teacher are related to the student's. `formula` is the loss; `beta`, `skew` and `top_k` are
     given where it has them. `dataset_revision` is the commit of a dataset on the hub.
+    `answers_only`: tokens of answers alone were scored, and bytes of answers counted; None for all.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -200,6 +201,7 @@ class RunReport:
     parts: dict[str, tuple[tuple[int, float], ...]] | None = None
     reproduction: Reproduction | None = None
     vocabularies: tuple[str, ...] | None = None
+    answers_only: bool | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""

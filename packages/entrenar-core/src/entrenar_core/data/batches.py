@@ -15,6 +15,7 @@ __all__ = ["IGNORED", "Batch", "Batches"]
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_ROWS_AT_ONCE = 1024
 IGNORED = -100  # the label that cross-entropy leaves out, in PyTorch and here
 
 
@@ -140,7 +141,8 @@ class _Source:
                 hint="typical are 128 to 2048 tokens and 4 to 64 rows",
             )
         fill = pad_id if pad_id is not None else eos_id
-        if fill is None or (packing and eos_id is None):
+        separated = not docs.closed
+        if fill is None or (packing and separated and eos_id is None):
             raise ConfigError(
                 "the tokenizer has no end-of-text token to put between documents",
                 hint="name one as eos_token in its tokenizer_config.json",
@@ -156,7 +158,17 @@ class _Source:
         self._fill = fill
         self._eos = eos_id if eos_id is not None else fill
         layout = _Packed if packing else _Padded
-        self.rows: _Rows = layout(docs.lengths + (eos_id is not None), seq_len)
+        self.rows: _Rows = layout(docs.lengths + (separated and eos_id is not None), seq_len)
+        self.kept = self._kept()
+
+    def _kept(self) -> Int64:
+        """The rows in which something is trained on, of those that are full."""
+        every = np.arange(self.rows.full)
+        if self._docs.trained is None:
+            return every
+        blocks = np.split(every, range(_ROWS_AT_ONCE, len(every), _ROWS_AT_ONCE))
+        wanted = [np.any(self.gather(block).labels != IGNORED, axis=1) for block in blocks]
+        return every[np.concatenate(wanted)]
 
     def gather(self, row_ids: Int64) -> Batch:
         document, position, present = self.rows.places(row_ids, self._seq_len + 1)
@@ -164,7 +176,10 @@ class _Source:
         inside = present & (position < docs.lengths[document])
         values = np.where(present, self._eos, self._fill).astype(np.int64)
         values[inside] = docs.tokens[(docs.starts[document] + position)[inside]]
-        labels = np.where(present[:, 1:], values[:, 1:], IGNORED)
+        counts = present.copy()
+        if docs.trained is not None:
+            counts[inside] = docs.trained[(docs.starts[document] + position)[inside]]
+        labels = np.where(counts[:, 1:], values[:, 1:], IGNORED)
         owners, places = np.where(present, document, -1), np.where(present, position, 0)
         if self._boundaries:
             # nothing in its own document leads to a first token
@@ -186,10 +201,13 @@ class Batches:
     of a document is no target, as in a row of its own; what a row's end cuts off of a document is
     read without what came before. Each epoch has every full row
     at most once, in an order that depends on seed and epoch only; the rows that do not fill
-    a batch are left out of that epoch.
+    a batch are left out of that epoch. Rows in which nothing is trained on are left out of all.
 
-    Raises ConfigError when there is not one whole batch, no EOS token to join documents with, or
-    boundaries without packing.
+    Documents that are `closed` have no EOS after them. Tokens that are not `trained` on are no
+    labels; the EOS after a document is one.
+
+    Raises ConfigError when there is not one whole batch, when nothing is trained on, without an EOS
+    token to join documents with, or for boundaries without packing.
 
     >>> docs = TokenizedDocuments.from_arrays(["a"], [np.arange(9, dtype=np.int32)], [9])
     >>> batches = Batches(docs, seq_len=3, batch_size=1, seed=0, eos_id=0, pad_id=None)
@@ -210,12 +228,17 @@ class Batches:
         boundaries: bool = False,
     ) -> None:
         self._source = _Source(docs, seq_len, batch_size, packing, boundaries, eos_id, pad_id)
-        self.rows = self._source.rows.full
+        self.rows = len(self._source.kept)
         self.batch_size = batch_size
         self.seq_len = seq_len
         self.steps_per_epoch = self.rows // batch_size
         self._seed = seed
         self._order: tuple[int, Int64] | None = None
+        if self.rows == 0 and self._source.rows.full:
+            raise ConfigError(
+                f"of {docs.total_tokens} tokens in {len(docs)} documents none is trained on",
+                hint="give a dataset with answers, or loss_on: all",
+            )
         if self.steps_per_epoch == 0:
             raise ConfigError(
                 f"{docs.total_tokens} tokens in {len(docs)} documents make {self.rows} rows "
@@ -239,5 +262,5 @@ class Batches:
         if self._order is None or self._order[0] != epoch:
             # Raw bits are the same in every version of numpy; its permutation need not be.
             bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
-            self._order = epoch, np.argsort(bits, kind="stable")
+            self._order = epoch, self._source.kept[np.argsort(bits, kind="stable")]
         return self._order[1]

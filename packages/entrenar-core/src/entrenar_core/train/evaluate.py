@@ -15,7 +15,7 @@ from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.train.predicting import predicting
 from entrenar_core.train.warm_up import TOKENS as WARM_UP
-from entrenar_core.train.windows import window_counts, windows
+from entrenar_core.train.windows import target_counts, window_counts, windows
 
 BINS = 15
 """Intervals of equal width that confidences are sorted into."""
@@ -27,12 +27,12 @@ _LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model made of each document, in the documents' order; sums over its tokens, of which
-    the EOS after it is one.
+    """What a model made of each document, in the documents' order; sums over its tokens that are
+    trained on, of which the EOS after it, where there is one, is one.
 
     nats:   Σ −log p
     tokens: how many there are
-    bytes:  the document's UTF-8 length
+    bytes:  the UTF-8 length of the document, or of what is trained on in it
     agreed: at how many of them the most likely token is the first model's
     divergence: Σ KL(first model ‖ this one), over the ids that both have
     in_top: how many were among the `TOP` most likely ones
@@ -109,8 +109,8 @@ def score(
             each.add(owners)
         progress.advance(len(ids))
     progress.finish()
-    lengths, sizes = documents.lengths + 1, documents.byte_counts
-    return {name: each.scores(lengths, sizes) for name, each in zip(models, running, strict=True)}
+    counts, sizes = target_counts(documents), documents.byte_counts
+    return {name: each.scores(counts, sizes) for name, each in zip(models, running, strict=True)}
 
 
 def _measure(running: list["_Running"], part: slice, targets: np.ndarray) -> None:
