@@ -1,24 +1,22 @@
 """Everything that a run reads, checked before it starts: models, tokenizer, documents."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError, NotFoundError
 from entrenar_common.progress import Progress
-from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
-from entrenar_core.distill import shared_vocabulary
-from entrenar_core.io import files
+from entrenar_core.distill import LiveTeacher, Teacher, shared_vocabulary
+from entrenar_core.distill.cache import CachedTeacher
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
-from entrenar_distill import features, quantized
+from entrenar_distill import cached, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 from entrenar_distill.students import (
     bare_student,
@@ -35,7 +33,8 @@ class Inputs:
     `student_folder` is None for a student that is made here; `shared` is the number of token ids
     that both models predict with one meaning; `documents` is the fingerprint of all documents;
     `quantization` says in words what is trained on stored weights and `features` what is learned
-    from inside the teacher, None for nothing.
+    from inside the teacher, None for nothing. With a `cache` of the teacher's predictions the
+    `teacher` is a `cached.StoredTeacher`.
     """
 
     config: DistillConfig
@@ -50,6 +49,11 @@ class Inputs:
     documents: str
     quantization: str | None = None
     features: str | None = None
+    cache: CachedTeacher | None = None
+
+    def teacher_of(self) -> Teacher:
+        """Who the student's logits are learned from."""
+        return self.cache or LiveTeacher(self.teacher, shared=self.shared)
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -62,12 +66,16 @@ class Inputs:
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
         found = {
-            "teacher": _hash_of_model(self.teacher_folder),
             "tokenizer": self.tokenizer.fingerprint,
             "documents": self.documents,
         }
+        if self.cache is None:
+            found["teacher"] = cached.hash_of_model(self.teacher_folder)
+        else:  # what is in it is of these files: the cache was checked for that
+            found["teacher"] = self.cache.folder.plan.keys.teacher
+            found["cache"] = self.cache.folder.fingerprint
         if self.student_folder is not None:
-            found["student"] = _hash_of_model(self.student_folder)
+            found["student"] = cached.hash_of_model(self.student_folder)
         return found
 
 
@@ -76,8 +84,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     anything is trained or written."""
     teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
     tokenizer = _tokenizer(teacher_folder, "teacher")
-    teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
-    teacher.freeze()
+    teacher = cached.teacher_in(teacher_folder, config)
     student_from = student_folder(config)
     student = make_student(config, teacher, student_from)
     students_own = student_tokenizer(student_from, tokenizer)
@@ -99,7 +106,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     )
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
-    return Inputs(
+    inputs = Inputs(
         config,
         teacher,
         teacher_folder,
@@ -113,6 +120,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
     )
+    return replace(inputs, cache=cached.open_cache(inputs)) if config.teacher.cache else inputs
 
 
 def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
@@ -125,13 +133,6 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
         skip_bad=dataset.skip_bad,
         max_documents=dataset.max_documents,
     )
-
-
-def _hash_of_model(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in models.model_files(folder):
-        digest.update(files.sha256_file(path).encode())
-    return digest.hexdigest()
 
 
 def _tokenizer(folder: Path, name: str) -> Tokenizer:

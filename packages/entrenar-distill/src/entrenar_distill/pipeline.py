@@ -18,7 +18,7 @@ from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import adapted, features, measure, quantized
+from entrenar_distill import adapted, cached, features, measure, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -219,7 +219,7 @@ class _Session:
     def report(self, phases: tuple[str, ...]) -> RunReport:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained: dict[str, Any] = {"teacher": inputs.teacher}
+        trained: dict[str, Any] = {}
         timings: dict[str, PhaseResult] = {}
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:
@@ -246,7 +246,7 @@ class _Session:
             trained[f"student in {changed}"] = models.load(folder.path / quantized.GGUF)
         found = measure.report(
             inputs,
-            trained,
+            {"teacher": cached.loaded(inputs.teacher), **trained},
             timings,
             folder,
             self.progress,
@@ -263,10 +263,13 @@ class _Session:
             return LanguageModelling(model)
         config, teacher = self.inputs.config, self.inputs.teacher
         settings = config.distillation
-        live = LiveTeacher(teacher, shared=self.inputs.shared)
-        logits = Distillation(model, live, divergence=settings.divergence(), alpha=settings.alpha)
+        told = self.inputs.teacher_of()
+        logits = Distillation(model, told, divergence=settings.divergence(), alpha=settings.alpha)
         inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        return FeatureDistillation(logits, live, inside) if inside else logits
+        if not inside:
+            return logits
+        live = LiveTeacher(teacher, shared=self.inputs.shared)
+        return FeatureDistillation(logits, live, inside)
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

@@ -18,6 +18,11 @@ class TeacherConfig(StrictModel):
     revision: str | None = Field(
         None, min_length=1, description="branch, tag or commit of a model on the hub"
     )
+    cache: FilePath | None = Field(
+        None,
+        description="folder of the teacher's predictions, made by entrenar-distill cache; the "
+        "teacher itself is then loaded only to be measured",
+    )
     format: Annotated[Literal["safetensors"], Later()] = Field(
         "safetensors", description="file format of the weights"
     )

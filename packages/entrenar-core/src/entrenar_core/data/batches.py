@@ -139,6 +139,7 @@ class _Source:
         self._seq_len = seq_len
         self._fill = fill
         self._eos = eos_id if eos_id is not None else fill
+        self.highest_id = max(docs.max_id, fill, self._eos)
         layout = _Packed if packing else _Padded
         self.rows: _Rows = layout(docs.lengths + (eos_id is not None), seq_len)
 
@@ -205,6 +206,16 @@ class Batches:
         epoch, step = divmod(position, self.steps_per_epoch)
         start = step * self.batch_size
         return self._source.gather(self._permutation(epoch)[start : start + self.batch_size])
+
+    def gather(self, row_ids: Int64) -> Batch:
+        """The rows of these numbers, from 0 to `rows` − 1, in this order: the same whatever the
+        seed is."""
+        return self._source.gather(row_ids)
+
+    @property
+    def highest_id(self) -> int:
+        """No id in a row is larger."""
+        return self._source.highest_id
 
     def names(self, row_ids: Int64) -> list[str]:
         """The documents that the rows are made of, in order, each once."""

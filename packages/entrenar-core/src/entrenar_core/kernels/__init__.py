@@ -80,6 +80,9 @@ from entrenar_core.kernels.softmax import log_softmax as log_softmax
 from entrenar_core.kernels.softmax import log_softmax_grad as log_softmax_grad
 from entrenar_core.kernels.softmax import softmax as softmax
 from entrenar_core.kernels.softmax import softmax_grad as softmax_grad
+from entrenar_core.kernels.sparse_distillation import (
+    sparse_distillation_grad as sparse_distillation_grad,
+)
 from entrenar_core.kernels.update import accumulate as accumulate
 from entrenar_core.kernels.update import adam as adam
 from entrenar_core.kernels.update import adamw as adamw
