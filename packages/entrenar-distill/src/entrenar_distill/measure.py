@@ -227,6 +227,7 @@ def _next_commands(
         tool=tool,
         python=python,
         transformers=importlib.util.find_spec("transformers") is not None,
+        cached=inputs.cache is not None,
     )
 
 

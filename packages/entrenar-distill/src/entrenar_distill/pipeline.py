@@ -224,10 +224,9 @@ class _Session:
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
-            trainer, timings[phase] = self._train(phase, trained[phase])
-            if trainer.quantized is not None and trainer.evaluate is not None:
-                training = inputs.config.training
-                finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
+            timings[phase], stored = self._phase(phase, trained[phase])
+            if stored is not None:
+                finished[phase] = stored
         section = inputs.config.student.lora
         adapter = None
         if section is not None:
@@ -270,6 +269,14 @@ class _Session:
             return logits
         live = LiveTeacher(teacher, shared=self.inputs.shared)
         return FeatureDistillation(logits, live, inside)
+
+    def _phase(self, phase: str, model: Any) -> tuple[PhaseResult, quantized.Finished | None]:
+        """Train `model`, and let go of what only that takes."""
+        trainer, result = self._train(phase, model)
+        if trainer.quantized is None or trainer.evaluate is None:
+            return result, None
+        training = self.inputs.config.training
+        return result, quantized.finish(trainer.quantized, training, trainer.evaluate)
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

@@ -166,10 +166,16 @@ def outcomes_grad(row, shared, chosen, y, peak, peak_q, inverse, hard, soft, cod
     total_q, total_p = total_of(x, F(0), F(1)), total_of(y, F(0), F(1))
     value, pulled = row_divergence(code, x, y, F(0), F(0), F(1), total_q, total_p, weight)
     share, tail_share = soft * pulled / total_q, soft * y[outcomes - 1]
-    for j in range(shared):
-        z = student[j]
-        q = (z - peak_q) * inverse
-        student[j] = hard * exp(z - peak) + tail_share * exp(q - tail) - share * exp(q)
+    if tail > F(-80):
+        inside = tail_share * exp(-tail) - share
+        for j in range(shared):
+            z = student[j]
+            student[j] = hard * exp(z - peak) + inside * exp((z - peak_q) * inverse)
+    else:  # e⁻ᵗᵃⁱˡ is too much for float32
+        for j in range(shared):
+            z = student[j]
+            q = (z - peak_q) * inverse
+            student[j] = hard * exp(z - peak) + tail_share * exp(q - tail) - share * exp(q)
     for j in range(shared, row.size):
         row[j] = hard * exp(row[j] - peak)
     for n in range(k):
