@@ -77,7 +77,9 @@ def test_probabilities_add_up_to_one_however_they_are_rounded(precision):
     owners = np.repeat(np.arange(6), counts)
     stored = values.astype(precision).astype(np.float64)
     log_p = log_probabilities(stored, owners, tails[0], 2.0)
-    assert np.bincount(owners, np.exp(log_p)) + np.exp(tails[0]) == pytest.approx(1, abs=1e-12)
+    assert np.bincount(owners, np.exp(log_p)) + np.exp(
+        tails[0].astype(np.float64)
+    ) == pytest.approx(1, abs=1e-12)
 
 
 # --- bytes --------------------------------------------------------------------------------------

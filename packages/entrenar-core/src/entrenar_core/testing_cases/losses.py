@@ -100,6 +100,19 @@ def _each_sparse() -> Iterator[Case]:
         yield _sparse(3, 40, 40, 1, name=name, spread=20.0)
 
 
+def _likeliest(rows: int, width: int, k: int, mass: float, spread: float = 3.0) -> Case:
+    return Case(
+        f"{k} of ({rows}, {width}), mass {mass}, spread {spread}",
+        lambda d: {
+            "logits": d.normal(rows, width) * d.dtype.type(spread),
+            "temperatures": np.array([1.0, 0.7, 5.0]),
+            "mass": mass,
+            "k": k,
+        },
+        scratch=("logits",),
+    )
+
+
 CASES: dict[str, list[Case]] = {
     "loss.cross_entropy": [
         _losses(1, 1, ignored=0.0),
@@ -140,5 +153,13 @@ CASES: dict[str, list[Case]] = {
         _sparse(3, 17, 17, 4, ignored=1.0),
         _sparse(2, WIDE, WIDE, 100),
         *_each_sparse(),
+    ],
+    "likeliest.likeliest": [
+        _likeliest(1, 1, 1, 0.9),
+        _likeliest(7, 131, 131, 1.0),
+        _likeliest(7, 131, 20, 0.9),
+        _likeliest(33, 40, 39, 0.999, spread=1.0),
+        _likeliest(5, 40, 6, 0.5, spread=20.0),
+        _likeliest(2, WIDE, 500, 0.99),
     ],
 }

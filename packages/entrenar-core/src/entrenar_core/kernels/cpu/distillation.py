@@ -134,12 +134,12 @@ def _row(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight)
 def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight, top_k):
     """As `_row`, where all but the teacher's first `top_k` ids are one outcome."""
     chosen = np.zeros(top_k, np.int64)
-    _choose(expected, peak_p, chosen)
+    choose(expected, peak_p, chosen)
     y = np.empty(top_k + 1, np.float32)
     for n in range(top_k):
         y[n] = (expected[chosen[n]] - peak_p) * inverse
         expected[chosen[n]] = F(-np.inf)
-    y[top_k] = _tail(expected, peak_p, inverse)
+    y[top_k] = tail_of(expected, peak_p, inverse)
     return outcomes_grad(
         row, expected.size, chosen, y, peak, peak_q, inverse, hard, soft, code, weight
     )
@@ -160,7 +160,7 @@ def outcomes_grad(row, shared, chosen, y, peak, peak_q, inverse, hard, soft, cod
         x[n] = (logits[n] - peak_q) * inverse
     for n in range(k):
         student[chosen[n]] = F(-np.inf)
-    x[k] = _tail(student, peak_q, inverse)
+    x[k] = tail_of(student, peak_q, inverse)
     tail, outcomes = x[k], k + 1 if k < shared else k
     x, y = x[:outcomes], y[:outcomes]
     total_q, total_p = total_of(x, F(0), F(1)), total_of(y, F(0), F(1))
@@ -187,7 +187,7 @@ def outcomes_grad(row, shared, chosen, y, peak, peak_q, inverse, hard, soft, cod
 
 
 @serial
-def _tail(row, peak, inverse):
+def tail_of(row, peak, inverse):
     """log Σ exp((z − peak)/T) of a row, −∞ where there is nothing."""
     highest = peak_of(row)
     if highest == F(-np.inf):
@@ -196,7 +196,7 @@ def _tail(row, peak, inverse):
 
 
 @serial
-def _choose(row, peak, chosen):
+def choose(row, peak, chosen):
     """The ids of the largest numbers of a row, of equal ones the first."""
     k = chosen.size
     low, high = _ordered(F(-np.inf)), _ordered(peak)  # at least k are ≥ low
