@@ -28,6 +28,9 @@ from entrenar_core.io.faults import inject
 from teacher_caches import KEYS, LENGTH, cached, live, rows, writer
 
 
+pytestmark = pytest.mark.tier2
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a cache, to be copied."""
@@ -169,7 +172,6 @@ def test_a_folder_without_a_manifest_is_no_cache(folder, tmp_path):
 # --- interrupted --------------------------------------------------------------------------------
 
 
-@pytest.mark.tier2
 def test_an_error_of_any_file_operation_leaves_a_cache_that_goes_on(small_parts, ram_path):
     """Whatever fails, there is no finished cache or a whole one, and the next try ends with what an
     undisturbed one has."""

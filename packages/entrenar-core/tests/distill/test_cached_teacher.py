@@ -10,6 +10,8 @@ from entrenar_core.optim import AdamW
 from entrenar_core.testing import difference, tiny_llama
 from teacher_caches import KEYS, LENGTH, SHARED, cached, live, rows
 
+pytestmark = pytest.mark.tier2
+
 EXACT = {"mass": 1.0, "max_k": SHARED, "precision": "float32"}
 each = pytest.mark.parametrize("name", sorted(DIVERGENCES.keys() - {"mse"}))
 
@@ -57,7 +59,6 @@ def test_k_ids_teach_what_top_k_of_the_teacher_does(five, name, temperature):
     agrees(step(five, Divergence(name, temperature)), live_step, 2e-6)
 
 
-@pytest.mark.tier2
 def test_a_run_has_the_losses_of_one_beside_its_teacher(exact):
     def losses(teacher):
         student, found, batches = tiny_llama(seed=2), [], rows(seed=3)

@@ -35,10 +35,8 @@ def log_probabilities(
     up to 1 however the values were rounded.
     """
     scaled = values / values.dtype.type(temperature)
-    totals, head = (
-        np.bincount(rows, np.exp(scaled), minlength=len(tails)),
-        -np.expm1(tails.astype(np.float64)),
-    )
+    totals = np.bincount(rows, np.exp(scaled), minlength=len(tails))
+    head = -np.expm1(tails.astype(np.float64))
     # of a position without ids neither is there, nor asked for
     log_total, log_head = (np.log(x, where=x > 0, out=np.zeros(len(tails))) for x in (totals, head))
     return scaled + (log_head - log_total).astype(values.dtype)[rows]
