@@ -27,7 +27,6 @@ from entrenar_core.distill.cache import writer as writing
 from entrenar_core.io.faults import inject
 from teacher_caches import KEYS, LENGTH, cached, live, rows, writer
 
-
 pytestmark = pytest.mark.tier2
 
 
