@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__, evaluate_command
+from entrenar_distill import __version__, cache_command, evaluate_command
 
 
 @tool("entrenar-distill", version=__version__)
@@ -150,3 +150,4 @@ def export(
 
 
 main.add_command(evaluate_command.evaluate)
+main.add_command(cache_command.cache)

@@ -263,6 +263,7 @@ def _next_commands(
         tool=program(),
         python=sys.executable,
         transformers=importlib.util.find_spec("transformers") is not None,
+        cached=inputs.cache is not None,
     )
 
 

@@ -233,15 +233,14 @@ class _Session:
     def report(self, phases: tuple[str, ...]) -> RunReport:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained = teachers.named_models(inputs.teachers, inputs.routes)
+        trained: dict[str, Any] = {}
         timings: dict[str, PhaseResult] = {}
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
-            trainer, timings[phase] = self._train(phase, trained[phase])
-            if trainer.quantized is not None and trainer.evaluate is not None:
-                training = inputs.config.training
-                finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
+            timings[phase], stored = self._phase(phase, trained[phase])
+            if stored is not None:
+                finished[phase] = stored
         section = inputs.config.student.lora
         adapter = None
         if section is not None:
@@ -260,7 +259,7 @@ class _Session:
             trained[f"student in {changed}"] = models.load(folder.path / quantized.GGUF)
         found = measure.report(
             inputs,
-            trained,
+            {**teachers.named_models(inputs.teachers, inputs.routes), **trained},
             timings,
             folder,
             self.progress,
@@ -285,6 +284,14 @@ class _Session:
             return logits
         assert isinstance(told_by, LiveTeacher)  # the config has it that there is one only
         return FeatureDistillation(logits, told_by, inside)
+
+    def _phase(self, phase: str, model: Any) -> tuple[PhaseResult, quantized.Finished | None]:
+        """Train `model`, and let go of what only that takes."""
+        trainer, result = self._train(phase, model)
+        if trainer.quantized is None or trainer.evaluate is None:
+            return result, None
+        training = self.inputs.config.training
+        return result, quantized.finish(trainer.quantized, training, trainer.evaluate)
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

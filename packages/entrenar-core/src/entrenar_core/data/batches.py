@@ -1,6 +1,6 @@
 """Rows of token ids with their targets, in an order that is a function of the seed only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -157,6 +157,7 @@ class _Source:
         self._boundaries = boundaries
         self._fill = fill
         self._eos = eos_id if eos_id is not None else fill
+        self.highest_id = max(docs.max_id, fill, self._eos)
         layout = _Packed if packing else _Padded
         self.rows: _Rows = layout(docs.lengths + (separated and eos_id is not None), seq_len)
         self.kept = self._kept()
@@ -167,10 +168,14 @@ class _Source:
         if self._docs.trained is None:
             return every
         blocks = np.split(every, range(_ROWS_AT_ONCE, len(every), _ROWS_AT_ONCE))
-        wanted = [np.any(self.gather(block).labels != IGNORED, axis=1) for block in blocks]
+        wanted = [np.any(self._gather(block).labels != IGNORED, axis=1) for block in blocks]
         return every[np.concatenate(wanted)]
 
     def gather(self, row_ids: Int64) -> Batch:
+        """Rows by their numbers among those that are kept."""
+        return replace(self._gather(self.kept[row_ids]), row_ids=row_ids)
+
+    def _gather(self, row_ids: Int64) -> Batch:
         document, position, present = self.rows.places(row_ids, self._seq_len + 1)
         docs = self._docs
         inside = present & (position < docs.lengths[document])
@@ -188,7 +193,7 @@ class _Source:
         return Batch(values[:, :-1], labels, row_ids, *of_ids, self._boundaries)
 
     def names(self, row_ids: Int64) -> list[str]:
-        document, _, present = self.rows.places(row_ids, self._seq_len + 1)
+        document, _, present = self.rows.places(self.kept[row_ids], self._seq_len + 1)
         return [self._docs.names[int(index)] for index in np.unique(document[present])]
 
 
@@ -254,6 +259,16 @@ class Batches:
         start = step * self.batch_size
         return self._source.gather(self._permutation(epoch)[start : start + self.batch_size])
 
+    def gather(self, row_ids: Int64) -> Batch:
+        """The rows of these numbers, from 0 to `rows` − 1, in this order: the same whatever the
+        seed is."""
+        return self._source.gather(row_ids)
+
+    @property
+    def highest_id(self) -> int:
+        """No id in a row is larger."""
+        return self._source.highest_id
+
     def names(self, row_ids: Int64) -> list[str]:
         """The documents that the rows are made of, in order, each once."""
         return self._source.names(row_ids)
@@ -262,5 +277,5 @@ class Batches:
         if self._order is None or self._order[0] != epoch:
             # Raw bits are the same in every version of numpy; its permutation need not be.
             bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
-            self._order = epoch, self._source.kept[np.argsort(bits, kind="stable")]
+            self._order = epoch, np.argsort(bits, kind="stable")
         return self._order[1]

@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol
 
-from entrenar_core.autograd import no_grad, ops
-from entrenar_core.autograd.ops.expected import Expected
+from entrenar_core.autograd import no_grad
+from entrenar_core.autograd.ops.expected import Expected, FromHidden
 from entrenar_core.data.batches import Batch
 from entrenar_core.nn import no_dropout
 
@@ -23,15 +23,11 @@ class LiveTeacher:
     def __init__(self, model: Any, *, shared: int):
         self.model, self.shared = model, shared
 
-    def expected(self, batch: Batch) -> Expected:
-        return self.hidden(batch)
-
-    def hidden(self, batch: Batch) -> ops.FromHidden:
-        """The same, as what has logits of its own."""
+    def expected(self, batch: Batch) -> FromHidden:
         with no_grad(), no_dropout():
             hidden = self.model.hidden(batch.ids, documents=batch.segments)
         return self.expected_of(hidden.data)
 
-    def expected_of(self, hidden: Any) -> ops.FromHidden:
+    def expected_of(self, hidden: Any) -> FromHidden:
         """The same, of the model's last hidden states (B, T, width)."""
-        return ops.FromHidden(hidden, self.model.output_weight.data, shared=self.shared)
+        return FromHidden(hidden, self.model.output_weight.data, shared=self.shared)
