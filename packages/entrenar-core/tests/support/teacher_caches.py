@@ -22,6 +22,7 @@ KEYS = Keys(
     training="d" * 64,
     seq_len=LENGTH,
     packing=True,
+    boundaries=False,
     eos_id=0,
     pad_id=None,
     rows=9,
