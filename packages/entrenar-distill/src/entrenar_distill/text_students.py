@@ -18,8 +18,8 @@ _INHERITED = (
 
 
 def make_text_student(config: DistillConfig, teacher: Any, folder: Path | None, head: str) -> Any:
-    """The student that `config` describes, with the `head`: loaded from `folder`, initialised from a
-    seed, or cut from the teacher's layers; with its adapter, where it has one."""
+    """The student that `config` describes, with this `head`: loaded from `folder`, initialised from
+    a seed, or cut from the teacher's layers; with its adapter, where it has one."""
     student = bare_text_student(config, teacher, folder, head)
     if config.student.lora is not None:
         lora.adapt(student, config.student.lora.settings(), seed=config.training.seed)
