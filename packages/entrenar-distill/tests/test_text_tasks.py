@@ -368,11 +368,27 @@ def test_what_does_not_go_together_is_refused(kind, sections, said, write, tmp_p
         ({"dataset": {"label_field": "other"}}, ConfigError, "'a fox' is no class of the teacher"),
         ({"distillation": {"top_k": 3}}, ConfigError, "top_k 3 is more than the 2 classes"),
         ({"student": {"layers_from_teacher": [5]}}, ConfigError, "no layer 5"),
+        ({"output": {"format": "gguf"}}, UnsupportedError, "llama.cpp has no place for the head"),
     ],
 )
 def test_what_does_not_fit_the_models_is_refused(sections, error, said, write, tmp_path):
     with pytest.raises(error, match=said):
         pipeline.plan(resolve(write(tmp_path, "classes", **sections)))
+
+
+def test_numbers_of_a_file_are_not_trained_on(write, tmp_path):
+    quantization = {"training": {"quantization": {"recipe": "q8_0"}}}
+    with pytest.raises(UnsupportedError, match="only language models are trained on the numbers"):
+        pipeline.plan(resolve(write(tmp_path, "cut", **quantization)))
+
+
+def test_an_adapter_beside_a_head_that_was_drawn_is_refused(write, world, tmp_path):
+    models.save(encoder("masked-lm", seed=5), tmp_path / "student")
+    student = {"model_id": str(tmp_path / "student"), "lora": {"rank": 2}}
+    with pytest.raises(ConfigError, match="pooler.dense.weight of the student was drawn"):
+        pipeline.plan(resolve(write(tmp_path, "classes", student=student)))
+    student["lora"]["modules_to_save"] = ["pooler", "classifier"]
+    assert pipeline.plan(resolve(write(tmp_path, "classes", student=student))).steps == STEPS
 
 
 def test_a_teacher_without_a_head_is_refused(write, world, tmp_path):

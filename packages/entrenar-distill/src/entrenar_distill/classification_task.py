@@ -33,6 +33,11 @@ class SequenceClassification(TextTask):
     head = "sequence-classification"
 
     def read_inputs(self, config: DistillConfig, *, progress: Progress) -> TextInputs:
+        if config.recipe is not None:
+            raise UnsupportedError(
+                "sequence-classification with a GGUF file: llama.cpp has no place for the head",
+                hint="leave output.format and training.quantization.recipe out",
+            )
         numbering = partial(_numbering, config)
         inputs = read_text_inputs(config, self.head, numbering=numbering, progress=progress)
         _check_top_k(config.distillation.top_k, len(labels_of(inputs.teacher)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from entrenar_common.errors import UnsupportedError
 from entrenar_common.progress import Progress
 from entrenar_core.autograd import Tensor, no_grad
 from entrenar_core.distill import EmbeddingDistillation, new_projection
@@ -28,6 +29,13 @@ class SentenceEmbedding(TextTask):
     head = "embedding"
 
     def read_inputs(self, config: DistillConfig, *, progress: Progress) -> TextInputs:
+        trained = config.training.quantization
+        if trained is not None and trained.recipe is not None:
+            raise UnsupportedError(
+                f"sentence-embedding with training.quantization.recipe {trained.recipe}: only "
+                "language models are trained on the numbers of a GGUF file",
+                hint="quantize after the training: output.format gguf, output.quantize",
+            )
         return read_text_inputs(config, self.head, numbering=_no_labels, progress=progress)
 
     def objective(self, inputs: TextInputs, phase: str, model: Any) -> EmbeddingDistillation:
@@ -44,9 +52,7 @@ class SentenceEmbedding(TextTask):
             projection=projection,
         )
 
-    def held_out_loss(
-        self, inputs: TextInputs, model: Any, objective: EmbeddingDistillation
-    ) -> float:
+    def held_out_loss(self, inputs: TextInputs, model: Any, objective: Any) -> float:
         texts = inputs.held_out
         found = said_about(model, texts, inputs.fill)
         with no_grad():

@@ -22,6 +22,7 @@ def make_text_student(config: DistillConfig, teacher: Any, folder: Path | None, 
     a seed, or cut from the teacher's layers; with its adapter, where it has one."""
     student = bare_text_student(config, teacher, folder, head)
     if config.student.lora is not None:
+        _check_head(student.initialised, config.student.lora.modules_to_save)
         lora.adapt(student, config.student.lora.settings(), seed=config.training.seed)
     return student
 
@@ -92,4 +93,18 @@ def _with_labels(model: Any, labels: tuple[str, ...], *, head: str, seed: int) -
     for name, parameter in made.named_parameters().items():
         if name not in drawn:
             parameter.data = weights[name].data
+    made.initialised = model.initialised
     return made
+
+
+def _check_head(drawn: tuple[str, ...], saved: tuple[str, ...]) -> None:
+    """A head that was drawn has to be trained: an adapter leaves the weights beside it."""
+    for name in drawn:
+        parts = name.split(".")[:-1]
+        paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        if not any(f".{path}".endswith(f".{module}") for path in paths for module in saved):
+            raise ConfigError(
+                f"{name} of the student was drawn, and an adapter alone would leave it so",
+                hint=f"add {parts[-1] if len(parts) < 3 else parts[-2]} to "
+                "student.lora.modules_to_save",
+            )

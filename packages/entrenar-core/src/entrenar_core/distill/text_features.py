@@ -1,6 +1,7 @@
 """One pass of a student over whole texts, with the losses of features that it is asked for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class TextReading:
     """
 
     def __init__(
-        self, student: object, teacher: TextTeacher, terms: Sequence[FeatureTerm] = ()
+        self, student: Any, teacher: TextTeacher, terms: Sequence[FeatureTerm] = ()
     ) -> None:
         if terms and not isinstance(teacher, LiveTextTeacher):
             raise ConfigError(
