@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -225,6 +226,19 @@ def test_each_line_of_the_log_has_the_parts_of_the_loss(finished):
         assert line["loss"] == pytest.approx(soft + 0.5 * line["hidden_mse"], rel=1e-5)
 
 
+@pytest.mark.tier3
+@pytest.mark.parametrize("kind", ["cut", "classes"])
+def test_each_of_the_next_commands_works_as_it_stands(kind, finished):
+    _, report = finished(kind)
+    assert report.next_commands
+    for text in report.next_commands:
+        done = subprocess.run(
+            ["/bin/sh", "-c", text], capture_output=True, encoding="utf-8", timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+
+
 # --- interrupted ------------------------------------------------------------------------------
 
 
@@ -241,6 +255,17 @@ def test_a_run_that_is_stopped_at_every_step_ends_as_one_that_is_not(
         except InterruptedRun:
             continue
     assert outcome(tmp_path / "out") == outcome(finished(kind)[0])
+
+
+def test_a_finished_run_is_not_repeated_and_gets_a_control_when_it_has_none(
+    write, finished, tmp_path
+):
+    alone = pipeline.run(resolve(write(tmp_path, "classes", control=False)))
+    assert alone.difference is None
+    again = pipeline.run(resolve(tmp_path / "distill.yaml"), resume="auto")
+    assert to_json(again) == to_json(alone)
+    pipeline.run(resolve(write(tmp_path, "classes")), resume="auto")
+    assert outcome(tmp_path / "out") == outcome(finished("classes")[0])
 
 
 def test_data_that_changed_is_refused(write, world, tmp_path, stopped_at):
@@ -385,7 +410,7 @@ def test_numbers_of_a_file_are_not_trained_on(write, tmp_path):
 def test_an_adapter_beside_a_head_that_was_drawn_is_refused(write, world, tmp_path):
     models.save(encoder("masked-lm", seed=5), tmp_path / "student")
     student = {"model_id": str(tmp_path / "student"), "lora": {"rank": 2}}
-    with pytest.raises(ConfigError, match="pooler.dense.weight of the student was drawn"):
+    with pytest.raises(ConfigError, match=r"pooler\.dense\.weight of the student was drawn"):
         pipeline.plan(resolve(write(tmp_path, "classes", student=student)))
     student["lora"]["modules_to_save"] = ["pooler", "classifier"]
     assert pipeline.plan(resolve(write(tmp_path, "classes", student=student))).steps == STEPS

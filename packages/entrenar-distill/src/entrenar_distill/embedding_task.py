@@ -61,9 +61,7 @@ class SentenceEmbedding(TextTask):
 
     def formula(self, inputs: TextInputs) -> str:
         section = _section(inputs)
-        student = (
-            "student" if _width(inputs.teacher) == _width(inputs.new_student()) else "W*student"
-        )
+        student = "student" if _same_width(inputs) else "W*student"
         found = f"1 - cos({student}, teacher)"
         if section.loss == "mse":
             found = f"|{student} - teacher|^2/{_width(inputs.teacher)}"
@@ -76,7 +74,8 @@ class SentenceEmbedding(TextTask):
         return {}
 
     def settings(self, inputs: TextInputs) -> dict[str, str]:
-        pooling = inputs.new_student().sentence.pooling
+        pooling = inputs.pooling
+        assert pooling is not None
         length = ", of length 1" if pooling.normalise else ""
         return {
             "embedding": f"{pooling.mode} over the tokens{length}",
@@ -127,6 +126,10 @@ def _section(inputs: TextInputs) -> EmbeddingSection:
 
 def _width(model: Any) -> int:
     return model.config.hidden_size
+
+
+def _same_width(inputs: TextInputs) -> bool:
+    return _width(inputs.teacher) == inputs.student_config.hidden_size
 
 
 def _verdict(figures: Mapping[str, Mapping[str, Any]], confidence: float) -> str:

@@ -14,6 +14,7 @@ from entrenar_core.data.texts import Int64, Texts, read_texts, split_texts
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.distill.text_teacher import KeptTextTeacher
 from entrenar_core.io.hub import resolve_model
+from entrenar_core.models.pooling import Pooling
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill.config import DistillConfig
@@ -30,7 +31,8 @@ class TextInputs:
 
     `head` is what the models are for; `max_length` the ids that a text is cut to, and `fill` that
     of padding; `texts` is the fingerprint of all texts. `told` has what the teacher says about the
-    texts that were held out. `quantization` and `features` are as in `Inputs`.
+    texts that were held out. Of the student there are its config, how many numbers it has, and how
+    it pools, where it does. `quantization` and `features` are as in `Inputs`.
     """
 
     config: DistillConfig
@@ -46,6 +48,9 @@ class TextInputs:
     max_length: int
     texts: str
     told: KeptTextTeacher
+    student_config: Any
+    student_parameters: int
+    pooling: Pooling | None
     quantization: str | None = None
     features: str | None = None
 
@@ -128,6 +133,9 @@ def read_text_inputs(
         max_length=length,
         texts=texts.fingerprint,
         told=KeptTextTeacher(teacher, held_out, fill=fill),
+        student_config=student.config,
+        student_parameters=student.parameter_count(),
+        pooling=student.sentence.pooling if hasattr(student, "sentence") else None,
         quantization=quantized.check(student, config, steps, tokenizer),
         features=features.summary(inside),
     )

@@ -97,7 +97,7 @@ class TextTask(ABC):
             teacher=config.teacher.model_id,
             teacher_parameters=inputs.teacher.parameter_count(),
             student=measure.student_name(inputs),
-            student_parameters=inputs.new_student().parameter_count(),
+            student_parameters=inputs.student_parameters,
             training_documents=len(inputs.train),
             training_tokens=inputs.train.total_tokens,
             held_out_documents=len(inputs.held_out),
