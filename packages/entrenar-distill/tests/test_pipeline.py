@@ -1,6 +1,7 @@
 """A whole distillation: what it writes, and what a user can do with it."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -11,10 +12,11 @@ from entrenar_common.progress import NullProgress
 from entrenar_common.testing import run_cli
 from entrenar_core import models
 from entrenar_core.distill import DIVERGENCES, Divergence
+from entrenar_distill import pipeline
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
 from entrenar_distill.inputs import read_inputs
-from entrenar_distill.report import read_report, to_json
+from entrenar_distill.report_json import read_report, to_json
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,31 @@ def test_the_configuration_in_the_folder_says_the_same(finished):
     folder, _ = finished
     first = resolve(folder.parent / "distill.yaml")
     assert config_hash(resolve(folder / "distill.yaml")) == config_hash(first)
+
+
+@pytest.mark.tier2
+def test_the_command_in_the_report_makes_the_same_student_again(finished):
+    folder, report = finished
+    again = folder.with_name("out-again")
+    words = report.reproduction.command.rpartition(" run ")[2].replace("\\\n", "")
+    made = run_cli(["entrenar-distill", "run", *shlex.split(words)])
+    assert made.returncode == 0, made.stderr
+    weights = [(at / "model.safetensors").read_bytes() for at in (folder, again)]
+    assert weights[0] == weights[1]
+    found = read_report(again / "report.json")
+    assert found.reproduction.inputs == report.reproduction.inputs
+    assert found.reproduction.config_hash == report.reproduction.config_hash
+
+
+@pytest.mark.tier2
+def test_the_parts_of_the_loss_are_those_of_the_log(finished):
+    folder, report = finished
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert set(report.parts) == {"divergence", "agreement"}
+    for name, points in report.parts.items():
+        found = [(line["step"], line[name]) for line in lines if line["phase"] == "student"]
+        assert points == tuple(map(tuple, found))  # of four steps, each is a point
+    assert "divergence" in (folder / "report.md").read_text()
 
 
 @pytest.mark.tier2
@@ -200,6 +227,23 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(make_config, tmp_path, caps
     assert found["loss"] == "alpha*T^2*KL(teacher||student) + (1-alpha)*CE, per valid token"
     assert found["loss_settings"] == {"temperature": 2.0, "alpha": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["distill.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rows", "bounded"),
+    [
+        ({}, "packed documents", False),
+        ({"boundaries": True}, "packed documents, each read by itself", True),
+        ({"packing": False}, "one document in each", False),
+    ],
+)
+def test_what_rows_have_of_documents_is_planned_and_done(
+    make_config, tmp_path, dataset, rows, bounded
+):
+    config = resolve(make_config(tmp_path, dataset=dataset))
+    assert pipeline.plan(config).rows == rows
+    batch = read_inputs(config, progress=NullProgress()).batches.batch(0)
+    assert (batch.segments is not None) == bounded
 
 
 def test_the_whole_configuration_can_be_written_and_read_again(make_config, tmp_path):

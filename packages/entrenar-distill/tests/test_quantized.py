@@ -15,7 +15,7 @@ from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_distill import causal, pipeline, present
 from entrenar_distill.config import resolve
 from entrenar_distill.inputs import read_inputs
-from entrenar_distill.report import read_report
+from entrenar_distill.report_json import read_report
 
 pytestmark = pytest.mark.tier2
 

@@ -16,14 +16,13 @@ from entrenar_distill.report import (
     Environment,
     ModelScore,
     PhaseTiming,
+    Reproduction,
     RunReport,
     Sample,
     caveats,
-    from_json,
-    read_report,
-    to_json,
     verdict,
 )
+from entrenar_distill.report_json import from_json, read_report, to_json
 
 
 def score(name, bits, agreement=None):
@@ -46,6 +45,13 @@ REPORT = RunReport(
     difference=Difference(-0.04, -0.05, -0.03, 0.95, 35, 10_000),
     baseline=CompressionBaseline("gzip -9", 2.1),
     curve={"student": ((1, 8.2), (600, 2.9)), "control": ((1, 8.2), (600, 3.0))},
+    parts={"divergence": ((1, 4.0), (600, 0.5)), "agreement": ((1, 0.01), (600, 0.51))},
+    reproduction=Reproduction(
+        "# again\nentrenar-distill run --config out/distill.yaml --output out-again",
+        "c0ffee" * 10,
+        {"teacher": "deadbeef" * 8},
+        {"entrenar-core": "0.1.0", "numpy": "2.4.6"},
+    ),
     samples=(Sample("def main(", "student", "self):\n\treturn 1\n"),),
     files={"model": "out", "metrics": "out/metrics.jsonl"},
     next_commands=("entrenar-distill run --config distill.yaml --set training.epochs=3",),
@@ -123,6 +129,7 @@ def test_the_terminal_shows_everything_in_80_columns():
     assert max(map(len, shown.splitlines())) <= 80
     expected = ["1.2000", "51.0 %", "gzip -9", "-0.0400", "1m 05s", "18.9K", "out/metrics.jsonl"]
     expected += ["alpha*T^2*KL", "per valid token", "def main(self):", "OpenBLAS", "┤", "epochs=3"]
+    expected += ["agreement 0.01 → 0.51", "deadbeef" * 2, "numpy 2.4.6", "--output out-again"]
     assert [text for text in expected if text not in shown] == []
 
 

@@ -16,7 +16,7 @@ from entrenar_core.train.metrics import READINGS
 from entrenar_distill import pipeline
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
-from entrenar_distill.report import to_json
+from entrenar_distill.report_json import to_json
 from entrenar_distill.text_report import read_text_report
 from text_cases import ENCODER, encoder, sentences, word_tokenizer
 

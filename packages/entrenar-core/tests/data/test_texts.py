@@ -7,7 +7,8 @@ import pytest
 
 from entrenar_common.errors import ConfigError, FormatError
 from entrenar_core.data.documents import TokenizedDocuments, split
-from entrenar_core.data.sources import DatasetSpec, iter_documents
+from entrenar_core.data.row_kinds import TextsBeside
+from entrenar_core.data.sources import DatasetSpec, iter_documents, list_files, read_documents
 from entrenar_core.data.text_batches import TextBatches
 from entrenar_core.data.texts import read_texts, split_texts
 from text_cases import sentences, texts_of, word_tokenizer
@@ -86,7 +87,7 @@ def test_a_fingerprint_tells_texts_with_other_labels_apart(rows):
     [
         ({"text": "a"}, "no field 'kind'"),
         ({"text": "a", "kind": None}, "'kind' is null, wanted text or a whole number"),
-        ({"text": "a", "kind": 0.5}, "a number with a fraction"),
+        ({"text": "a", "kind": 0.5}, "'kind' is a number, wanted text or a whole number"),
         ({"text": "a", "kind": True}, "'kind' is a boolean"),
     ],
 )
@@ -117,15 +118,23 @@ def test_each_line_of_a_text_file_is_a_document(tmp_path):
 
 def test_a_text_file_has_no_further_fields(tmp_path):
     (tmp_path / "x.txt").write_text("one\n")
-    spec = DatasetSpec((str(tmp_path / "x.txt"),), format="lines", beside=("kind",))
-    with pytest.raises(FormatError, match="a text file has no field 'kind'"):
-        list(iter_documents(spec))
+    spec = DatasetSpec((str(tmp_path / "x.txt"),), format="lines")
+    with pytest.raises(ConfigError, match="a file of text has no fields text, kind"):
+        read_texts(spec, word_tokenizer(), max_length=9, label="kind", number=np.array)
+
+
+def beside(path, *fields):
+    """The texts of a file, and the values of further fields."""
+    kind = TextsBeside("text", tuple((f"field_{i}", name) for i, name in enumerate(fields)))
+    spec = DatasetSpec((str(path),), rows=kind)
+    with kind.opened(word_tokenizer()) as convert:
+        found = list(read_documents(list_files(spec), spec, convert=convert))
+    return [(document.text, document.beside) for document in found]
 
 
 def test_csv_gives_further_columns_as_text(tmp_path):
     (tmp_path / "x.csv").write_text('kind,text,other\n1,"a, b",yes\nx,c,\n')
-    spec = DatasetSpec((str(tmp_path / "x.csv"),), beside=("other", "kind"))
-    found = [(document.text, document.beside) for document in iter_documents(spec)]
+    found = beside(tmp_path / "x.csv", "other", "kind")
     assert found == [("a, b", ("yes", "1")), ("c", ("", "x"))]
 
 
@@ -134,8 +143,7 @@ def test_parquet_gives_further_columns_of_text_and_whole_numbers(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     columns = {"kind": [1, 2], "other": ["x", "y"], "text": ["one", "two"]}
     parquet.write_table(arrow.table(columns), tmp_path / "x.parquet")
-    spec = DatasetSpec((str(tmp_path / "x.parquet"),), beside=("kind", "other"))
-    found = [(document.text, document.beside) for document in iter_documents(spec)]
+    found = beside(tmp_path / "x.parquet", "kind", "other")
     assert found == [("one", (1, "x")), ("two", (2, "y"))]
 
 

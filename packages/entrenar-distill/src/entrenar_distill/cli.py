@@ -23,7 +23,7 @@ def _settings(_context: click.Context, _option: click.Option, values: tuple[str,
 
 @main.command()
 @click.option("--config", type=click.Path(), help="YAML file with the whole configuration.")
-@click.option("--teacher", help="Teacher: a model folder, or a model on the hub (org/name).")
+@click.option("--teacher", help="Teacher: a model folder, a GGUF or APR file, or org/name.")
 @click.option("--student", help="Student: a model folder, or a model on the hub (org/name).")
 @click.option("--output", help="Folder of the student and the report.")
 @click.option(

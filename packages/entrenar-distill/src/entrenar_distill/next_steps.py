@@ -4,7 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
-__all__ = ["next_commands"]
+__all__ = ["command", "next_commands"]
 
 _WIDTH = 79
 
@@ -76,7 +76,8 @@ def next_commands(
 
 
 def command(purpose: str, words: list[str]) -> str:
-    """The words on as many lines as it takes, broken before options only."""
+    """A command with a comment line above it, the words on as many lines as it takes, broken before
+    options only."""
     groups: list[str] = []
     for word in words:
         if word.startswith("--") or not groups:

@@ -16,7 +16,7 @@ from entrenar_distill import adapted, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.plan import Plan
 from entrenar_distill.present import to_markdown
-from entrenar_distill.report import to_json
+from entrenar_distill.report_json import to_json
 from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
 from entrenar_distill.task import CONTROL, STUDENT, Task, task_of
 
@@ -115,7 +115,7 @@ class _Session:
     def report(self, phases: tuple[str, ...]) -> Any:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained: dict[str, Any] = {"teacher": inputs.teacher}
+        trained = self.task.named_teachers(inputs)
         timings: dict[str, PhaseResult] = {}
         objectives: dict[str, Objective] = {}
         finished: dict[str, quantized.Finished] = {}

@@ -14,12 +14,13 @@ from entrenar_distill.task_names import CAUSAL_LM
 class Plan:
     """What a run would do, for `--dry-run`; `done` are the steps already in the output folder.
 
-    `rows` is what one of the `training_documents` is; a step has `tokens_per_step` tokens or, where
+    `unit` is what one of the `training_documents` is; a step has `tokens_per_step` tokens or, where
     that is None, `texts_per_step` whole texts. `task_settings` says in words what else is done.
     """
 
     teacher: str
     teacher_parameters: int
+    vocabulary: str | None
     student: str
     student_parameters: int
     training_documents: int
@@ -32,13 +33,14 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    rows: str | None
     loss: str
     loss_settings: dict[str, float]
     quantization: str | None = None
     recipe: str | None = None
     features: str | None = None
     task: str = CAUSAL_LM
-    rows: str = "document"
+    unit: str = "document"
     texts_per_step: int | None = None
     normaliser: str = NORMALISER
     task_settings: dict[str, str] = field(default_factory=dict)
@@ -60,9 +62,11 @@ class Plan:
                 [
                     ("teacher", f"{self.teacher}, {count(self.teacher_parameters)} parameters"),
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
+                    *([("vocabulary", self.vocabulary)] if self.vocabulary else []),
                     *self.task_settings.items(),
-                    ("training", self._rows(self.training_documents, self.training_tokens)),
-                    ("held out", self._rows(self.held_out_documents, self.held_out_tokens)),
+                    ("training", self._counted(self.training_documents, self.training_tokens)),
+                    ("held out", self._counted(self.held_out_documents, self.held_out_tokens)),
+                    *([("sequences", self.rows)] if self.rows else []),
                     ("loss", self.loss),
                     *([("with", ", ".join(settings))] if settings else []),
                     ("normalised", self.normaliser),
@@ -77,6 +81,6 @@ class Plan:
             Text("Everything was checked, and nothing was trained."),
         ]
 
-    def _rows(self, number: int, tokens: int) -> str:
+    def _counted(self, number: int, tokens: int) -> str:
         plural = "" if number == 1 else "s"
-        return f"{number} {self.rows}{plural}, {format_count(tokens)} tokens"
+        return f"{number} {self.unit}{plural}, {format_count(tokens)} tokens"

@@ -9,15 +9,16 @@ from entrenar_common.cells import format_cell, is_numeric
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
-from entrenar_distill.curve import curve
+from entrenar_distill.curve import Points, curve
 from entrenar_distill.report import (
+    DATASET_REVISION,
     AdaptedStudent,
     Environment,
     ModelScore,
     PhaseTiming,
     QuantizedStudent,
+    Reproduction,
     RunReport,
-    Sample,
     TaughtFeature,
     caveats,
 )
@@ -31,12 +32,16 @@ __all__ = [
     "parts",
     "phases_part",
     "quantization_part",
+    "reproduction_parts",
     "to_markdown",
 ]
 
 WIDTH = 78
 _PROMPT_LINES, _SAMPLE_LINES = 3, 6
+_WHOSE = {"teacher": "the teacher's", "teachers": "that of the teachers as one"}
 _BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
+_PART_LINES = 5
+_HASH = 16  # characters of a hash that are shown: report.json has all of them
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,14 @@ def parts(report: RunReport) -> list[Any]:
         shown.append(adapter_part(report.adapter))
     if report.curve:
         shown.append(Block("Training cross-entropy by step", curve(report.curve, WIDTH)))
+    if report.parts:
+        shown.append(Block("What the student's loss was made of, by step", _parts(report.parts)))
     shown.append(phases_part(report.phases))
     if report.samples:
-        shown.append(Block("Text that the models write", _samples(report.samples)))
+        shown.append(Block("Text that the models write", _samples(report)))
     shown += [_settings(report), machine_part(report.environment)]
+    if report.reproduction:
+        shown += reproduction_parts(report.reproduction)
     return shown + closing_parts(report.files, report.next_commands)
 
 
@@ -100,10 +109,14 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
+    first = report.scores[0].name if report.scores else "teacher"
+    whose = _WHOSE.get(first, f"that of {first}")
     caption = (
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        "the teacher's."
+        f"{whose}."
     )
+    if report.answers_only:
+        caption += " All of answers alone, with the marks that end them."
     return Table("Quality", columns, rows, caption)
 
 
@@ -180,13 +193,37 @@ def phases_part(phases: Sequence[PhaseTiming]) -> Table:
     return Table("Phases", ["Phase", "Steps", "Time", "Tokens", "Tokens/s"], rows)
 
 
+def _parts(found: Mapping[str, Points]) -> list[str]:
+    """A panel for each part, on a scale of its own."""
+    panels = [curve({name: points}, WIDTH // 2, _PART_LINES) for name, points in found.items()]
+    lines: list[str] = []
+    for left, right in itertools.zip_longest(panels[::2], panels[1::2], fillvalue=[]):
+        beside = itertools.zip_longest(left, right, fillvalue="")
+        lines += ["", *(f"{one:<{WIDTH // 2}}{other}".rstrip() for one, other in beside)]
+    return lines[1:]
+
+
+def reproduction_parts(found: Reproduction) -> list[Any]:
+    hashes = {"configuration": found.config_hash, **found.inputs}
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    hashes.pop(DATASET_REVISION, None)  # a commit: it is shown whole, with the settings
+    shown = [(name, value[:_HASH]) for name, value in hashes.items()]
+    return [
+        Fields("What the student follows from (SHA-256)", [*shown, ("versions", versions)]),
+        Block("The same again", found.command.split("\n")),
+    ]
+
+
 def _settings(report: RunReport) -> Fields:
+    commit = [("dataset", f"commit {report.dataset_revision}")] if report.dataset_revision else []
     weights = {"beta": report.beta, "skew": report.skew, "top_k": report.top_k}
     return Fields(
         "Run",
         [
             ("teacher", report.teacher),
             ("student", report.student),
+            *commit,
+            *([("vocabulary", "; ".join(report.vocabularies))] if report.vocabularies else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),
@@ -204,12 +241,13 @@ def machine_part(machine: Environment) -> Fields:
     return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
 
 
-def _samples(samples: Sequence[Sample]) -> list[str]:
+def _samples(report: RunReport) -> list[str]:
     """Each prompt's last lines, and how every model went on from there."""
     lines: list[str] = []
-    for prompt, group in itertools.groupby(samples, lambda sample: sample.prompt):
+    end = "up to its first answer" if report.answers_only else "up to its middle"
+    for prompt, group in itertools.groupby(report.samples, lambda sample: sample.prompt):
         above, _, begun = prompt.rpartition("\n")
-        lines += ["", "  a held-out document, up to its middle"]
+        lines += ["", f"  a held-out document, {end}"]
         lines += _quoted(above or begun)[-_PROMPT_LINES:]
         for sample in group:
             lines += [f"  {escape_controls(sample.model)} goes on"]

@@ -1,23 +1,16 @@
-"""What a distillation run found: records, their verdict, and JSON there and back.
+"""What a distillation run found: records, and their verdict.
 
-How a report looks is in `entrenar_distill.present`.
+How a report looks is in `entrenar_distill.present`, and in `report_json` what it is in a file.
 """
 
-import dataclasses
 import math
-import os
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from entrenar_common.errors import FormatError, UnsupportedError
-from entrenar_common.tables import to_plain
 from entrenar_core.environment import Environment
-from entrenar_core.io.files import read_json
 
 __all__ = [
+    "DATASET_REVISION",
     "NORMALISER",
     "CompressionBaseline",
     "Difference",
@@ -25,20 +18,17 @@ __all__ = [
     "ModelScore",
     "PhaseTiming",
     "QuantizedStudent",
+    "Reproduction",
     "RunReport",
     "Sample",
     "TaughtFeature",
     "caveats",
-    "from_json",
-    "read_report",
-    "record_from_json",
-    "to_json",
     "verdict",
 ]
 
 SCHEMA_VERSION = 1
-
-T = TypeVar("T")
+DATASET_REVISION = "dataset_revision"
+"""What the commit of a dataset on the hub is called among the inputs of a run."""
 NORMALISER = "per valid token of the whole optimizer step"
 
 _FEW_DOCUMENTS = 20
@@ -61,7 +51,8 @@ class ModelScore:
 
     `loss` is in nats per token; `perplexity` is exp(loss); `bits_per_byte` is loss·tokens /
     (ln 2 · bytes), which does not depend on the tokenizer; `agreement` is the share of tokens for
-    which the likeliest next token is the teacher's (None for the teacher itself).
+    which the likeliest next token is that of the first model in the report: the teacher, several
+    mixed ones as one, or the first of routed ones (None for itself).
     """
 
     name: str
@@ -160,12 +151,32 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class RunReport:
-    """Everything that a run has to say; `curve` maps a phase to its (step, loss) points.
+class Reproduction:
+    """What it takes to get the same student again.
 
-    `scores` hold one entry named teacher, one named student and, after a run with a control, one
-    named control; where the student was quantized after training, also one named "student in …" of
-    the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    `command` runs the whole configuration anew in another folder; `config_hash` is that of what
+    decides the student; `inputs` are the hashes of the files that were read, by what they are;
+    `versions` those of the packages whose change could change a bit.
+    """
+
+    command: str
+    config_hash: str
+    inputs: dict[str, str]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything that a run has to say; `curve` maps a phase to its (step, loss) points, and
+    `parts` does so for what the student's loss was made of.
+
+    `scores` hold one entry named teacher, or of several one named teachers where they are mixed and
+    those named teacher 1 and so on, the first of which is agreed with or not; one named student
+    and, after a run with a control, one named control; where the student was quantized after
+    training, also one named "student in …" of the file. `vocabularies` say how the ids of each
+    teacher are related to the student's. `formula` is the loss; `beta`, `skew` and `top_k` are
+    given where it has them. `dataset_revision` is the commit of a dataset on the hub.
+    `answers_only`: tokens of answers alone were scored, and bytes of answers counted; None for all.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -187,12 +198,17 @@ class RunReport:
     quantization: QuantizedStudent | None = None
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
+    parts: dict[str, tuple[tuple[int, float], ...]] | None = None
+    reproduction: Reproduction | None = None
+    vocabularies: tuple[str, ...] | None = None
+    answers_only: bool | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""
     beta: float | None = None
     skew: float | None = None
     top_k: int | None = None
+    dataset_revision: str | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -237,14 +253,17 @@ def verdict(report: RunReport) -> str:
 def caveats(report: RunReport) -> list[str]:
     """What a reader should know before trusting the figures; empty when there is nothing."""
     found: list[str] = []
-    teacher, control, baseline = report.score("teacher"), report.score("control"), report.baseline
+    control, baseline = report.score("control"), report.baseline
+    teacher, mixed = report.score("teacher"), report.score("teachers")
+    name = "The teacher" if teacher else "The mixture of the teachers"
+    teacher = teacher or mixed
     if teacher and baseline and not teacher.bits_per_byte < baseline.bits_per_byte:
         found.append(
-            f"The teacher predicts the held-out text no better than {baseline.name}: "
+            f"{name} predicts the held-out text no better than {baseline.name}: "
             "it has little to teach."
         )
     if teacher and control and not teacher.bits_per_byte < control.bits_per_byte:
-        found.append("The teacher is no better than the control: it has nothing to teach.")
+        found.append(f"{name} is no better than the control: it has nothing to teach.")
     if report.skipped_steps:
         found.append(
             f"{report.skipped_steps} optimizer steps were skipped: loss or gradient not finite."
@@ -254,94 +273,3 @@ def caveats(report: RunReport) -> list[str]:
             f"Only {report.difference.documents} held-out documents: the interval is rough."
         )
     return found
-
-
-# ---- JSON --------------------------------------------------------------------------------------
-
-
-def to_json(report: Any) -> dict[str, Any]:
-    """The report as plain JSON data; NaN and infinity become null."""
-    return to_plain(report)
-
-
-def read_report(path: str | os.PathLike[str]) -> RunReport:
-    """The report in the file `path` (report.json). Raises what `read_json` and `from_json` do."""
-    return from_json(read_json(path), os.fspath(path))
-
-
-def from_json(data: Any, name: str = "report.json") -> RunReport:
-    """The report that `to_json` made `data` from; where a number was null, it is NaN.
-
-    Raises UnsupportedError for a report of another version and FormatError for what is no report.
-    """
-    return record_from_json(RunReport, data, SCHEMA_VERSION, name)
-
-
-def record_from_json(kind: type[T], data: Any, known: int, name: str) -> T:
-    """The report of the class `kind`, whose version is `known`, that `to_json` made `data` from.
-    Raises as `from_json` does."""
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version != known:
-        raise UnsupportedError(
-            f"{name}: a report of version {version}; version {known} is understood",
-            hint="use the release of entrenar-distill that wrote it",
-        )
-    try:
-        return _decode(kind, data, "report")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise FormatError(
-            f"{name}: not a report of a distillation: {error}",
-            hint="name the report.json of a finished run",
-        ) from error
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value` from JSON as the type `kind`; TypeError or ValueError when it is not one."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_record(kind, value, where)
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # X | None is the only union in the records
-        return None if value is None else _decode(args[0], value, where)
-    if origin is tuple:
-        return _decode_tuple(args, value, where)
-    if origin is dict:
-        items = _expect(dict, value, where).items()
-        return {key: _decode(args[1], item, f"{where}.{key}") for key, item in items}
-    if kind is float:
-        return math.nan if value is None else float(_expect((int, float), value, where))
-    return _expect(kind, value, where)
-
-
-def _decode_record(kind: Any, value: Any, where: str) -> Any:
-    data: Mapping[str, Any] = _expect(dict, value, where)
-    names = {field.name for field in dataclasses.fields(kind)}
-    hints = {name: hint for name, hint in typing.get_type_hints(kind).items() if name in names}
-    # what may be None is not in reports from before there was such a thing
-    optional = {field.name for field in dataclasses.fields(kind) if field.default is None}
-    if missing := sorted(hints.keys() - data.keys() - optional):
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
-    if data.keys() - hints.keys():
-        raise ValueError(f"{where} has unknown keys")
-    # The names are those of our own record, never the file's.
-    return kind(
-        **{
-            name: _decode(hint, data[name], f"{where}.{name}")
-            for name, hint in hints.items()
-            if name in data
-        }
-    )
-
-
-def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    items = _expect(list, value, where)
-    kinds = [args[0]] * len(items) if args[-1] is Ellipsis else args
-    if len(kinds) != len(items):
-        raise ValueError(f"{where} must have {len(kinds)} values")
-    pairs = zip(kinds, items, strict=True)
-    return tuple(_decode(kind, item, f"{where}.{i}") for i, (kind, item) in enumerate(pairs))
-
-
-def _expect(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{where} is of the wrong type")
-    return value

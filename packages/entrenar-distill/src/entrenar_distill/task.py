@@ -36,6 +36,11 @@ class Task(Protocol):
         """What a user should know of the inputs before the run."""
         ...
 
+    def named_teachers(self, inputs: Any) -> dict[str, Any]:
+        """What is measured of the teachers, by name; the first is what the student is compared
+        with."""
+        ...
+
     def objective(self, inputs: Any, phase: str, model: Any) -> Objective:
         """What `model` is trained towards in this phase."""
         ...

@@ -17,6 +17,10 @@ TaskName = Literal["causal-lm", "sentence-embedding", "sequence-classification"]
 
 CAUSAL_LM, SENTENCE_EMBEDDING, SEQUENCE_CLASSIFICATION = get_args(TaskName)
 
+_OF_TEXT_THAT_GOES_ON = {
+    "packing", "boundaries", "kind", "route_field", "messages_field", "chat_template",
+    "prompt_field", "completion_field", "loss_on",
+}  # fmt: skip
 _OF_LOGITS = {"temperature", "alpha", "loss", "beta", "skew", "top_k"}
 
 UNUSED: dict[str, dict[str, set[str]]] = {
@@ -25,11 +29,11 @@ UNUSED: dict[str, dict[str, set[str]]] = {
         "distillation": {"embedding"},
     },
     SENTENCE_EMBEDDING: {
-        "dataset": {"packing", "text_pair_field", "label_field"},
+        "dataset": _OF_TEXT_THAT_GOES_ON | {"text_pair_field", "label_field"},
         "distillation": _OF_LOGITS,
     },
     SEQUENCE_CLASSIFICATION: {
-        "dataset": {"packing"},
+        "dataset": _OF_TEXT_THAT_GOES_ON,
         "distillation": {"embedding"},
     },
 }

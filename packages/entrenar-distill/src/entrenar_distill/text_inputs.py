@@ -5,21 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, NotFoundError, UnsupportedError
 from entrenar_common.progress import Progress
 from entrenar_core import models
+from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.readers import Value
 from entrenar_core.data.text_batches import TextBatches
 from entrenar_core.data.texts import Int64, Texts, read_texts, split_texts
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.distill.text_teacher import KeptTextTeacher
 from entrenar_core.io.hub import resolve_model
+from entrenar_core.models.holding import AS_STORED
 from entrenar_core.models.pooling import Pooling
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill.config import DistillConfig
-from entrenar_distill.inputs import dataset_spec, hash_of_model, tokenizer_of
-from entrenar_distill.students import student_folder, student_tokenizer
+from entrenar_distill.inputs import dataset_spec, hash_of_model
+from entrenar_distill.report import DATASET_REVISION
+from entrenar_distill.students import student_folder
 from entrenar_distill.text_students import bare_text_student, make_text_student, missing_head
 
 __all__ = ["TextInputs", "read_text_inputs"]
@@ -71,6 +74,8 @@ class TextInputs:
             "tokenizer": self.tokenizer.fingerprint,
             "texts": self.texts,
         }
+        if self.train.revision is not None:
+            found[DATASET_REVISION] = self.train.revision
         if self.student_folder is not None:
             found["student"] = hash_of_model(self.student_folder)
         return found
@@ -96,8 +101,7 @@ def read_text_inputs(
     `numbering(teacher)` checks that the teacher is one for the task; it returns what makes class
     numbers of labels, None where there are none.
     """
-    folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-    tokenizer = tokenizer_of(folder, "teacher")
+    folder, tokenizer = _teacher_folder(config)
     teacher = _teacher(folder, head, config)
     number = numbering(teacher)
     student_from = student_folder(config)
@@ -149,6 +153,26 @@ def with_length(student: Any, max_length: int) -> Any:
     return student
 
 
+def _teacher_folder(config: DistillConfig) -> tuple[Path, Tokenizer]:
+    if len(config.teachers) > 1:
+        raise UnsupportedError(
+            f"{len(config.teachers)} teachers for {config.task}",
+            hint="give one: only language models are learned from several",
+        )
+    section = config.teachers[0]
+    path = resolve_model(section.model_id, section.revision)
+    if not path.is_dir():
+        raise UnsupportedError(
+            f"{path}: a teacher for {config.task} in a file", hint="give a model folder"
+        )
+    if not has_tokenizer(path):
+        raise NotFoundError(
+            f"{path}: the teacher has no tokenizer.json",
+            hint="copy the tokenizer files of the model into its folder",
+        )
+    return path, load_tokenizer(path)
+
+
 def _teacher(folder: Path, head: str, config: DistillConfig) -> Any:
     missing = missing_head(folder, head)
     if missing:
@@ -156,13 +180,16 @@ def _teacher(folder: Path, head: str, config: DistillConfig) -> Any:
             f"{folder}: the teacher has no head for {config.task}: {', '.join(missing)} missing",
             hint="give a teacher that was trained for the task",
         )
-    teacher = models.load(folder, head=head, dtype=config.training.frozen_dtype)
+    dtype, quantize = config.training.frozen_dtype, config.teachers[0].quantize
+    teacher = models.load(folder, head=head, dtype=dtype, quantize=quantize or AS_STORED)
     teacher.freeze()
     return teacher
 
 
 def _check_tokenizers(student: Path | None, teachers: Tokenizer) -> None:
-    if not teachers.same_as(student_tokenizer(student, teachers)):
+    if student is None or not has_tokenizer(student):
+        return
+    if not teachers.same_as(load_tokenizer(student)):
         raise ConfigError(
             f"{student}: the student's tokenizer is not the teacher's, and both read the same ids",
             hint="distil into a student with the teacher's tokenizer",

@@ -2,9 +2,10 @@
 
 import importlib.util
 import json
+import sys
 
-from entrenar_distill.measure import how_started
 from entrenar_distill.next_steps import command, script
+from entrenar_distill.reproduction import program
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.text_inputs import TextInputs
 
@@ -39,13 +40,13 @@ _TEXTS = ("Return the length of the list.", "How many elements there are.")
 
 def embedding_commands(folder: RunFolder, inputs: TextInputs) -> tuple[str, ...]:
     """Shell commands for an embedding model, each with a comment line above it."""
-    _, python = how_started()
     # JSON's strings are Python's too, and double quotes are the ones that a shell leaves alone
     words = {
         "folder": json.dumps(str(folder.path.absolute())),
         "texts": json.dumps(list(_TEXTS)),
     }
     del inputs
+    python = sys.executable
     found = [script("embed texts with the student", python, _EMBED.format(**words))]
     if importlib.util.find_spec("sentence_transformers") is not None:
         code = _SENTENCE_TRANSFORMERS.format(**words)
@@ -57,10 +58,10 @@ def classification_commands(
     folder: RunFolder, inputs: TextInputs, *, whole: bool
 ) -> tuple[str, ...]:
     """Shell commands for a classifier, each with a comment line above it."""
-    tool, python = how_started()
+    python = sys.executable
     found: list[str] = []
     config = inputs.config
-    run = [tool, "run", "--config", str(folder.config)]
+    run = [program(), "run", "--config", str(folder.config)]
     if not config.control and config.dataset.label_field is not None:
         adding = ["--output", str(folder.path), "--control", "--resume", "auto"]
         found.append(command("find out whether the teacher helped", [*run, *adding]))

@@ -17,6 +17,7 @@ from entrenar_distill.present import (
     machine_part,
     phases_part,
     quantization_part,
+    reproduction_parts,
 )
 from entrenar_distill.task_names import SENTENCE_EMBEDDING
 from entrenar_distill.text_report import TextReport
@@ -72,6 +73,8 @@ def parts(report: TextReport) -> list[Any]:
         )
         shown.append(Block(f"Training {title} by step", curve(report.curve, WIDTH)))
     shown += [phases_part(report.phases), _settings(report), machine_part(report.environment)]
+    if report.reproduction:
+        shown += reproduction_parts(report.reproduction)
     return shown + closing_parts(report.files, report.next_commands)
 
 

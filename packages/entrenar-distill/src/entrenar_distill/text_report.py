@@ -14,9 +14,10 @@ from entrenar_distill.report import (
     AdaptedStudent,
     PhaseTiming,
     QuantizedStudent,
+    Reproduction,
     TaughtFeature,
-    record_from_json,
 )
+from entrenar_distill.report_json import record_from_json
 
 __all__ = ["TextReport", "TextScore", "read_text_report"]
 
@@ -75,6 +76,7 @@ class TextReport:
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
     next_commands: tuple[str, ...] = ()
+    reproduction: Reproduction | None = None
     schema_version: int = SCHEMA_VERSION
 
     SCHEMA: ClassVar[str] = "entrenar.distill.text-run/1"

@@ -18,11 +18,12 @@ from entrenar_core.train.loop import PhaseResult, total_steps
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
 from entrenar_distill import features, measure
-from entrenar_distill.causal import warnings_of
+from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.plan import Plan
 from entrenar_distill.report import AdaptedStudent, QuantizedStudent
+from entrenar_distill.reproduction import reproduction
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.text_inputs import TextInputs
 from entrenar_distill.text_report import TextReport, TextScore, read_text_report
@@ -94,7 +95,7 @@ class TextTask(ABC):
     def plan(self, inputs: TextInputs, *, phases: tuple[str, ...], done: dict[str, int]) -> Plan:
         config, training = inputs.config, inputs.config.training
         return Plan(
-            teacher=config.teacher.model_id,
+            teacher=config.teachers[0].model_id,
             teacher_parameters=inputs.teacher.parameter_count(),
             student=measure.student_name(inputs),
             student_parameters=inputs.student_parameters,
@@ -116,18 +117,23 @@ class TextTask(ABC):
             recipe=config.recipe,
             features=inputs.features,
             task=config.task,
-            rows="text",
+            unit="text",
+            rows=None,
+            vocabulary=None,
             task_settings={"task": config.task, **self.settings(inputs)},
         )
 
     def warnings(self, inputs: TextInputs) -> list[str]:
-        found = warnings_of(inputs, "texts")
+        found = left_out(inputs.train.skips, "texts") + rounded(inputs.config.training)
         count = int(inputs.train.shortened.sum())
         if count:
             found.append(
                 f"{count} of {len(inputs.train)} training texts are cut to {inputs.max_length} ids"
             )
         return found
+
+    def named_teachers(self, inputs: TextInputs) -> dict[str, Any]:
+        return {"teacher": inputs.teacher}
 
     def load(self, inputs: TextInputs, path: Path) -> Any:
         del inputs
@@ -156,7 +162,7 @@ class TextTask(ABC):
         )
         return TextReport(
             task=config.task,
-            teacher=config.teacher.model_id,
+            teacher=config.teachers[0].model_id,
             student=measure.student_name(inputs),
             formula=self.formula(inputs),
             normaliser=NORMALISER,
@@ -181,6 +187,7 @@ class TextTask(ABC):
             quantization=quantization,
             adapter=adapter,
             features=features.taught(inside, folder.metrics.records("student")),
+            reproduction=reproduction(config, inputs.fingerprints(), folder),
             next_commands=self.next_commands(
                 inputs, folder, whole=adapter is None or adapter.fused
             ),

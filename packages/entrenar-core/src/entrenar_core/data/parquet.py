@@ -1,28 +1,56 @@
 """Documents out of a Parquet file; needs pyarrow, imported when the first such file is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from entrenar_common.errors import FormatError, IntegrityError, UnsupportedError
 from entrenar_core.data.readers import (
-    BadDocument,
     Document,
     Item,
+    Row,
+    RowItem,
     Source,
-    Value,
     bad,
     decode,
     missing_field,
-    opened,
 )
 
 _ROWS_AT_ONCE = 1024
 
 
-def read_parquet(source: Source, text_field: str, beside: Sequence[str] = ()) -> Iterator[Item]:
-    """One document for each row; only the columns asked for are read, a part of a row group at a
-    time."""
+def read_parquet(source: Source, text_field: str) -> Iterator[Item]:
+    """One document for each row; only the text column is read, a part of a row group at a time."""
+    with _batches(source, {"text_field": text_field}) as (schema, batches):
+        import pyarrow as arrow
+
+        _check_text_type(schema.field(text_field).type, source.name, text_field)
+        for first, share, batch in batches:
+            column = batch.column(0)
+            if arrow.types.is_dictionary(column.type):
+                column = column.dictionary_decode()
+            for row, data in enumerate(column.cast(arrow.large_binary()).to_pylist(), first):
+                yield _parquet_document(data, source.place(row), share)
+
+
+def parquet_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:
+    """The `fields` of each row, by the settings that name them."""
+    with _batches(source, fields) as (_, batches):
+        for first, share, batch in batches:
+            for index in range(len(batch)):
+                name = source.place(first + index)
+                try:
+                    values = {n: batch.column(n)[index].as_py() for n in fields.values()}
+                except UnicodeDecodeError as error:
+                    yield bad(f"{name}: byte {error.start} is not UTF-8 ({error.reason})")
+                    continue
+                yield Row(name, values, share)
+
+
+@contextmanager
+def _batches(source: Source, fields: Mapping[str, str]) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """The file's schema; and the number of the first row, the bytes of each, and the columns of
+    some rows at a time."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -30,33 +58,24 @@ def read_parquet(source: Source, text_field: str, beside: Sequence[str] = ()) ->
         raise UnsupportedError(
             f"{source.name}: reading Parquet needs pyarrow", hint="pip install pyarrow"
         ) from error
-    fields = [text_field, *beside]
-    with opened(source) as file, _parquet_errors(source.name, arrow.ArrowException):
+    with source.opened() as file, _parquet_errors(source.name, arrow.ArrowException):
         table = parquet.ParquetFile(file, page_checksum_verification=True)
-        for field in fields:
+        for setting, field in fields.items():
             if field not in table.schema_arrow.names:
-                raise missing_field(source.name, field, table.schema_arrow.names).error
-        _check_text_type(table.schema_arrow.field(text_field).type, source.name, text_field)
-        for field in beside:
-            _check_value_type(arrow, table.schema_arrow.field(field).type, source.name, field)
-        share = source.size // max(1, table.metadata.num_rows)
-        row = 0
+                raise missing_field(source.name, field, table.schema_arrow.names, setting).error
+        yield table.schema_arrow, _numbered(table, source.size, list(fields.values()))
+
+
+def _numbered(table: Any, size: int, columns: list[str]) -> Iterator[tuple[int, int, Any]]:
+    """A row group is read when the one before it is used up: whoever stops early has fetched no
+    more than that."""
+    share, row = size // max(1, table.metadata.num_rows), 1
+    for group in range(table.num_row_groups):
         for batch in table.iter_batches(
-            batch_size=_ROWS_AT_ONCE, columns=fields, use_threads=False
+            batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False
         ):
-            columns = [_column(arrow, batch.column(batch.schema.names.index(f))) for f in fields]
-            for data, *others in zip(*columns, strict=True):
-                row += 1
-                yield _parquet_document(data, others, f"{source.name}:{row}", share)
-
-
-def _column(arrow: Any, column: Any) -> list[Any]:
-    """The values of a column: bytes of texts, whole numbers, None where there is none."""
-    if arrow.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if arrow.types.is_integer(column.type):
-        return column.to_pylist()
-    return column.cast(arrow.large_binary()).to_pylist()
+            yield row, share, batch
+            row += len(batch)
 
 
 def _check_text_type(kind: Any, name: str, text_field: str) -> None:
@@ -68,23 +87,11 @@ def _check_text_type(kind: Any, name: str, text_field: str) -> None:
         )
 
 
-def _check_value_type(arrow: Any, kind: Any, name: str, field: str) -> None:
-    if not arrow.types.is_integer(getattr(kind, "value_type", kind)):
-        _check_text_type(kind, name, field)
-
-
-def _parquet_document(data: bytes | None, others: Sequence[Any], where: str, share: int) -> Item:
+def _parquet_document(data: bytes | None, where: str, share: int) -> Item:
     if data is None:
         return bad(f"{where}: the text is null")
-    if any(other is None for other in others):
-        return bad(f"{where}: a value beside the text is null")
-    text, found = decode(data, where), list[Value]()
-    for other in others:
-        value = decode(other, where) if isinstance(other, bytes) else other
-        if isinstance(value, BadDocument):
-            return value
-        found.append(value)
-    return Document(where, text, share, tuple(found)) if isinstance(text, str) else text
+    text = decode(data, where)
+    return Document(where, text, share) if isinstance(text, str) else text
 
 
 @contextmanager

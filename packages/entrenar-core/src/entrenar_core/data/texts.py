@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from entrenar_common.progress import Progress
 from entrenar_core.data.documents import division
 from entrenar_core.data.encoding import Encoder
 from entrenar_core.data.readers import Value
+from entrenar_core.data.row_kinds import TextsBeside
 from entrenar_core.data.sources import DatasetSpec, Document, Skips, list_files, read_documents
 from entrenar_core.data.tokenizer import Ids, Tokenizer, started
 
@@ -35,6 +37,7 @@ class Texts:
     shortened:   whether each was cut to max_length, booleans (N,)
     fingerprint: a hash of names, ids, types and labels: equal for equal data
     skips:       the bad rows that were left out
+    revision:    the commit of a dataset on the hub; None for files
     """
 
     names: Sequence[str]
@@ -46,6 +49,7 @@ class Texts:
     shortened: npt.NDArray[np.bool_]
     fingerprint: str
     skips: Skips = field(default_factory=Skips)
+    revision: str | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -100,18 +104,23 @@ def read_texts(
     `pair` is the field with the second text of each row; `label` that with its class, and `number`
     makes class numbers (N,) of those values. Raises what `iter_documents` and `number` raise.
     """
-    beside = [name for name in (pair, label) if name is not None]
-    asked = replace(spec, beside=tuple(beside))
+    named = (("text_pair_field", pair), ("label_field", label))
+    beside = tuple((setting, name) for setting, name in named if name is not None)
+    kind = TextsBeside(spec.text_field, beside) if beside else None
+    asked = replace(spec, rows=kind)
     sources, skips = list_files(asked), Skips()
     rows = _Rows(tokenizer, max_length, pair is not None)
     values: list[Value] = []
-    with started(progress, "tokenize", sum(source.size for source in sources)) as meter:
-        for chunk in _chunks(read_documents(sources, asked, skips=skips)):
+    total = sum(source.size for source in sources)
+    opened = nullcontext() if kind is None else kind.opened(tokenizer)
+    with started(progress, "tokenize", total) as meter, opened as convert:
+        for chunk in _chunks(read_documents(sources, asked, skips=skips, convert=convert)):
             rows.add(chunk)
             if label is not None:
                 values += [document.beside[-1] for document in chunk]
             meter.advance(sum(document.source_bytes for document in chunk))
-    return rows.texts(number(values) if number is not None else None, skips)
+    labels = number(values) if number is not None else None
+    return replace(rows.texts(labels, skips), revision=sources[0].revision)
 
 
 def split_texts(texts: Texts, held_out_share: float, seed: int) -> tuple[Texts, Texts]:
