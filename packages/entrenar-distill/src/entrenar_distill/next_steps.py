@@ -71,10 +71,10 @@ def next_commands(
             "base": json.dumps(str(base.absolute())),
             "adapt": _ADAPT,
         }
-    found.append(_script("let the student write", python, _TRY.format(**words, **own)))
+    found.append(script("let the student write", python, _TRY.format(**words, **own)))
     if transformers and base is None:
         code = _TRANSFORMERS.format(**words)
-        found.append(_script("the same with transformers", python, code))
+        found.append(script("the same with transformers", python, code))
     return tuple(found)
 
 
@@ -97,6 +97,6 @@ def command(purpose: str, words: list[str]) -> str:
     return "\n".join([f"# {purpose}", *lines])
 
 
-def _script(purpose: str, python: str, code: str) -> str:
+def script(purpose: str, python: str, code: str) -> str:
     # no indentation: it would be part of the program
     return f"# {purpose}\n{shlex.quote(python)} -c {shlex.quote(code)}"

@@ -47,6 +47,11 @@ class Batch:
         """How many labels are not ignored: what a mean loss divides by."""
         return int(np.count_nonzero(self.labels != IGNORED))
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens a step is said to have trained on: those that are predicted."""
+        return self.targets
+
     def split(self, parts: int) -> list["Batch"]:
         """Equal consecutive parts, for accumulating gradients; views, not copies."""
         if parts < 1 or len(self.ids) % parts:
