@@ -10,7 +10,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.rng import stream
 
-__all__ = ["IGNORED", "Batch", "Batches"]
+__all__ = ["IGNORED", "Batch", "BatchSource", "Batches", "epoch_order"]
 
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -20,12 +20,14 @@ IGNORED = -100  # the label that cross-entropy leaves out, in PyTorch and here
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`labels[b, t]` is the token that follows `ids[b, t]`, or IGNORED.
+    """`labels[b, t]` is the token to predict at `ids[b, t]`, or IGNORED: the one that follows, or
+    what was there before it was masked.
 
     ids, labels: int64 (B, T); row_ids: which rows of the dataset these are, int64 (B,)
     documents: the document that each id is of, its EOS included, int64 (B, T), -1 for padding;
                None where ids are of no document
     positions: the id's place in that document, int64 (B, T), 0 for padding; None as above
+    mask: the ids that are no padding, for models that would see it, bool (B, T); None for all
     """
 
     ids: Int64
@@ -33,6 +35,7 @@ class Batch:
     row_ids: Int64
     documents: Int64 | None = None
     positions: Int64 | None = None
+    mask: Mask | None = None
 
     @property
     def targets(self) -> int:
@@ -59,7 +62,23 @@ class Batch:
             self.row_ids[rows],
             None if self.documents is None else self.documents[cut],
             None if self.positions is None else self.positions[cut],
+            None if self.mask is None else self.mask[cut],
         )
+
+
+class BatchSource(Protocol):
+    """What a training loop takes its batches from: position 0, 1, 2 … counts them from the start,
+    across epochs of `steps_per_epoch`."""
+
+    steps_per_epoch: int
+
+    def batch(self, position: int) -> Batch:
+        """The batch at `position`, the same in every process and in any order of calls."""
+        ...
+
+    def names(self, row_ids: Int64) -> list[str]:
+        """The documents that the rows are made of, in order, each once."""
+        ...
 
 
 class _Rows(Protocol):
@@ -212,7 +231,12 @@ class Batches:
 
     def _permutation(self, epoch: int) -> Int64:
         if self._order is None or self._order[0] != epoch:
-            # Raw bits are the same in every version of numpy; its permutation need not be.
-            bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
-            self._order = epoch, np.argsort(bits, kind="stable")
+            self._order = epoch, epoch_order(self.rows, self._seed, epoch)
         return self._order[1]
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Int64:
+    """The order (rows,) in which an epoch has its rows: a function of these numbers alone."""
+    # Raw bits are the same in every version of numpy; its permutation need not be.
+    bits = stream(seed, "data order", epoch).bit_generator.random_raw(rows)
+    return np.argsort(bits, kind="stable")

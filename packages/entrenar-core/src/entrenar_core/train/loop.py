@@ -17,7 +17,7 @@ from entrenar_common.errors import (
     NumericsError,
 )
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_core.data.batches import Batch, Batches
+from entrenar_core.data.batches import Batch, BatchSource
 from entrenar_core.nn import dropout
 from entrenar_core.optim import AdamW, learning_rate
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
@@ -77,7 +77,7 @@ class Trainer:
         self,
         model: Any,
         objective: Objective,
-        batches: Batches,
+        batches: BatchSource,
         config: TrainingConfig,
         *,
         phase: str,
@@ -315,7 +315,7 @@ class Trainer:
         return str(self._last_checkpoint) if self._last_checkpoint else "none yet"
 
 
-def total_steps(config: TrainingConfig, batches: Batches) -> int:
+def total_steps(config: TrainingConfig, batches: BatchSource) -> int:
     """The optimizer steps that `config` asks for: max_steps, or whole epochs of `batches`."""
     if config.max_steps is not None:
         return config.max_steps
