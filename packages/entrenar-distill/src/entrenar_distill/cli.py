@@ -71,7 +71,7 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
         out.emit(found, schema="entrenar.distill.plan/1")
         return
     report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)
-    out.emit(report, schema="entrenar.distill.run/1")
+    out.emit(report, schema=report.SCHEMA)
 
 
 @main.command()

@@ -21,13 +21,30 @@ class DatasetConfig(StrictModel):
     )
     exclude: FilePaths = Field((), description="files, folders or globs to leave out")
     split: SkipJsonSchema[str | None] = Field(None, description="part of a dataset on the hub")
-    format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
-        "auto", description="format of the files; auto goes by their suffix"
+    format: Literal["auto", "text", "lines", "jsonl", "csv", "parquet"] = Field(
+        "auto",
+        description="format of the files; auto goes by their suffix; lines: each line of a text "
+        "file is a document (text: each file is one)",
     )
     text_field: str = Field(
         "text", min_length=1, description="field or column that holds the text (not for text files)"
     )
-    max_length: int = Field(256, ge=2, description="tokens in a sequence")
+    text_pair_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field or column that holds a second text, for pairs that are classified",
+    )
+    label_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field or column that holds the class of a text: a label of the teacher, or "
+        "its number",
+    )
+    max_length: int = Field(
+        256,
+        ge=2,
+        description="tokens in a sequence; whole texts are cut to it, special tokens included",
+    )
     packing: bool = Field(
         True, description="join documents into full sequences, instead of one document in each"
     )

@@ -62,12 +62,12 @@ class Inputs:
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
         found = {
-            "teacher": _hash_of_model(self.teacher_folder),
+            "teacher": hash_of_model(self.teacher_folder),
             "tokenizer": self.tokenizer.fingerprint,
             "documents": self.documents,
         }
         if self.student_folder is not None:
-            found["student"] = _hash_of_model(self.student_folder)
+            found["student"] = hash_of_model(self.student_folder)
         return found
 
 
@@ -75,7 +75,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
     teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-    tokenizer = _tokenizer(teacher_folder, "teacher")
+    tokenizer = _separating(teacher_folder, "teacher")
     teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
     teacher.freeze()
     student_from = student_folder(config)
@@ -127,20 +127,26 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
     )
 
 
-def _hash_of_model(folder: Path) -> str:
+def hash_of_model(folder: Path) -> str:
+    """A hash of the files of a model."""
     digest = hashlib.sha256()
     for path in models.model_files(folder):
         digest.update(files.sha256_file(path).encode())
     return digest.hexdigest()
 
 
-def _tokenizer(folder: Path, name: str) -> Tokenizer:
+def tokenizer_of(folder: Path, name: str) -> Tokenizer:
+    """The tokenizer of the model in `folder`, which errors call `name`; NotFoundError without."""
     if not has_tokenizer(folder):
         raise NotFoundError(
             f"{folder}: the {name} has no tokenizer.json",
             hint="copy the tokenizer files of the model into its folder",
         )
-    tokenizer = load_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def _separating(folder: Path, name: str) -> Tokenizer:
+    tokenizer = tokenizer_of(folder, name)
     if tokenizer.eos_id is None:
         raise ConfigError(
             f"{folder}: the {name}'s tokenizer names no end-of-text token",

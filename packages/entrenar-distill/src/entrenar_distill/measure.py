@@ -87,13 +87,13 @@ def report(
         steps=timings["student"].steps,
         seed=config.training.seed,
         scores=tuple(_model_score(name, trained[name], scores[name]) for name in trained),
-        phases=tuple(_timing(name, result) for name, result in timings.items()),
+        phases=tuple(timing(name, result) for name, result in timings.items()),
         environment=environment(),
         difference=difference,
         baseline=gzip_baseline(inputs),
-        curve={name: _curve(folder.metrics.records(name)) for name in timings},
+        curve={name: curve(folder.metrics.records(name)) for name in timings},
         samples=samples,
-        files=_files(folder),
+        files=files_of(folder),
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
         adapter=adapter,
@@ -124,11 +124,12 @@ def _model_score(name: str, model: Any, scores: Scores) -> ModelScore:
     )
 
 
-def _timing(name: str, result: PhaseResult) -> PhaseTiming:
+def timing(name: str, result: PhaseResult) -> PhaseTiming:
+    """What a phase took, for a report."""
     return PhaseTiming(name, result.seconds, result.tokens, result.tokens_per_second, result.steps)
 
 
-def _curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+def curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
     """Cross-entropy over the steps, which student and control have in common: means of equal
     spans of steps, each at the span's last step."""
     points = [
@@ -181,7 +182,7 @@ def _prompt(tokenizer: Tokenizer, document: np.ndarray, size: int) -> np.ndarray
     return document[end - size : end]
 
 
-def student_name(inputs: Inputs) -> str:
+def student_name(inputs: Any) -> str:
     """What the student started as, in a few words."""
     student = inputs.config.student
     if student.model_id is not None:
@@ -191,7 +192,8 @@ def student_name(inputs: Inputs) -> str:
     return "initialised from a config"
 
 
-def _files(folder: RunFolder) -> dict[str, str]:
+def files_of(folder: RunFolder) -> dict[str, str]:
+    """What is in the folder of a finished run, by its purpose."""
     names = {
         "model": ".",
         "report": "report.md",
@@ -213,10 +215,7 @@ def _next_commands(
     samples: tuple[Sample, ...],
     adapter: AdaptedStudent | None,
 ) -> tuple[str, ...]:
-    tool, python = "entrenar-distill", sys.executable
-    beside = Path(python).with_name(tool)
-    if shutil.which(tool) is None and beside.exists():  # in an environment that is not activated
-        tool = str(beside)
+    tool, python = how_started()
     return next_commands(
         folder.path,
         folder.config,
@@ -228,6 +227,15 @@ def _next_commands(
         python=python,
         transformers=importlib.util.find_spec("transformers") is not None,
     )
+
+
+def how_started() -> tuple[str, str]:
+    """How entrenar-distill and its Python are started here."""
+    tool, python = "entrenar-distill", sys.executable
+    beside = Path(python).with_name(tool)
+    if shutil.which(tool) is None and beside.exists():  # in an environment that is not activated
+        tool = str(beside)
+    return tool, python
 
 
 def _last_words(text: str) -> str:

@@ -49,7 +49,7 @@ def next_commands(
     run = [tool, "run", "--config", str(config_file)]
     if not controlled:
         adding = ["--output", str(folder), "--control", "--resume", "auto"]
-        found.append(_command("find out whether the teacher helped", [*run, *adding]))
+        found.append(command("find out whether the teacher helped", [*run, *adding]))
     other = 2 * temperature if temperature < 4 else temperature / 2
     words = [
         *run,
@@ -58,7 +58,7 @@ def next_commands(
         "--set",
         f"distillation.temperature={other:g}",
     ]
-    found.append(_command("try another temperature", words))
+    found.append(command("try another temperature", words))
     # JSON's strings are Python's too, and double quotes are the ones that a shell leaves alone
     words = {"folder": json.dumps(str(folder.absolute())), "prompt": json.dumps(prompt)}
     own = {"imports": "models", "base": "folder", "adapt": ""}
@@ -68,14 +68,14 @@ def next_commands(
             "base": json.dumps(str(base.absolute())),
             "adapt": _ADAPT,
         }
-    found.append(_script("let the student write", python, _TRY.format(**words, **own)))
+    found.append(script("let the student write", python, _TRY.format(**words, **own)))
     if transformers and base is None:
         code = _TRANSFORMERS.format(**words)
-        found.append(_script("the same with transformers", python, code))
+        found.append(script("the same with transformers", python, code))
     return tuple(found)
 
 
-def _command(purpose: str, words: list[str]) -> str:
+def command(purpose: str, words: list[str]) -> str:
     """The words on as many lines as it takes, broken before options only."""
     groups: list[str] = []
     for word in words:
@@ -93,6 +93,6 @@ def _command(purpose: str, words: list[str]) -> str:
     return "\n".join([f"# {purpose}", *lines])
 
 
-def _script(purpose: str, python: str, code: str) -> str:
+def script(purpose: str, python: str, code: str) -> str:
     # no indentation: it would be part of the program
     return f"# {purpose}\n{shlex.quote(python)} -c {shlex.quote(code)}"

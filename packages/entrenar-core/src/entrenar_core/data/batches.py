@@ -10,7 +10,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.rng import stream
 
-__all__ = ["IGNORED", "Batch", "BatchSource", "Batches", "epoch_order"]
+__all__ = ["IGNORED", "Batch", "Batches", "epoch_order"]
 
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -42,6 +42,11 @@ class Batch:
         """How many labels are not ignored: what a mean loss divides by."""
         return int(np.count_nonzero(self.labels != IGNORED))
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens a step is said to have trained on: those that are predicted."""
+        return self.targets
+
     def split(self, parts: int) -> list["Batch"]:
         """Equal consecutive parts, for accumulating gradients; views, not copies."""
         if parts < 1 or len(self.ids) % parts:
@@ -64,21 +69,6 @@ class Batch:
             None if self.positions is None else self.positions[cut],
             None if self.mask is None else self.mask[cut],
         )
-
-
-class BatchSource(Protocol):
-    """What a training loop takes its batches from: position 0, 1, 2 … counts them from the start,
-    across epochs of `steps_per_epoch`."""
-
-    steps_per_epoch: int
-
-    def batch(self, position: int) -> Batch:
-        """The batch at `position`, the same in every process and in any order of calls."""
-        ...
-
-    def names(self, row_ids: Int64) -> list[str]:
-        """The documents that the rows are made of, in order, each once."""
-        ...
 
 
 class _Rows(Protocol):

@@ -1,4 +1,4 @@
-"""Documents out of one file: text, JSON lines and CSV, all strictly UTF-8.
+"""Documents out of one file: text, lines, JSON lines and CSV, all strictly UTF-8.
 
 A reader yields a Document, or a BadDocument that holds the error of a document that cannot be
 read; what makes the whole file unusable (it changed, no such column) is raised.
@@ -7,7 +7,8 @@ read; what makes the whole file unusable (it changed, no such column) is raised.
 import csv
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,19 @@ class Source(Protocol):
     def mtime_ns(self) -> int: ...
 
 
+Value = str | int
+"""What a field that is read beside the text may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and the name it is known by; `source_bytes` of its file were read to get it."""
+    """A text and the name it is known by; `source_bytes` of its file were read to get it. `beside`
+    are the values of the other fields that were asked for, in their order."""
 
     name: str
     text: str
     source_bytes: int = 0
+    beside: tuple[Value, ...] = ()
 
     @property
     def utf8_bytes(self) -> int:
@@ -104,9 +111,10 @@ def decode(data: bytes, where: str) -> str | BadDocument:
         return bad(f"{where}: byte {error.start} is not UTF-8 ({error.reason})")
 
 
-def read_text(source: Source, text_field: str) -> Iterator[Item]:
+def read_text(source: Source, text_field: str, beside: Sequence[str] = ()) -> Iterator[Item]:
     """One document: the whole file. A byte order mark at its start is not part of the text."""
     del text_field
+    _no_fields(source, beside)
     if source.size > MAX_TEXT_BYTES:
         problem = f"{source.size} bytes in one document, the limit is {MAX_TEXT_BYTES}"
         hint = "split it into documents: several files, or one JSON line for each"
@@ -152,21 +160,42 @@ class _Number(str):
     __slots__ = ()
 
 
+def read_lines(source: Source, text_field: str, beside: Sequence[str] = ()) -> Iterator[Item]:
+    """One document for each line that is not blank, without its end."""
+    del text_field
+    _no_fields(source, beside)
+    with opened(source) as file:
+        for line in _lines(file, source.name):
+            if isinstance(line, BadDocument):
+                yield line
+            elif line.text.strip():
+                yield Document(f"{source.name}:{line.number}", line.text.rstrip("\r\n"), line.size)
+
+
+def _no_fields(source: Source, beside: Sequence[str]) -> None:
+    if beside:
+        raise FormatError(
+            f"{source.name}: a text file has no field {beside[0]!a}",
+            hint="give JSON lines, CSV or Parquet files",
+        )
+
+
 _DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 _JSON_NAMES = {type(None): "null", bool: "a boolean", list: "a list", dict: "an object"}
 
 
-def read_jsonl(source: Source, text_field: str) -> Iterator[Item]:
+def read_jsonl(source: Source, text_field: str, beside: Sequence[str] = ()) -> Iterator[Item]:
     """One document for each line that is a JSON object; blank lines and CRLF are accepted."""
     with opened(source) as file:
         for line in _lines(file, source.name):
             if isinstance(line, BadDocument):
                 yield line
             elif line.text.strip():
-                yield _json_document(line, source.name, text_field)
+                yield _json_document(line, source.name, text_field, beside)
 
 
-def _json_document(line: _Line, name: str, text_field: str) -> Item:
+def _json_document(line: _Line, name: str, text_field: str, beside: Sequence[str]) -> Item:
     where = f"{name}:{line.number}"
     try:
         value = _DECODER.decode(line.text)
@@ -176,15 +205,32 @@ def _json_document(line: _Line, name: str, text_field: str) -> Item:
         return bad(f"{where}: not valid JSON: {error}")
     if not isinstance(value, dict):
         return bad(f"{where}: not a JSON object")
-    if text_field not in value:
-        return missing_field(where, text_field, list(value))
+    for field in (text_field, *beside):
+        if field not in value:
+            return missing_field(where, field, list(value))
     text = value[text_field]
     if type(text) is not str:
         kind = _JSON_NAMES.get(type(text), "a number")
         return bad(f"{where}: field {text_field!a} is {kind}, wanted text")
     if not text.isascii() and (problem := _surrogate(text)):
         return bad(f"{where}: {problem}")
-    return Document(where, text, line.size)
+    found: list[Value] = []
+    for field in beside:
+        other = _json_value(value[field])
+        if other is None:
+            kind = _JSON_NAMES.get(type(value[field]), "a number with a fraction")
+            return bad(f"{where}: field {field!a} is {kind}, wanted text or a whole number")
+        found.append(other)
+    return Document(where, text, line.size, tuple(found))
+
+
+def _json_value(value: object) -> Value | None:
+    """A text or a whole number; None for anything else, and for text that has no UTF-8 form."""
+    if type(value) is str:
+        return None if _surrogate(value) else value
+    if type(value) is _Number and _WHOLE.fullmatch(value):
+        return int(value)
+    return None
 
 
 def missing_field(where: str, text_field: str, names: list[str]) -> BadDocument:
@@ -205,24 +251,27 @@ def _surrogate(text: str) -> str | None:
     return None
 
 
-def read_csv(source: Source, text_field: str) -> Iterator[Item]:
-    """One document for each row below the header row; quoted fields may span lines."""
+def read_csv(source: Source, text_field: str, beside: Sequence[str] = ()) -> Iterator[Item]:
+    """One document for each row below the header row; quoted fields may span lines. All values are
+    text."""
     with opened(source) as file:
         table = _CsvTable(file, source.name)
         header = table.next_row()
         if isinstance(header, BadDocument):
             raise header.error
-        if header is None or header.count(text_field) != 1:
-            problem = missing_field(f"{source.name}:1", text_field, header or [])
-            raise problem.error
-        column = header.index(text_field)
+        for field in (text_field, *beside):
+            if header is None or header.count(field) != 1:
+                raise missing_field(f"{source.name}:1", field, header or []).error
+        assert header is not None
+        column, others = header.index(text_field), [header.index(field) for field in beside]
         while (row := table.next_row()) is not None:
             if isinstance(row, BadDocument):
                 yield row
             elif len(row) != len(header):
                 yield bad(f"{table.where}: {len(row)} fields, the header has {len(header)}")
             else:
-                yield Document(table.where, row[column], table.taken())
+                values = tuple(row[i] for i in others)
+                yield Document(table.where, row[column], table.taken(), values)
 
 
 class _CsvTable:

@@ -20,6 +20,7 @@ from entrenar_core.data.readers import (
     Source,
     read_csv,
     read_jsonl,
+    read_lines,
     read_text,
 )
 
@@ -32,8 +33,9 @@ __all__ = [
     "list_files",
 ]
 
-READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
+READERS: dict[str, Callable[[Source, str, tuple[str, ...]], Iterator[Item]]] = {
     "text": read_text,
+    "lines": read_lines,
     "jsonl": read_jsonl,
     "csv": read_csv,
     "parquet": read_parquet,
@@ -55,8 +57,9 @@ class DatasetSpec:
              (`test*` leaves out folders of that name too); one with a slash against the path below
              the folder that was given, below `root`, or from the file system's root.
     format:  "auto" (by suffix: .jsonl .csv .parquet, otherwise one text file is one document),
-             "text", "jsonl", "csv" or "parquet".
+             "text", "lines" (each line of a text file is a document), "jsonl", "csv" or "parquet".
     text_field: the field or column that has the text.
+    beside:  other fields that every document must have, texts or whole numbers.
     skip_bad: leave out documents that cannot be read, and count them, instead of raising.
     max_documents: read no more than the first this many.
     """
@@ -68,6 +71,7 @@ class DatasetSpec:
     skip_bad: bool = False
     max_documents: int | None = None
     root: Path = field(default_factory=Path)
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -141,7 +145,7 @@ def _good_documents(
     sources: list[SourceFile], spec: DatasetSpec, skips: Skips
 ) -> Iterator[Document]:
     for source in sources:
-        for item in READERS[source.format](source, spec.text_field):
+        for item in READERS[source.format](source, spec.text_field, spec.beside):
             if isinstance(item, BadDocument):
                 if not spec.skip_bad:
                     raise item.error

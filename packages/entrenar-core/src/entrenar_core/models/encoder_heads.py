@@ -119,6 +119,11 @@ class SequenceClassification(EncoderHead):
     ) -> Tensor:
         return self.classify(self.hidden(ids, mask, token_type_ids))
 
+    def from_hidden(self, hidden: Tensor, ids: np.ndarray, mask: np.ndarray | None) -> Tensor:
+        """The logits (B, labels) of the encoder's last hidden states (B, T, D) of `ids`."""
+        del ids, mask
+        return self.classify(hidden)
+
     def hidden(
         self,
         ids: np.ndarray,

@@ -9,18 +9,19 @@ from entrenar_core.models.reading import CAUSAL, Reading
 
 
 class Objective(Protocol):
-    """A loss that adds up over the micro-batches of an optimizer step."""
+    """A loss that adds up over the micro-batches of an optimizer step, whose kind is that of the
+    rows it is trained on: `Batch` or `TextBatch`."""
 
     def parameters(self) -> dict[str, Parameter]:
         """What is trained besides the model, and is no part of it, by name."""
         ...
 
-    def begin(self, step: int, batches: Sequence[Batch]) -> None:
+    def begin(self, step: int, batches: Sequence[Any]) -> None:
         """Called before each optimizer step, counted from 0, with all of its micro-batches."""
         ...
 
-    def loss(self, batch: Batch, normalizer: int) -> Tensor:
-        """The batch's share of the step's loss: a sum over its valid tokens / `normalizer`."""
+    def loss(self, batch: Any, normalizer: int) -> Tensor:
+        """The batch's share of the step's loss: a sum over its targets / `normalizer`."""
         ...
 
     def parts(self) -> dict[str, float]:
