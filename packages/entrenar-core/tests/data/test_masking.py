@@ -133,7 +133,7 @@ def test_rows_are_padded_to_the_longest_of_them_alone():
 
 def test_names_are_those_of_the_documents_that_rows_are_from():
     docs = documents(9, 0, 17, 3)
-    batches = MaskedBatches(docs, seq_len=10, batch_size=1, seed=0, tokens=TOKENS)
+    batches = MaskedBatches(docs, seq_len=10, batch_size=1, seed=0, tokens=TOKENS, share=0.15)
     assert batches.rows == 2 + 0 + 3 + 1
     assert batches.names(np.array([5, 2, 3, 4])) == ["d2", "d3"]
 
@@ -216,7 +216,7 @@ def test_a_row_without_a_token_of_text_has_nothing_to_predict():
 def batches(batch_size=2, *, seed=0, accumulation=1):
     return MaskedBatches(
         documents(*range(40)), seq_len=10, batch_size=batch_size, seed=seed, tokens=TOKENS,
-        accumulation=accumulation,
+        share=0.15, accumulation=accumulation,
     )  # fmt: skip
 
 
@@ -303,7 +303,13 @@ def test_rows_without_room_for_a_token_are_refused():
 def test_too_few_rows_for_a_step_are_refused():
     with pytest.raises(ConfigError, match="make 4 rows of 10, fewer than the 6 of one step"):
         MaskedBatches(
-            documents(9, 9), seq_len=10, batch_size=2, seed=0, tokens=TOKENS, accumulation=3
+            documents(9, 9),
+            seq_len=10,
+            batch_size=2,
+            seed=0,
+            tokens=TOKENS,
+            share=0.15,
+            accumulation=3,
         )
 
 

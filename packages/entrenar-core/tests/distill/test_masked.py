@@ -260,7 +260,9 @@ def test_training_finds_what_the_words_around_a_mask_tell(distilled, tmp_path):
     trainer = Trainer(
         student,
         objective,
-        MaskedBatches(of_one_word_each(), seq_len=14, batch_size=16, seed=0, tokens=TOKENS),
+        MaskedBatches(
+            of_one_word_each(), seq_len=14, batch_size=16, seed=0, tokens=TOKENS, share=0.15
+        ),
         TrainingConfig(max_steps=60, batch_size=16, learning_rate=0.01),
         phase="student",
         metrics=MetricsLog(tmp_path / "metrics.jsonl"),

@@ -48,6 +48,12 @@ class DatasetConfig(StrictModel):
     packing: bool = Field(
         True, description="join documents into full sequences, instead of one document in each"
     )
+    mask_share: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="share of the tokens that are hidden, for masked-lm; others in each epoch",
+    )
     streaming: Annotated[Literal[False], Later()] = Field(
         False, description="read the text while training"
     )

@@ -83,7 +83,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     students_own = student_tokenizer(student_from, tokenizer)
     shared = shared_vocabulary(teacher, student, tokenizer, students_own)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    _check_top_k(config.distillation.top_k, shared)
+    check_top_k(config.distillation.top_k, shared)
     for name, model in (("teacher", teacher), ("student", student)):
         _check_length(config.dataset.max_length, name, model)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
@@ -155,7 +155,7 @@ def _separating(folder: Path, name: str) -> Tokenizer:
     return tokenizer
 
 
-def _check_top_k(top_k: int | None, shared: int) -> None:
+def check_top_k(top_k: int | None, shared: int) -> None:
     if top_k is not None and top_k > shared:
         raise ConfigError(
             f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "

@@ -6,6 +6,7 @@ from entrenar_core.train.strict import StrictModel
 
 __all__ = [
     "CAUSAL_LM",
+    "MASKED_LM",
     "SENTENCE_EMBEDDING",
     "SEQUENCE_CLASSIFICATION",
     "UNUSED",
@@ -13,23 +14,27 @@ __all__ = [
     "check_keys",
 ]
 
-TaskName = Literal["causal-lm", "sentence-embedding", "sequence-classification"]
+TaskName = Literal["causal-lm", "masked-lm", "sentence-embedding", "sequence-classification"]
 
-CAUSAL_LM, SENTENCE_EMBEDDING, SEQUENCE_CLASSIFICATION = get_args(TaskName)
+CAUSAL_LM, MASKED_LM, SENTENCE_EMBEDDING, SEQUENCE_CLASSIFICATION = get_args(TaskName)
 
 _OF_LOGITS = {"temperature", "alpha", "loss", "beta", "skew", "top_k"}
 
 UNUSED: dict[str, dict[str, set[str]]] = {
     CAUSAL_LM: {
-        "dataset": {"text_pair_field", "label_field"},
+        "dataset": {"text_pair_field", "label_field", "mask_share"},
+        "distillation": {"embedding"},
+    },
+    MASKED_LM: {
+        "dataset": {"packing", "text_pair_field", "label_field"},
         "distillation": {"embedding"},
     },
     SENTENCE_EMBEDDING: {
-        "dataset": {"packing", "text_pair_field", "label_field"},
+        "dataset": {"packing", "text_pair_field", "label_field", "mask_share"},
         "distillation": _OF_LOGITS,
     },
     SEQUENCE_CLASSIFICATION: {
-        "dataset": {"packing"},
+        "dataset": {"packing", "mask_share"},
         "distillation": {"embedding"},
     },
 }

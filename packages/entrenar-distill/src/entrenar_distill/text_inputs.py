@@ -21,7 +21,7 @@ from entrenar_distill.inputs import dataset_spec, hash_of_model, tokenizer_of
 from entrenar_distill.students import student_folder, student_tokenizer
 from entrenar_distill.text_students import bare_text_student, make_text_student, missing_head
 
-__all__ = ["TextInputs", "read_text_inputs"]
+__all__ = ["TextInputs", "read_text_inputs", "teacher_of"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_text_inputs(
     """
     folder = resolve_model(config.teacher.model_id, config.teacher.revision)
     tokenizer = tokenizer_of(folder, "teacher")
-    teacher = _teacher(folder, head, config)
+    teacher = teacher_of(folder, head, config)
     number = numbering(teacher)
     student_from = student_folder(config)
     _check_tokenizers(student_from, tokenizer)
@@ -141,7 +141,8 @@ def with_length(student: Any, max_length: int) -> Any:
     return student
 
 
-def _teacher(folder: Path, head: str, config: DistillConfig) -> Any:
+def teacher_of(folder: Path, head: str, config: DistillConfig) -> Any:
+    """The teacher in `folder` with this `head`. Raises ConfigError for one without."""
     missing = missing_head(folder, head)
     if missing:
         raise ConfigError(

@@ -20,14 +20,11 @@ from entrenar_core.rng import stream
 __all__ = [
     "BECOME_ANOTHER",
     "BECOME_MASK",
-    "MASK_SHARE",
     "MaskTokens",
     "MaskedBatches",
     "MaskedRows",
 ]
 
-MASK_SHARE = 0.15
-"""How many of the tokens are hidden."""
 BECOME_MASK, BECOME_ANOTHER = 0.8, 0.1
 """Shares of the hidden tokens; the rest stays."""
 
@@ -99,7 +96,7 @@ class MaskedRows:
         if not 0 < share < 1:
             raise ConfigError(
                 f"the share of hidden tokens is {share}, wanted a number between 0 and 1",
-                hint=f"models are mostly trained with {MASK_SHARE}",
+                hint="models are mostly trained with 0.15",
             )
         self._docs, self._tokens, self._share = docs, tokens, share
         self._starts, self._lengths = _contents(docs, tokens)
@@ -186,7 +183,7 @@ class MaskedBatches:
         batch_size: int,
         seed: int,
         tokens: MaskTokens,
-        share: float = MASK_SHARE,
+        share: float,
         accumulation: int = 1,
     ) -> None:
         if batch_size < 1:

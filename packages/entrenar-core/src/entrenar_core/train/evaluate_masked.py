@@ -5,7 +5,7 @@ from typing import Any
 
 from entrenar_common.progress import Progress
 from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.data.masking import MASK_SHARE, MaskedRows, MaskTokens
+from entrenar_core.data.masking import MaskedRows, MaskTokens
 from entrenar_core.models.reading import MASKED
 from entrenar_core.train.evaluate import ScoredRows, TokenScores, score_rows
 
@@ -20,7 +20,7 @@ def score_masked(
     batch_size: int,
     tokens: MaskTokens,
     seed: int,
-    share: float = MASK_SHARE,
+    share: float,
     progress: Progress | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, TokenScores]:

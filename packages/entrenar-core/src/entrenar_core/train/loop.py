@@ -58,8 +58,8 @@ class PhaseResult:
 
 
 class Rows(Protocol):
-    """Training batches, such as `Batches`, `MaskedBatches` or `TextBatches`; the objective knows the
-    kind."""
+    """Training batches, such as `Batches`, `MaskedBatches` or `TextBatches`, of a kind that the
+    objective knows."""
 
     steps_per_epoch: int
 
