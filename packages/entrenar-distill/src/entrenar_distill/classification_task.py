@@ -91,7 +91,7 @@ class SequenceClassification(TextTask):
 
 def _numbering(config: DistillConfig, teacher: Any) -> Callable[[Sequence[Value]], Int64] | None:
     labels = labels_of(teacher)
-    problem = teacher.config.problem_type
+    problem = getattr(teacher.config, "problem_type", None)  # decoders have none
     if len(labels) < 2 or problem not in (None, "single_label_classification"):
         raise UnsupportedError(
             f"the teacher has {len(labels)} outputs for {problem or 'regression'}: not one class "
