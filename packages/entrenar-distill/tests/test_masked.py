@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.progress import NullProgress
 from entrenar_common.testing import run_cli
 from entrenar_core import models
@@ -18,7 +18,7 @@ from entrenar_distill import pipeline
 from entrenar_distill.config import resolve
 from entrenar_distill.masked_inputs import read_masked_inputs
 from entrenar_distill.text_report import read_text_report
-from masked_text import masked_config, masked_model, tokenizer
+from masked_text import around, masked_config, masked_model, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_keys_that_mean_nothing_are_refused(changes, message, config):
 @pytest.mark.tier2
 def test_a_student_with_another_tokenizer_is_refused_with_the_reason(config, tmp_path):
     models.save(masked_model("distilbert", dtype="float32"), tmp_path / "student")
-    tokenizer(template="$A [SEP]").save(tmp_path / "student")
+    tokenizer(processor=around("$A [SEP]")).save(tmp_path / "student")
     changes = {"model_id": str(tmp_path / "student"), "layers_from_teacher": None}
     with pytest.raises(ConfigError, match="about different tokens"):
         pipeline.plan(resolve(config(student=changes)))
@@ -205,6 +205,12 @@ def test_a_teacher_without_a_mask_token_is_refused(config, tmp_path):
     tokenizer({"pad_token": "[PAD]"}).save(tmp_path / "teacher")
     with pytest.raises(ConfigError, match="no mask token"):
         pipeline.plan(resolve(config(teacher={"model_id": str(tmp_path / "teacher")})))
+
+
+@pytest.mark.tier2
+def test_a_file_for_llama_cpp_is_refused(config):
+    with pytest.raises(UnsupportedError, match="no BertForMaskedLM"):
+        pipeline.plan(resolve(config(output={"format": "gguf"})))
 
 
 @pytest.mark.tier2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from entrenar_common.errors import ConfigError, FormatError
 from entrenar_core.data.batches import IGNORED
@@ -26,6 +27,7 @@ from masked_text import (
     SPECIAL,
     UNK,
     VOCABULARY,
+    around,
     documents,
     tokenizer,
 )
@@ -61,12 +63,20 @@ def trials(share, count):
 # --- the tokens ----------------------------------------------------------------------------------
 
 
-def test_the_tokens_around_a_text_are_those_of_the_template():
-    assert (TOKENS.before.tolist(), TOKENS.after.tolist()) == ([CLS], [SEP])
-    wider = MaskTokens.of(tokenizer(template="[CLS] [CLS] $A [SEP]"))
-    assert (wider.before.tolist(), wider.after.tolist()) == ([CLS, CLS], [SEP])
-    bare = MaskTokens.of(tokenizer(template="$A"))
-    assert (bare.before.tolist(), bare.after.tolist()) == ([], [])
+@pytest.mark.parametrize(
+    ("processor", "before", "after"),
+    [
+        (around(), [CLS], [SEP]),
+        (around("[CLS] [CLS] $A [SEP]"), [CLS, CLS], [SEP]),
+        (around("$A"), [], []),
+        (around("$A [SEP]"), [], [SEP]),
+        (processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS)), [CLS], [SEP]),
+        (processors.RobertaProcessing(("[SEP]", SEP), ("[CLS]", CLS)), [CLS], [SEP]),
+    ],
+)
+def test_the_tokens_around_a_text_are_those_of_the_template(processor, before, after):
+    found = MaskTokens.of(tokenizer(processor=processor))
+    assert (found.before.tolist(), found.after.tolist()) == (before, after)
 
 
 def test_the_tokens_of_text_are_all_but_the_special_ones():
@@ -105,6 +115,7 @@ def test_the_mask_token_is_kept_when_a_tokenizer_is_saved(tmp_path):
 # --- the layout ----------------------------------------------------------------------------------
 
 
+@pytest.mark.tier2
 @settings(deadline=None, max_examples=30)
 @given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=6), seq_len=st.integers(3, 12))
 def test_rows_are_the_windows_of_each_document_between_the_tokens_of_the_template(lengths, seq_len):
@@ -149,12 +160,14 @@ def test_every_row_has_its_share_of_hidden_tokens_to_the_next_whole_number():
     assert set(hidden.tolist()) == {7, 8}  # of 50 tokens, 7.5 on average
 
 
+@pytest.mark.tier2
 def test_the_number_is_rounded_so_that_it_is_right_on_average():
     batch = all_rows(documents(*[10] * 4000), seq_len=12, share=0.13)
     found = (batch.labels != IGNORED).sum()
     assert abs(found - 4000 * 1.3) <= trials(0.3, 4000)
 
 
+@pytest.mark.tier2
 def test_of_hidden_tokens_most_become_the_mask_and_some_another_or_stay():
     batch = all_rows(LONG, seq_len=52, share=0.5)
     chosen = batch.labels != IGNORED
@@ -172,6 +185,7 @@ def test_of_hidden_tokens_most_become_the_mask_and_some_another_or_stay():
         assert abs(np.count_nonzero(found) - share * count) <= trials(share, count)
 
 
+@pytest.mark.tier2
 def test_other_tokens_are_drawn_evenly_among_those_of_text():
     batch = all_rows(LONG, seq_len=52, share=0.9)
     other = batch.ids[(batch.labels != IGNORED) & (batch.ids != MASK) & (batch.ids != batch.labels)]
@@ -183,6 +197,7 @@ def test_other_tokens_are_drawn_evenly_among_those_of_text():
     assert abs(statistic - freedom) <= 5 * math.sqrt(2 * freedom)
 
 
+@pytest.mark.tier2
 def test_every_place_of_a_row_is_hidden_as_often():
     batch = all_rows(documents(*[20] * 3000), seq_len=22, share=0.25)
     hidden = (batch.labels != IGNORED).sum(axis=0)
@@ -256,6 +271,7 @@ def test_another_seed_gives_other_masks():
     assert found[0] != found[1]
 
 
+@pytest.mark.tier2
 def test_the_masks_of_a_step_do_not_depend_on_how_it_is_cut():
     steps = []
     for batch_size, accumulation in [(8, 1), (2, 4), (1, 8)]:

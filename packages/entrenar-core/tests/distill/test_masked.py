@@ -26,7 +26,16 @@ from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.loop import Trainer
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
-from masked_text import PAD, SHAPES, VOCABULARY, documents, masked_config, masked_model, tokenizer
+from masked_text import (
+    PAD,
+    SHAPES,
+    VOCABULARY,
+    around,
+    documents,
+    masked_config,
+    masked_model,
+    tokenizer,
+)
 
 TOKENS = MaskTokens.of(tokenizer())
 LENGTHS = (18, 3, 11, 1, 7, 20, 14, 5)
@@ -176,6 +185,7 @@ def test_features_are_compared_at_all_positions_but_the_padding():
 # --- a step and its parts ------------------------------------------------------------------------
 
 
+@pytest.mark.tier2
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-10)])
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("make", [modelling, distillation, features])
@@ -236,7 +246,7 @@ def test_rows_of_padding_in_the_teachers_vocabulary_have_no_part(kind):
 def test_models_with_different_tokenizers_are_refused():
     student, teacher = masked_model("bert"), masked_model("bert")
     with pytest.raises(ConfigError, match="different tokenizers"):
-        shared_vocabulary(teacher, student, tokenizer(), tokenizer(template="$A [SEP]"))
+        shared_vocabulary(teacher, student, tokenizer(), tokenizer(processor=around("$A [SEP]")))
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -19,15 +19,20 @@ WORDS = VOCABULARY - len(SPECIAL)
 ROLES = {"pad_token": "[PAD]", "mask_token": "[MASK]"}
 
 
-def tokenizer(roles=ROLES, *, template="[CLS] $A [SEP]", special=True) -> Tokenizer:
+def around(template: str = "[CLS] $A [SEP]"):
+    """What puts special tokens around a text."""
+    ids = [("[CLS]", CLS), ("[SEP]", SEP)]
+    return processors.TemplateProcessing(single=template, special_tokens=ids)
+
+
+def tokenizer(roles=ROLES, *, processor=None, special=True) -> Tokenizer:
     """The words w0, w1, … between spaces, with ids that go on from the special tokens'."""
     vocab = {text: i for i, text in enumerate([*SPECIAL, *(f"w{i}" for i in range(WORDS))])}
     inner = tokenizers.Tokenizer(WordLevel(vocab, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if special:
         inner.add_special_tokens([*SPECIAL])
-    ids = [("[CLS]", CLS), ("[SEP]", SEP)]
-    inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    inner.post_processor = around() if processor is None else processor
     return Tokenizer.from_json(json.loads(inner.to_str()), dict(roles), where="toy")
 
 
