@@ -87,8 +87,9 @@ class DistillConfig(StrictModel):
 
     task: TaskName = Field(
         CAUSAL_LM,
-        description="what the models are for: causal-lm, text that goes on; sentence-embedding, a "
-        "vector for each text; sequence-classification, a class for each text",
+        description="what the models are for: causal-lm, text that goes on; masked-lm, tokens "
+        "behind a mask; sentence-embedding, a vector for each text; sequence-classification, a "
+        "class for each text",
     )
     teacher: Teachers = Field(description="the model that is learned from, or a list of several")
     student: StudentConfig

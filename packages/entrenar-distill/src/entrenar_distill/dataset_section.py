@@ -103,6 +103,12 @@ class DatasetConfig(StrictModel):
         description="with packing, let a token see its own document only, at positions that start "
         "anew with each, as if it were not packed",
     )
+    mask_share: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="share of the tokens that are hidden, for masked-lm; others in each epoch",
+    )
     streaming: bool = Field(
         False, description="hub: fetch only what is read, and keep no copy of the files"
     )

@@ -102,7 +102,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     teachers = tuple(each.with_ids_of(student, tokenizer) for each in loaded)
     teacher, shared = first.model, min(each.vocabulary.shared for each in teachers)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    _check_top_k(config.distillation.top_k, shared)
+    check_top_k(config.distillation.top_k, shared)
     for name, model in [*((each.name, each.model) for each in teachers), ("student", student)]:
         _check_length(config.dataset.max_length, name, model)
     spec, field = dataset_spec(config.dataset), config.dataset.route_field
@@ -179,7 +179,7 @@ def _check_end(tokenizer: Tokenizer, owner: str) -> None:
         )
 
 
-def _check_top_k(top_k: int | None, shared: int) -> None:
+def check_top_k(top_k: int | None, shared: int) -> None:
     if top_k is not None and top_k > shared:
         raise ConfigError(
             f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "

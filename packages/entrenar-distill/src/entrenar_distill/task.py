@@ -12,7 +12,7 @@ from entrenar_distill.config import DistillConfig
 from entrenar_distill.plan import Plan
 from entrenar_distill.report import AdaptedStudent, QuantizedStudent
 from entrenar_distill.run_folder import RunFolder
-from entrenar_distill.task_names import CAUSAL_LM, SENTENCE_EMBEDDING
+from entrenar_distill.task_names import CAUSAL_LM, MASKED_LM, SENTENCE_EMBEDDING
 
 __all__ = ["Task", "task_of"]
 
@@ -83,6 +83,10 @@ def task_of(config: DistillConfig) -> Task:
         from entrenar_distill.causal import CausalLM
 
         return CausalLM()
+    if config.task == MASKED_LM:
+        from entrenar_distill.masked_task import MaskedLM
+
+        return MaskedLM()
     if config.task == SENTENCE_EMBEDDING:
         from entrenar_distill.embedding_task import SentenceEmbedding
 

@@ -6,6 +6,7 @@ from entrenar_core.train.strict import StrictModel
 
 __all__ = [
     "CAUSAL_LM",
+    "MASKED_LM",
     "SENTENCE_EMBEDDING",
     "SEQUENCE_CLASSIFICATION",
     "UNUSED",
@@ -13,9 +14,9 @@ __all__ = [
     "check_keys",
 ]
 
-TaskName = Literal["causal-lm", "sentence-embedding", "sequence-classification"]
+TaskName = Literal["causal-lm", "masked-lm", "sentence-embedding", "sequence-classification"]
 
-CAUSAL_LM, SENTENCE_EMBEDDING, SEQUENCE_CLASSIFICATION = get_args(TaskName)
+CAUSAL_LM, MASKED_LM, SENTENCE_EMBEDDING, SEQUENCE_CLASSIFICATION = get_args(TaskName)
 
 _OF_TEXT_THAT_GOES_ON = {
     "packing", "boundaries", "kind", "route_field", "messages_field", "chat_template",
@@ -25,15 +26,19 @@ _OF_LOGITS = {"temperature", "alpha", "loss", "beta", "skew", "top_k"}
 
 UNUSED: dict[str, dict[str, set[str]]] = {
     CAUSAL_LM: {
-        "dataset": {"text_pair_field", "label_field"},
+        "dataset": {"text_pair_field", "label_field", "mask_share"},
+        "distillation": {"embedding"},
+    },
+    MASKED_LM: {
+        "dataset": _OF_TEXT_THAT_GOES_ON | {"text_pair_field", "label_field"},
         "distillation": {"embedding"},
     },
     SENTENCE_EMBEDDING: {
-        "dataset": _OF_TEXT_THAT_GOES_ON | {"text_pair_field", "label_field"},
+        "dataset": _OF_TEXT_THAT_GOES_ON | {"text_pair_field", "label_field", "mask_share"},
         "distillation": _OF_LOGITS,
     },
     SEQUENCE_CLASSIFICATION: {
-        "dataset": _OF_TEXT_THAT_GOES_ON,
+        "dataset": _OF_TEXT_THAT_GOES_ON | {"mask_share"},
         "distillation": {"embedding"},
     },
 }

@@ -26,7 +26,7 @@ from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.students import student_folder
 from entrenar_distill.text_students import bare_text_student, make_text_student, missing_head
 
-__all__ = ["TextInputs", "read_text_inputs"]
+__all__ = ["TextInputs", "read_text_inputs", "teacher_folder", "teacher_of"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def read_text_inputs(
     `numbering(teacher)` checks that the teacher is one for the task; it returns what makes class
     numbers of labels, None where there are none.
     """
-    folder, tokenizer = _teacher_folder(config)
-    teacher = _teacher(folder, head, config)
+    folder, tokenizer = teacher_folder(config)
+    teacher = teacher_of(folder, head, config)
     number = numbering(teacher)
     student_from = student_folder(config)
     _check_tokenizers(student_from, tokenizer)
@@ -154,13 +154,23 @@ def with_length(student: Any, max_length: int) -> Any:
     return student
 
 
-def _teacher_folder(config: DistillConfig) -> tuple[Path, Tokenizer]:
+def teacher_folder(config: DistillConfig) -> tuple[Path, Tokenizer]:
+    """Where the one teacher lies, and its tokenizer.
+
+    Raises UnsupportedError for several teachers, one in a file and predictions in a cache, and
+    NotFoundError without a tokenizer.
+    """
     if len(config.teachers) > 1:
         raise UnsupportedError(
             f"{len(config.teachers)} teachers for {config.task}",
             hint="give one: only language models are learned from several",
         )
     section = config.teachers[0]
+    if section.cache is not None:
+        raise UnsupportedError(
+            f"teacher.cache for {config.task}",
+            hint="leave it out: only predictions of language models are cached",
+        )
     path = resolve_model(section.model_id, section.revision)
     if not path.is_dir():
         raise UnsupportedError(
@@ -174,7 +184,8 @@ def _teacher_folder(config: DistillConfig) -> tuple[Path, Tokenizer]:
     return path, load_tokenizer(path)
 
 
-def _teacher(folder: Path, head: str, config: DistillConfig) -> Any:
+def teacher_of(folder: Path, head: str, config: DistillConfig) -> Any:
+    """The teacher in `folder` with this `head`. Raises ConfigError for one without."""
     missing = missing_head(folder, head)
     if missing:
         raise ConfigError(

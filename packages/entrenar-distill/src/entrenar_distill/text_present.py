@@ -19,7 +19,7 @@ from entrenar_distill.present import (
     quantization_part,
     reproduction_parts,
 )
-from entrenar_distill.task_names import SENTENCE_EMBEDDING
+from entrenar_distill.task_names import MASKED_LM, SENTENCE_EMBEDDING
 from entrenar_distill.text_report import TextReport
 
 __all__ = ["parts"]
@@ -38,6 +38,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "spearman": ("Rank correlation", _number),
     "loss": ("Loss", _number),
     "accuracy": ("Accuracy", _percent),
+    "top5_accuracy": ("In top 5", _percent),
     "macro_f1": ("Macro F1", _number),
     "ece": ("ECE", _number),
     "agreement": ("Agreement", _percent),
@@ -46,6 +47,8 @@ _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
 """Figure → its column and how it is written."""
 
 _CAPTIONS = {
+    MASKED_LM: "Held-out documents. Loss in nats per hidden token; ECE: expected calibration "
+    "error; agreement and KL with the teacher.",
     SENTENCE_EMBEDDING: "Held-out texts. Cosine: the mean, to the teacher's embedding; rank "
     "correlation: Spearman's, of the similarities between texts with the teacher's.",
 }
@@ -79,10 +82,13 @@ def parts(report: TextReport) -> list[Any]:
 
 
 def _style(report: TextReport) -> str:
-    found = (report.difference or {}).get("accuracy")
+    # where a loss is what counts, the lower difference is the better one
+    name, sign = ("loss", -1) if report.task == MASKED_LM else ("accuracy", 1)
+    found = (report.difference or {}).get(name)
     if found is None:
         return ""
-    return "good" if found.low > 0 else "bad" if found.high < 0 else ""
+    low, high = sorted([sign * found.low, sign * found.high])
+    return "good" if low > 0 else "bad" if high < 0 else ""
 
 
 def _scores(report: TextReport) -> Table:

@@ -31,6 +31,7 @@ class TextScore:
     Of embeddings: `cosine`, the mean of the cosine to the teacher's embedding (through the learned
     projection, where there is one); `spearman`, the rank correlation of the similarities between
     texts with the teacher's, which has no interval.
+    Of hidden tokens: those of `MaskedFigures`.
     Of classes: `loss`, nats per text; `accuracy`; `macro_f1`, the mean of F1 over the classes that
     are there; `ece`, the expected calibration error; `agreement`, how often the class is the
     teacher's; `kl`, KL(teacher ‖ model).

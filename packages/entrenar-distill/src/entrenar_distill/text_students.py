@@ -72,7 +72,7 @@ def _loaded(config: DistillConfig, teacher: Any, folder: Path, head: str) -> Any
     held = {} if config.student.quantize is None else {"quantize": config.student.quantize}
     seed = config.training.seed
     student = models.load(folder, head=head, initialise_head_seed=seed, **held)
-    if head == "embedding" or labels_of(student) == labels_of(teacher):
+    if head != "sequence-classification" or labels_of(student) == labels_of(teacher):
         return student
     if not student.initialised:
         raise ConfigError(

@@ -18,7 +18,6 @@ from entrenar_core.train.loop import PhaseResult, total_steps
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
 from entrenar_distill import features, measure
-from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.plan import Plan
@@ -28,9 +27,7 @@ from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.text_inputs import TextInputs
 from entrenar_distill.text_report import TextReport, TextScore, read_text_report
 
-__all__ = ["Measured", "TextTask", "reading_of"]
-
-NORMALISER = "per text of the whole optimizer step"
+__all__ = ["FiguresTask", "Measured", "TextTask", "reading_of"]
 
 _AT_ONCE = 256
 
@@ -47,52 +44,70 @@ class Measured:
     notes: tuple[str, ...] = ()
 
 
-class TextTask(ABC):
-    """A task about whole texts: see `Task`. Subclasses say what is learned, and what measured."""
+class FiguresTask(ABC):
+    """A task whose report has figures of each model by name: see `Task`. Subclasses say what is
+    learned, and what measured."""
 
     head: str
     """What the models are for, in the words of `models.load`."""
+    normaliser: str
+    """What the loss is divided by, in words."""
 
     @abstractmethod
-    def read_inputs(self, config: DistillConfig, *, progress: Progress) -> TextInputs:
+    def read_inputs(self, config: DistillConfig, *, progress: Progress) -> Any:
         """Load what `config` names, and check it."""
 
     @abstractmethod
-    def objective(self, inputs: TextInputs, phase: str, model: Any) -> Any:
+    def objective(self, inputs: Any, phase: str, model: Any) -> Any:
         """What `model` is trained towards in this phase."""
 
     @abstractmethod
-    def held_out_loss(self, inputs: TextInputs, model: Any, objective: Any) -> float:
+    def held_out_loss(self, inputs: Any, model: Any, objective: Any) -> float:
         """The loss of `model` on what was held out."""
 
     @abstractmethod
-    def formula(self, inputs: TextInputs) -> str:
+    def formula(self, inputs: Any) -> str:
         """What is minimised, in ASCII."""
 
     @abstractmethod
-    def loss_settings(self, inputs: TextInputs) -> dict[str, float]:
+    def loss_settings(self, inputs: Any) -> dict[str, float]:
         """The numbers in the formula."""
 
     @abstractmethod
-    def settings(self, inputs: TextInputs) -> dict[str, str]:
+    def settings(self, inputs: Any) -> dict[str, str]:
         """What else decides how texts are read, in words."""
 
     @abstractmethod
-    def measured(
-        self, inputs: TextInputs, said: Mapping[str, np.ndarray], objectives: Mapping[str, Any]
-    ) -> Measured:
-        """The figures, of what each model says about the held-out texts, (texts, D) each."""
+    def warnings(self, inputs: Any) -> list[str]:
+        """What a user should know of the inputs before the run."""
 
     @abstractmethod
-    def next_commands(self, inputs: TextInputs, folder: RunFolder, whole: bool) -> tuple[str, ...]:
+    def measure(
+        self,
+        inputs: Any,
+        every: Mapping[str, Any],
+        objectives: Mapping[str, Any],
+        progress: Progress,
+        stop: StopRequest,
+    ) -> tuple[Measured, dict[str, float]]:
+        """The figures of the models `every`, the teacher first, and how many of the held-out texts
+        each of them reads in a second. Raises InterruptedRun when `stop` is set meanwhile."""
+
+    @abstractmethod
+    def next_commands(self, inputs: Any, folder: RunFolder, whole: bool) -> tuple[str, ...]:
         """What can be done with the student in `folder`, which is `whole` or only an adapter."""
 
-    def besides(self, inputs: TextInputs) -> dict[str, Any]:
+    def shortened(self, inputs: Any) -> int:
+        """How many of the training texts are cut, and read in part."""
+        del inputs
+        return 0
+
+    def besides(self, inputs: Any) -> dict[str, Any]:
         """Further models to measure, by name, which are made for it."""
         del inputs
         return {}
 
-    def plan(self, inputs: TextInputs, *, phases: tuple[str, ...], done: dict[str, int]) -> Plan:
+    def plan(self, inputs: Any, *, phases: tuple[str, ...], done: dict[str, int]) -> Plan:
         config, training = inputs.config, inputs.config.training
         return Plan(
             teacher=config.teachers[0].model_id,
@@ -112,7 +127,7 @@ class TextTask(ABC):
             output=config.output.dir,
             loss=self.formula(inputs),
             loss_settings=self.loss_settings(inputs),
-            normaliser=NORMALISER,
+            normaliser=self.normaliser,
             quantization=inputs.quantization,
             recipe=config.recipe,
             features=inputs.features,
@@ -123,25 +138,16 @@ class TextTask(ABC):
             task_settings={"task": config.task, **self.settings(inputs)},
         )
 
-    def warnings(self, inputs: TextInputs) -> list[str]:
-        found = left_out(inputs.train.skips, "texts") + rounded(inputs.config.training)
-        count = int(inputs.train.shortened.sum())
-        if count:
-            found.append(
-                f"{count} of {len(inputs.train)} training texts are cut to {inputs.max_length} ids"
-            )
-        return found
-
-    def named_teachers(self, inputs: TextInputs) -> dict[str, Any]:
+    def named_teachers(self, inputs: Any) -> dict[str, Any]:
         return {"teacher": inputs.teacher}
 
-    def load(self, inputs: TextInputs, path: Path) -> Any:
+    def load(self, inputs: Any, path: Path) -> Any:
         del inputs
         return models.load(path, head=self.head)
 
     def report(
         self,
-        inputs: TextInputs,
+        inputs: Any,
         trained: Mapping[str, Any],
         objectives: Mapping[str, Objective],
         timings: Mapping[str, PhaseResult],
@@ -154,8 +160,7 @@ class TextTask(ABC):
     ) -> TextReport:
         config = inputs.config
         every = {**trained, **self.besides(inputs)}
-        said, speeds = _said(every, inputs, progress, stop)
-        found = self.measured(inputs, said, objectives)
+        found, speeds = self.measure(inputs, every, objectives, progress, stop)
         numbers = {k: f"{v:g}" for k, v in self.loss_settings(inputs).items()}
         inside = features.terms(
             config.distillation, trained["student"], inputs.teacher, seed=config.training.seed
@@ -165,12 +170,12 @@ class TextTask(ABC):
             teacher=config.teachers[0].model_id,
             student=measure.student_name(inputs),
             formula=self.formula(inputs),
-            normaliser=NORMALISER,
+            normaliser=self.normaliser,
             settings={**self.settings(inputs), **numbers},
             steps=timings["student"].steps,
             seed=config.training.seed,
             training_texts=len(inputs.train),
-            shortened_texts=int(inputs.train.shortened.sum()),
+            shortened_texts=self.shortened(inputs),
             scores=tuple(
                 TextScore(name, model.parameter_count(), dict(found.figures[name]), speeds[name])
                 for name, model in every.items()
@@ -195,6 +200,41 @@ class TextTask(ABC):
 
     def read_report(self, path: Path) -> TextReport:
         return read_text_report(path)
+
+
+class TextTask(FiguresTask):
+    """A task about whole texts, of each of which a model says one thing."""
+
+    normaliser = "per text of the whole optimizer step"
+
+    @abstractmethod
+    def measured(
+        self, inputs: TextInputs, said: Mapping[str, np.ndarray], objectives: Mapping[str, Any]
+    ) -> Measured:
+        """The figures, of what each model says about the held-out texts, (texts, D) each."""
+
+    def shortened(self, inputs: TextInputs) -> int:
+        return int(inputs.train.shortened.sum())
+
+    def warnings(self, inputs: TextInputs) -> list[str]:
+        found = left_out(inputs.train.skips, "texts") + rounded(inputs.config.training)
+        count = self.shortened(inputs)
+        if count:
+            found.append(
+                f"{count} of {len(inputs.train)} training texts are cut to {inputs.max_length} ids"
+            )
+        return found
+
+    def measure(
+        self,
+        inputs: TextInputs,
+        every: Mapping[str, Any],
+        objectives: Mapping[str, Any],
+        progress: Progress,
+        stop: StopRequest,
+    ) -> tuple[Measured, dict[str, float]]:
+        said, speeds = _said(every, inputs, progress, stop)
+        return self.measured(inputs, said, objectives), speeds
 
 
 def reading_of(inputs: TextInputs, model: Any) -> TextReading:

@@ -10,7 +10,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.rng import stream
 
-__all__ = ["IGNORED", "Batch", "Batches"]
+__all__ = ["IGNORED", "Batch", "Batches", "epoch_order"]
 
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -21,13 +21,15 @@ IGNORED = -100  # the label that cross-entropy leaves out, in PyTorch and here
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`labels[b, t]` is the token that follows `ids[b, t]`, or IGNORED.
+    """`labels[b, t]` is the token to predict at `ids[b, t]`, or IGNORED: the one that follows, or
+    what was there before it was masked.
 
     ids, labels: int64 (B, T); row_ids: which rows of the dataset these are, int64 (B,)
     documents: the document that each id is of, its EOS included, int64 (B, T), -1 for padding;
                None where ids are of no document
     positions: the id's place in that document, int64 (B, T), 0 for padding; None as above
     bounded: whether a model is to read each document of a row as if it were alone
+    mask: the ids that are no padding, for models that would see it, bool (B, T); None for all
     """
 
     ids: Int64
@@ -36,6 +38,7 @@ class Batch:
     documents: Int64 | None = None
     positions: Int64 | None = None
     bounded: bool = False
+    mask: Mask | None = None
 
     @property
     def segments(self) -> Int64 | None:
@@ -74,6 +77,7 @@ class Batch:
             None if self.documents is None else self.documents[cut],
             None if self.positions is None else self.positions[cut],
             self.bounded,
+            None if self.mask is None else self.mask[cut],
         )
 
 
@@ -280,7 +284,12 @@ class Batches:
 
     def _permutation(self, epoch: int) -> Int64:
         if self._order is None or self._order[0] != epoch:
-            # Raw bits are the same in every version of numpy; its permutation need not be.
-            bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
-            self._order = epoch, np.argsort(bits, kind="stable")
+            self._order = epoch, epoch_order(self.rows, self._seed, epoch)
         return self._order[1]
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Int64:
+    """The order (rows,) in which an epoch has its rows: a function of these numbers alone."""
+    # Raw bits are the same in every version of numpy; its permutation need not be.
+    bits = stream(seed, "data order", epoch).bit_generator.random_raw(rows)
+    return np.argsort(bits, kind="stable")

@@ -58,7 +58,8 @@ class PhaseResult:
 
 
 class Rows(Protocol):
-    """Training batches, such as `Batches` or `TextBatches`, whose kind the objective knows."""
+    """Training batches, such as `Batches`, `MaskedBatches` or `TextBatches`, of a kind that the
+    objective knows."""
 
     steps_per_epoch: int
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from entrenar_core.autograd import Parameter, Tensor, ops
 from entrenar_core.data.batches import Batch
+from entrenar_core.models.reading import CAUSAL, Reading
 
 
 class Objective(Protocol):
@@ -29,10 +30,10 @@ class Objective(Protocol):
 
 
 class LanguageModelling:
-    """Cross-entropy of the next token."""
+    """Cross-entropy of the next token, or with another `reading` of what that has as labels."""
 
-    def __init__(self, model: Any):
-        self.model = model
+    def __init__(self, model: Any, *, reading: Reading = CAUSAL):
+        self.model, self.reading = model, reading
 
     def parameters(self) -> dict[str, Parameter]:
         """None besides the model's."""
@@ -42,10 +43,9 @@ class LanguageModelling:
         """Every step is alike."""
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
-        hidden = self.model.hidden(batch.ids, documents=batch.segments)
-        return ops.linear_cross_entropy(
-            hidden, self.model.output_weight, batch.labels, normalizer=normalizer
-        )
+        states = self.reading.states(self.model, batch.ids, batch.mask, batch.segments)
+        rows, targets, weight, bias = self.reading.predictions(self.model, states, batch.labels)
+        return ops.linear_cross_entropy(rows, weight, targets, bias, normalizer=normalizer)
 
     def parts(self) -> dict[str, float]:
         return {}
