@@ -18,6 +18,7 @@ from entrenar_core.train.loop import PhaseResult, total_steps
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
 from entrenar_distill import features, measure
+from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.plan import Plan
