@@ -62,7 +62,7 @@ def cache(
     from entrenar_distill.config import resolve
 
     resolved = resolve(config)
-    folder = output or resolved.teacher.cache
+    folder = output or resolved.teachers[0].cache
     if folder is None:
         raise UsageError(
             "there is no folder to write to", hint="give --output, or teacher.cache in the config"

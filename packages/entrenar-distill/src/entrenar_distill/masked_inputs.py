@@ -47,6 +47,7 @@ class MaskedInputs:
     held_out: TokenizedDocuments
     batches: MaskedBatches
     shared: int
+    student_parameters: int
     documents: str
     quantization: str | None = None
     features: str | None = None
@@ -82,8 +83,9 @@ def read_masked_inputs(config: DistillConfig, *, progress: Progress) -> MaskedIn
     student_from = student_folder(config)
     student = make_text_student(config, teacher, student_from, HEAD)
     # the same tokens have to be hidden from both, so both have to read the same ones
-    has_own = student_from is not None and has_tokenizer(student_from)
-    students_own = load_tokenizer(student_from) if has_own else tokenizer
+    students_own = tokenizer
+    if student_from is not None and has_tokenizer(student_from):
+        students_own = load_tokenizer(student_from)
     shared = shared_vocabulary(teacher, student, tokenizer, students_own)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
     check_top_k(config.distillation.top_k, shared)
@@ -110,6 +112,7 @@ def read_masked_inputs(config: DistillConfig, *, progress: Progress) -> MaskedIn
         held_out=held_out,
         batches=batches,
         shared=shared,
+        student_parameters=student.parameter_count(),
         documents=documents.fingerprint,
         quantization=quantized.check(student, config, steps, tokenizer),
         features=features.summary(inside),

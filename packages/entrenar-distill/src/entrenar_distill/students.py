@@ -25,8 +25,7 @@ def bare_student(config: DistillConfig, teacher: Any, folder: Path | None) -> An
     """The same without an adapter."""
     student = config.student
     if folder is not None:
-        held = {} if student.quantize is None else {"quantize": student.quantize}
-        return models.load(folder, **held)
+        return models.load(folder, quantize=student.quantize)
     if student.layers_from_teacher is not None:
         return models.with_layers(cached.loaded(teacher), student.layers_from_teacher)
     shape = teacher.config
