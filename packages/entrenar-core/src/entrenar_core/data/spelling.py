@@ -2,8 +2,8 @@
 
 Spans always refer to the text as it was given. Where the tokens of a byte-level tokenizer spell the
 text, their lengths say where each ends, also within a character. Elsewhere (a normalisation changed
-the text, pieces of SentencePiece, words) it is the library's offsets, which are in characters of the
-original text: tokens that share a character have no boundary between them.
+the text, pieces of SentencePiece, words) it is the library's offsets, which are in characters of
+the original text: tokens that share a character have no boundary between them.
 """
 
 import json
@@ -26,8 +26,8 @@ Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 Key = tuple[str, bytes, int]
-"""What an id stands for: "text" or "special", the bytes, and how many ids before it stand for the
-same."""
+"""What an id stands for: "text" or "special", the bytes, and how many ids stand for the same that
+are counted before it."""
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _WORD_START = "\u2581"
@@ -110,11 +110,12 @@ class Spelling:
     @cached_property
     def keys(self) -> list[Key | None]:
         """For each id what it stands for; None for the unknown token and for numbers without a
-        token."""
+        token. Of ids with equal bytes those that are named as a byte come last."""
         tokens = self._inner.get_vocab(with_added_tokens=True)
+        order = sorted((_BYTE.fullmatch(token) is not None, n) for token, n in tokens.items())
         found: list[Key | None] = [None] * self.vocab_size
         seen: Counter[tuple[str, bytes]] = Counter()
-        for token, number in sorted(tokens.items(), key=lambda item: item[1]):
+        for _, number in order:
             if number != self.unknown_id:
                 special = self._added.get(number, {}).get("special", False)
                 key = "special" if special else "text", self._bytes[number]
@@ -132,10 +133,8 @@ class Spelling:
     def _bytes_of(self, token: str, number: int) -> bytes:
         if number in self._added:
             return token.encode()
-        if "ByteLevel" in self._types:
-            alphabet = _ALPHABET
-            if all(character in alphabet for character in token):
-                return bytes(alphabet[character] for character in token)
+        if "ByteLevel" in self._types and _ALPHABET.keys() >= set(token):
+            return bytes(_ALPHABET[character] for character in token)
         byte = _BYTE.fullmatch(token) if self._falls_back else None
         if byte:
             return bytes([int(byte[1], 16)])
@@ -147,26 +146,41 @@ class Spelling:
     def _marks_spaces(self) -> bool:
         return bool({"Metaspace", "Prepend", "Replace"} & self._types)
 
-    def spans(self, texts: Sequence[str]) -> Iterator[Spans]:
+    def spans(self, texts: Sequence[str]) -> list[Spans]:
         """The tokens of each text; their ids are those of `Tokenizer.encode_many`."""
-        with LibraryErrors("tokenizer"):
-            found = self._inner.encode_batch(list(texts))
-        for text, encoding in zip(texts, found, strict=True):
-            ids, template = np.array(encoding.ids, np.int32), encoding.special_tokens_mask
-            first, last = _inside(template)
-            spelled = self._spelled(ids[first:last], text.encode())
-            ends, cuts, size = spelled or _placed(encoding.offsets[first:last], text)
-            yield Spans.make(ids, first, last, ends, cuts, size)
-
-    def _spelled(self, ids: Ids, text: bytes) -> tuple[Int64, Mask, int] | None:
-        """The tokens' ends where their bytes are those of the text one after the other."""
+        texts = list(texts)
         if "ByteLevel" not in self._types:
-            return None
-        pieces = [self._bytes[number] for number in ids.tolist()]
+            return self._with_offsets(texts)
+        with LibraryErrors("tokenizer"):
+            encodings = self._inner.encode_batch_fast(texts)  # which leaves offsets out
+        found = [
+            self._spelled(encoding, text.encode())
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+        others = [index for index, spans in enumerate(found) if spans is None]
+        placed = dict(zip(others, self._with_offsets([texts[i] for i in others]), strict=True))
+        return [placed[i] if spans is None else spans for i, spans in enumerate(found)]
+
+    def _spelled(self, encoding: tokenizers.Encoding, text: bytes) -> Spans | None:
+        """The tokens whose bytes are those of the text, one after the other."""
+        ids, (first, last) = encoding.ids, _inside(encoding.special_tokens_mask)
+        pieces = [self._bytes[number] for number in ids[first:last]]
         if b"".join(pieces) != text:
             return None
         ends = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
-        return ends, np.ones(len(ids), bool), len(text)
+        cuts = np.ones(len(pieces), bool)
+        return Spans.make(np.array(ids, np.int32), first, last, ends, cuts, len(text))
+
+    def _with_offsets(self, texts: list[str]) -> list[Spans]:
+        with LibraryErrors("tokenizer"):
+            encodings = self._inner.encode_batch(texts)
+        found = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            first, last = _inside(encoding.special_tokens_mask)
+            ends, cuts, size = _placed(encoding.offsets[first:last], text)
+            ids = np.array(encoding.ids, np.int32)
+            found.append(Spans.make(ids, first, last, ends, cuts, size))
+        return found
 
 
 _ALPHABET = _alphabet()
@@ -183,7 +197,11 @@ def _inside(template: list[int]) -> tuple[int, int]:
 
 
 def _placed(offsets: list[tuple[int, int]], text: str) -> tuple[Int64, Mask, int]:
-    """Ends and boundaries of tokens from the characters that each covers."""
+    """Ends and boundaries of tokens from the characters that each covers.
+
+    Characters between tokens that are in none go to the token after them from the first space on;
+    those before it, such as an accent that a normalisation put into its letter, to the one before.
+    """
     sizes = np.fromiter((len(character.encode()) for character in text), np.int64, len(text))
     bytes_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
@@ -191,7 +209,12 @@ def _placed(offsets: list[tuple[int, int]], text: str) -> tuple[Int64, Mask, int
     # the lowest character of all tokens after each; after the last one there is none
     following = np.minimum.accumulate(starts[::-1])[::-1]
     following = np.append(following[1:], len(text))
-    return bytes_before[reached], reached <= following, int(bytes_before[-1])
+    cuts = reached <= following
+    places = np.arange(len(text) + 1)
+    spaces = np.array([*(character.isspace() for character in text), True])
+    next_space = np.minimum.accumulate(np.where(spaces, places, len(text))[::-1])[::-1]
+    reached = np.where(cuts, np.minimum(following, next_space[reached]), reached)
+    return bytes_before[reached], cuts, int(bytes_before[-1])
 
 
 def _types(part: Any) -> Iterator[str]:

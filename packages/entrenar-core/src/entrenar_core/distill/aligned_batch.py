@@ -1,5 +1,5 @@
-"""What a teacher with another tokenizer reads for a batch, and which of its tokens stand beside which
-of the student's."""
+"""What a teacher with another tokenizer reads for a batch, and which of its tokens stand beside
+which of the student's."""
 
 from dataclasses import dataclass
 
@@ -66,7 +66,7 @@ class AlignedRows:
             tokens = _ranges(found[:, 2], found[:, 3])
             places.append(b * ids.shape[1] + tokens - 1)
             targets.append(row.ids[tokens])
-            groups.append(found + [b * length, 0, 0, 0])
+            groups.append(found + np.array([b * length, 0, 0, 0]))
         joined = np.concatenate(groups) if groups else np.empty((0, 4), np.int64)
         joined[:, 2] = np.cumsum(joined[:, 3]) - joined[:, 3]
         return AlignedBatch(
@@ -77,7 +77,9 @@ class AlignedRows:
     def _row(self, documents: Int64, positions: Int64, labels: Int64) -> "_Row":
         row = _Row(labels, self.longest)
         starts = np.flatnonzero(np.diff(documents, prepend=-2))
-        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(documents)], strict=True):
+        for start, stop in zip(
+            starts.tolist(), [*starts[1:].tolist(), len(documents)], strict=True
+        ):
             if documents[start] >= 0:
                 part = _Part(int(documents[start]), start, int(positions[start]), stop - start)
                 row.add(part, self.alignment, self.teacher_eos)

@@ -1,7 +1,8 @@
 """The objective of a student that learns from a teacher with another tokenizer.
 
-Sources: Boizard et al. 2024, arXiv:2402.12030 (the sorted difference); the GOLD trainer of TRL (groups
-of tokens, and the divergence over ids that both have). docs/cross-tokenizer.md says what differs.
+Sources: Boizard et al. 2024, arXiv:2402.12030 (the sorted difference); the GOLD trainer of TRL
+(groups of tokens, and the divergence over ids that both have). docs/cross-tokenizer.md says what
+differs.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class CrossTokenizerDistillation:
         """None besides the student's."""
         return {}
 
-    def begin(self, step: int, batches: Sequence[Batch]) -> None:
+    def begin(self, step: int, batches: Sequence[Batch]) -> None:  # noqa: ARG002
         """Counts the groups of the step, whose mean the teacher's part is."""
         self._groups = sum(len(self.rows.read(batch).groups) for batch in batches)
 
@@ -76,9 +77,7 @@ class CrossTokenizerDistillation:
         beside = self.rows.read(batch)
         self._bytes += beside.bytes
         self._compared += beside.compared
-        aligned = ops.Aligned(
-            self._told(beside), beside.targets, beside.groups, self.matching
-        )
+        aligned = ops.Aligned(self._told(beside), beside.targets, beside.groups, self.matching)
         return ops.linear_aligned_distillation(
             self.student.hidden(batch.ids),
             self.student.output_weight,

@@ -1,5 +1,5 @@
-"""Learning from a teacher with another vocabulary: distributions of groups of tokens, compared on the
-ids that mean the same to both models, and by size on the others.
+"""Learning from a teacher with another vocabulary: distributions of groups of tokens, compared on
+the ids that mean the same to both models, and by size on the others.
 
 A group is a run of k tokens of one model whose bytes are those of a run of the other model's. With
 ℓ = log softmax(z/T) at its first token, and y₂ … y_k the tokens that come after that,
@@ -148,7 +148,9 @@ class _Merged:
         """Add to `out` the gradient by the logits of what has the derivatives `first` (G, V) by ℓ
         and `later` (G,) by log s."""
         xp, width = self.xp, self.log_first.shape[1]
-        out[self.first, :width] += first - xp.exp(self.log_first) * first.sum(axis=-1, keepdims=True)
+        out[self.first, :width] += first - xp.exp(self.log_first) * first.sum(
+            axis=-1, keepdims=True
+        )
         p = xp.exp(self.logits - self.total[:, None])
         p[xp.arange(len(p)), self.came] = 0
         pull = -later[self.owner, None] * p

@@ -53,7 +53,7 @@ class Aligned:
     def chunks(self, positions: int, size: int) -> Iterator[slice]:
         """The positions in slices of up to `size`, with as many places of the teacher. No slice
         cuts a group, so that one that has a longer group is longer."""
-        first, count, theirs, their_count = self.groups.T
+        first, count = self.groups[:, :2].T
         group = start = 0
         while start < positions:
             end, stop = self._reach(group, start, size)
