@@ -56,9 +56,9 @@ def aligned_grad(
     """Cross-entropy per row, matched divergence and sorted difference per group; logits become the
     gradient of scale·(1 − α)·ΣCE + group_scale·α·T²·Σ(w_m·D + w_u·S).
 
-    logits (n, V) with targets (n,), negative where a row does not count for CE; teacher (m, W)
-    with the tokens that came (m,), and is overwritten; groups int64 (G, 4): the first row and the
-    number of rows of each group in logits, then in teacher; no row is of two groups
+    logits (n, V) with targets (n,), negative where a row does not count, which is then of no group;
+    teacher (m, W) with the tokens that came (m,), and is overwritten; groups int64 (G, 4): the
+    first row and the number of rows of each group in logits, then in teacher; no row is of two
     → ce (n,), D (G,), S (G,).
     D is the divergence between both merged distributions over the pairs of `matching` (Matching)
     and what is left of 1; where nothing can be left to the student, the teacher's is taken among
