@@ -14,8 +14,9 @@ from entrenar_core.data.spelling import Spelling
 from entrenar_core.distill import Distillation, Divergence, LiveTeacher
 from entrenar_core.distill.aligned_batch import AlignedRows
 from entrenar_core.distill.alignment import align
-from entrenar_core.distill.cross_tokenizer import FINITE, CrossTokenizerDistillation
+from entrenar_core.distill.cross_tokenizer import CrossTokenizerDistillation
 from entrenar_core.distill.matching import match
+from entrenar_core.kernels.aligned import FINITE
 from entrenar_core.optim import AdamW
 from entrenar_core.testing import check_grads, tiny_llama
 

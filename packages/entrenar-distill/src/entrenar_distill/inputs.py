@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import ConfigError, NotFoundError
+from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
 from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
-from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
@@ -18,10 +17,12 @@ from entrenar_core.distill import shared_vocabulary
 from entrenar_core.io import files
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
-from entrenar_distill import features, quantized
+from entrenar_distill import cross_tokenizer, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
+from entrenar_distill.cross_tokenizer import CrossTokenizer
 from entrenar_distill.students import (
     bare_student,
+    load_separating_tokenizer,
     make_student,
     student_folder,
     student_tokenizer,
@@ -35,7 +36,8 @@ class Inputs:
     `student_folder` is None for a student that is made here; `shared` is the number of token ids
     that both models predict with one meaning; `documents` is the fingerprint of all documents;
     `quantization` says in words what is trained on stored weights and `features` what is learned
-    from inside the teacher, None for nothing.
+    from inside the teacher, None for nothing. `tokenizer` and all documents are the student's; what
+    a teacher with another tokenizer reads is in `across`, and `shared` is 0 then.
     """
 
     config: DistillConfig
@@ -50,6 +52,7 @@ class Inputs:
     documents: str
     quantization: str | None = None
     features: str | None = None
+    across: CrossTokenizer | None = None
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -68,6 +71,8 @@ class Inputs:
         }
         if self.student_folder is not None:
             found["student"] = _hash_of_model(self.student_folder)
+        if self.across is not None:
+            found["teacher's tokenizer"] = self.across.tokenizer.fingerprint
         return found
 
 
@@ -75,18 +80,21 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
     teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-    tokenizer = _tokenizer(teacher_folder, "teacher")
+    teachers_own = load_separating_tokenizer(teacher_folder, "teacher")
     teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
     teacher.freeze()
     student_from = student_folder(config)
     student = make_student(config, teacher, student_from)
-    students_own = student_tokenizer(student_from, tokenizer)
-    shared = shared_vocabulary(teacher, student, tokenizer, students_own)
+    tokenizer = student_tokenizer(config, student_from, teachers_own)
+    different = cross_tokenizer.wanted(config, teachers_own, tokenizer)
+    shared = 0 if different else shared_vocabulary(teacher, student, teachers_own, tokenizer)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    _check_top_k(config.distillation.top_k, shared)
-    for name, model in (("teacher", teacher), ("student", student)):
-        _check_length(config.dataset.max_length, name, model)
-    documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
+    _check_length(config.dataset.max_length, "student", student)
+    if not different:
+        _check_top_k(config.distillation.top_k, shared)
+        _check_length(config.dataset.max_length, "teacher", teacher)
+    spec = dataset_spec(config.dataset)
+    documents = tokenize(spec, tokenizer, progress=progress)
     train, held_out = split(documents, config.dataset.held_out, config.training.seed)
     batches = Batches(
         train,
@@ -99,6 +107,13 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     )
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
+    across = None
+    if different:
+        across = cross_tokenizer.read(
+            config, spec, documents, teacher=teacher, teachers=teachers_own, students=tokenizer,
+            progress=progress,
+        )  # fmt: skip
+        across.objective(student, teacher, config)  # raises where the models do not fit
     return Inputs(
         config,
         teacher,
@@ -112,6 +127,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         documents.fingerprint,
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
+        across,
     )
 
 
@@ -132,21 +148,6 @@ def _hash_of_model(folder: Path) -> str:
     for path in models.model_files(folder):
         digest.update(files.sha256_file(path).encode())
     return digest.hexdigest()
-
-
-def _tokenizer(folder: Path, name: str) -> Tokenizer:
-    if not has_tokenizer(folder):
-        raise NotFoundError(
-            f"{folder}: the {name} has no tokenizer.json",
-            hint="copy the tokenizer files of the model into its folder",
-        )
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.eos_id is None:
-        raise ConfigError(
-            f"{folder}: the {name}'s tokenizer names no end-of-text token",
-            hint="name one as eos_token in tokenizer_config.json: it separates documents",
-        )
-    return tokenizer
 
 
 def _check_top_k(top_k: int | None, shared: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from entrenar_core.train.strict import StrictModel
+from entrenar_distill.cross_tokenizer_section import CrossTokenizerSection
 from entrenar_distill.feature_sections import AttentionSection, ProgressiveSection
 
 if TYPE_CHECKING:
@@ -71,6 +72,28 @@ class DistillationConfig(StrictModel):
         None, description="also learn from the teacher's attention; not done when absent"
     )
 
+    cross_tokenizer: CrossTokenizerSection | None = Field(
+        None,
+        description="learn from a teacher with another tokenizer, which is refused when absent",
+    )
+
+    @field_validator("cross_tokenizer")
+    @classmethod
+    def _compares_groups(
+        cls, value: CrossTokenizerSection | None, info: ValidationInfo
+    ) -> CrossTokenizerSection | None:
+        if value is None:
+            return None
+        from entrenar_core.kernels.aligned import FINITE
+
+        loss = info.data.get("loss", FINITE[0])
+        if loss not in FINITE:
+            raise ValueError(f"goes with loss {', '.join(FINITE)}, not {loss}: others are infinite")
+        others = [n for n in ("top_k", "progressive", "attention") if info.data.get(n) is not None]
+        if others:
+            raise ValueError(f"does not go with {' and '.join(others)}: tokens are not in pairs")
+        return value
+
     @field_validator("beta", "skew")
     @classmethod
     def _weight_of_the_loss(cls, value: float | None, info: ValidationInfo) -> float | None:
@@ -97,6 +120,12 @@ class DistillationConfig(StrictModel):
     def formula(self) -> str:
         """What is minimised, in ASCII; with the factor T² where the divergence has it."""
         found = f"alpha*{self.divergence().formula} + (1-alpha)*CE, per valid token"
+        if self.cross_tokenizer is not None:
+            part = self.divergence().formula.removeprefix("T^2*")
+            found = (
+                f"alpha*T^2*[w_matched*{part} + w_sorted*sum|sorted teacher - sorted student|], "
+                "per group of tokens + (1-alpha)*CE, per valid token"
+            )
         inside = [section for section in (self.progressive, self.attention) if section]
         return "".join([found, *(f" + {section.weight:g}*{section.part}" for section in inside)])
 

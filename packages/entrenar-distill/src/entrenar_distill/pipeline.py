@@ -56,6 +56,7 @@ class Plan:
     quantization: str | None = None
     recipe: str | None = None
     features: str | None = None
+    tokenizers: str | None = None
 
     def __view__(self) -> list[Any]:
         count = format_count
@@ -63,6 +64,7 @@ class Plan:
         done = [f"{phase} {step}" for phase, step in self.done.items()]
         stored = [("stored weights", self.quantization)] if self.quantization else []
         inside = [("inside the teacher", self.features)] if self.features else []
+        across = [("tokenizers", self.tokenizers)] if self.tokenizers else []
         settings = [f"{name} {value:g}" for name, value in self.loss_settings.items()]
         file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
         return [
@@ -73,6 +75,7 @@ class Plan:
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    *across,
                     ("loss", self.loss),
                     ("with", ", ".join(settings)),
                     ("normalised", NORMALISER),
@@ -125,6 +128,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         quantization=inputs.quantization,
         recipe=config.recipe,
         features=inputs.features,
+        tokenizers=inputs.across and inputs.across.words,
     )
 
 
@@ -170,6 +174,8 @@ def _warnings(inputs: Inputs) -> list[str]:
     skips, found = inputs.train.skips, list(inputs.train.warnings)
     if skips.count:
         found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
+    if inputs.across is not None:
+        found.append(inputs.across.words)
     training = inputs.config.training
     if training.mixed_precision != "fp32":
         found.append(
@@ -263,6 +269,8 @@ class _Session:
             return LanguageModelling(model)
         config, teacher = self.inputs.config, self.inputs.teacher
         settings = config.distillation
+        if self.inputs.across is not None:
+            return self.inputs.across.objective(model, teacher, config)
         live = LiveTeacher(teacher, shared=self.inputs.shared)
         logits = Distillation(model, live, divergence=settings.divergence(), alpha=settings.alpha)
         inside = features.terms(settings, model, teacher, seed=config.training.seed)

@@ -58,7 +58,8 @@ class ModelScore:
 
     `loss` is in nats per token; `perplexity` is exp(loss); `bits_per_byte` is loss·tokens /
     (ln 2 · bytes), which does not depend on the tokenizer; `agreement` is the share of tokens for
-    which the likeliest next token is the teacher's (None for the teacher itself).
+    which the likeliest next token is the teacher's (None for the teacher itself, and for students
+    with another tokenizer).
     """
 
     name: str

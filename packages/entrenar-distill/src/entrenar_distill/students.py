@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from entrenar_common.errors import ConfigError, NotFoundError
 from entrenar_core import lora, models
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
@@ -27,15 +28,25 @@ def bare_student(config: DistillConfig, teacher: Any, folder: Path | None) -> An
         return models.load(folder, **held)
     if student.layers_from_teacher is not None:
         return models.with_layers(teacher, student.layers_from_teacher)
-    shape = teacher.config
     inherited = {
-        "vocab_size": shape.vocab_size,
-        "max_position_embeddings": shape.max_position_embeddings,
-        "bos_token_id": shape.bos_token_id,
-        "eos_token_id": shape.eos_token_id,
-        "pad_token_id": shape.pad_token_id,
+        "max_position_embeddings": teacher.config.max_position_embeddings,
+        **_vocabulary(student.tokenizer, teacher),
     }
     return models.from_config({**inherited, **(student.config or {})}, seed=config.training.seed)
+
+
+def _vocabulary(tokenizer: str | None, teacher: Any) -> dict[str, Any]:
+    """The keys of a config about tokens: of a tokenizer's folder, else the teacher's."""
+    if tokenizer is None:
+        names = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+        return {name: getattr(teacher.config, name) for name in names}
+    own = load_separating_tokenizer(Path(tokenizer), "student")
+    return {
+        "vocab_size": own.vocab_size,
+        "bos_token_id": own.bos_id,
+        "eos_token_id": own.eos_id,
+        "pad_token_id": own.pad_id,
+    }
 
 
 def student_folder(config: DistillConfig) -> Path | None:
@@ -44,8 +55,27 @@ def student_folder(config: DistillConfig) -> Path | None:
     return resolve_model(student.model_id, student.revision) if student.model_id else None
 
 
-def student_tokenizer(folder: Path | None, teachers: Tokenizer) -> Tokenizer:
+def student_tokenizer(config: DistillConfig, folder: Path | None, teachers: Tokenizer) -> Tokenizer:
     """The student's own tokenizer; one that is made here, or has none, uses the teacher's."""
+    if config.student.tokenizer is not None:
+        return load_separating_tokenizer(Path(config.student.tokenizer), "student")
     if folder is None or not has_tokenizer(folder):
         return teachers
     return load_tokenizer(folder)
+
+
+def load_separating_tokenizer(folder: Path, name: str) -> Tokenizer:
+    """The tokenizer in `folder`. Raises NotFoundError without one, and ConfigError for one that
+    has no token to put between documents."""
+    if not has_tokenizer(folder):
+        raise NotFoundError(
+            f"{folder}: the {name} has no tokenizer.json",
+            hint="copy the tokenizer files of the model into its folder",
+        )
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.eos_id is None:
+        raise ConfigError(
+            f"{folder}: the {name}'s tokenizer names no end-of-text token",
+            hint="name one as eos_token in tokenizer_config.json: it separates documents",
+        )
+    return tokenizer

@@ -14,15 +14,11 @@ from entrenar_core.autograd import Parameter, Tensor, no_grad, ops
 from entrenar_core.data.batches import Batch
 from entrenar_core.distill.aligned_batch import AlignedBatch, AlignedRows
 from entrenar_core.distill.alignment import Alignment
-from entrenar_core.kernels.aligned import Matching
+from entrenar_core.kernels.aligned import FINITE, Matching
 from entrenar_core.kernels.divergences import Divergence
 from entrenar_core.nn import no_dropout
 
-__all__ = ["FINITE", "CrossTokenizerDistillation", "check_divergence", "describe"]
-
-FINITE = ("forward_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl", "tvd")
-"""Divergences that stay finite where the student gives probability to what the teacher cannot
-say."""
+__all__ = ["CrossTokenizerDistillation", "check_divergence", "describe"]
 
 
 class CrossTokenizerDistillation:

@@ -18,9 +18,13 @@ from entrenar_core.kernels.divergences import DIVERGENCES
 from entrenar_core.kernels.loss import cross_entropy_grad, log_sum, log_sum_exp
 from entrenar_core.kernels.registry import array_module, kernel
 
-__all__ = ["Matching", "aligned_grad"]
+__all__ = ["FINITE", "Matching", "aligned_grad"]
 
 Int64 = npt.NDArray[np.int64]
+
+FINITE = ("forward_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl", "tvd")
+"""Divergences that stay finite where the student gives probability to what the teacher cannot
+say."""
 
 
 @dataclass(frozen=True, eq=False)

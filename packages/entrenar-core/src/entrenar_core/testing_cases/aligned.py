@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.aligned import Matching
+from entrenar_core.kernels.aligned import FINITE, Matching
 from entrenar_core.kernels.divergences import Divergence
 from entrenar_core.testing_cases.case import Arguments, Case, Draw
-
-FINITE = ("forward_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl", "tvd")
 
 
 def _rows(sizes: tuple[tuple[int, int], ...], gap: int) -> tuple[np.ndarray, int, int]:
