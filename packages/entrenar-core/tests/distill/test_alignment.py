@@ -54,6 +54,7 @@ def test_groups_cover_the_same_bytes_on_both_sides_and_every_byte_once(text, nam
     assert (cuts[0], their_cuts[0]) == (ours.first, theirs.first)
 
 
+@pytest.mark.tier2
 @settings(max_examples=150, deadline=None)
 @given(texts, byte_level_pairs)
 def test_the_tokens_of_a_group_decode_to_its_bytes(text, names):
@@ -67,6 +68,7 @@ def test_the_tokens_of_a_group_decode_to_its_bytes(text, names):
             assert decoded == data[low:high].decode(errors="replace")
 
 
+@pytest.mark.tier2
 @settings(max_examples=100, deadline=None)
 @given(texts, byte_level_pairs)
 def test_no_boundary_that_both_have_is_inside_a_group(text, names):
@@ -84,6 +86,7 @@ def bytes_of(spelling, number):
     return spelling.keys[number][1]
 
 
+@pytest.mark.tier2
 @settings(max_examples=100, deadline=None)
 @given(texts, st.sampled_from(list(KINDS)))
 def test_the_ids_are_those_of_the_tokenizer(text, name):
