@@ -73,6 +73,9 @@ def test_each_model_is_scored_on_the_documents_in_its_own_tokens(across, train, 
         )  # fmt: skip
         assert report.score(name).bits_per_byte == pytest.approx(alone[name].bits_per_byte)
     assert [each.agreement for each in report.scores] == [None, None, None]
+    written = (tmp_path / "out" / "report.md").read_text()
+    assert "greement" not in written
+    assert inputs.across.words in written
     assert report.difference is not None
     assert "w_sorted*sum|sorted teacher - sorted student|" in report.formula
 

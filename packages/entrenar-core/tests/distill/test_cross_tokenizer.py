@@ -5,59 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from byte_tokenizers import of_kind
+from aligned_world import PAIRS, World
 from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_core.autograd import Tensor, ops
-from entrenar_core.data.batches import Batch, Batches
-from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.data.spelling import Spelling
 from entrenar_core.distill import Distillation, Divergence, LiveTeacher
-from entrenar_core.distill.aligned_batch import AlignedRows
-from entrenar_core.distill.alignment import align
-from entrenar_core.distill.cross_tokenizer import CrossTokenizerDistillation
-from entrenar_core.distill.matching import match
 from entrenar_core.kernels.aligned import FINITE
 from entrenar_core.optim import AdamW
 from entrenar_core.testing import check_grads, tiny_llama
-
-TEXTS = [
-    "the cat and the dog see the other cats",
-    "def encode(self, text): naïve café 漢字 🙂",
-    "A red fox runs under the old tree; it sees the house.",
-    "the",
-    "the other dog sleeps under the other tree",
-] * 3
-
-
-class World:
-    """Documents in the tokens of two tokenizers, their batches, and toy models."""
-
-    def __init__(self, student, teacher, *, packing=True, seq_len=12, longest=64, dtype="float64"):
-        self.student, self.teacher = of_kind(student), of_kind(teacher)
-        sizes = [len(text.encode()) for text in TEXTS]
-        names = [f"text {i}" for i in range(len(TEXTS))]
-        documents = TokenizedDocuments.from_arrays(names, self.student.encode_many(TEXTS), sizes)
-        spellings = Spelling(self.student), Spelling(self.teacher)
-        self.alignment = align(TEXTS, documents, *spellings)
-        self.rows = AlignedRows(self.alignment, self.teacher.eos_id, longest)
-        self.matching = match(*spellings)
-        self.batches = Batches(
-            documents, seq_len=seq_len, batch_size=8, seed=0, packing=packing,
-            eos_id=self.student.eos_id, pad_id=self.student.pad_id,
-        )  # fmt: skip
-        self.dtype = dtype
-
-    def models(self):
-        size = {"dtype": self.dtype, "max_position_embeddings": 64}
-        student = tiny_llama(vocab_size=self.student.vocab_size, **size)
-        return student, tiny_llama(vocab_size=self.teacher.vocab_size, seed=1, **size)
-
-    def objective(self, models=None, *, alpha=0.7, **divergence):
-        chosen = Divergence(**{"temperature": 2.0, **divergence})
-        student, teacher = models or self.models()
-        return CrossTokenizerDistillation(
-            student, teacher, self.rows, self.matching, divergence=chosen, alpha=alpha
-        )
 
 
 def gradients(model):
@@ -120,104 +74,6 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn_from_it():
     assert value == pytest.approx(0.0, abs=1e-13)
     assert max(np.abs(gradient).max() for gradient in found.values()) < 1e-12
     assert task.parts()["aligned"] == 1.0
-
-
-# --- what is read and what is compared ----------------------------------------------------------
-
-PAIRS = [
-    ("few merges", "many merges"),
-    ("many merges", "bytes"),
-    ("few merges", "pieces"),
-    ("a template", "NFC"),
-    ("pieces", "few merges"),
-]
-
-
-@pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize("names", PAIRS)
-def test_the_tokens_of_a_group_are_the_same_text_for_both(names, packing):
-    world = World(*names, packing=packing)
-    for number in range(world.batches.steps_per_epoch):
-        batch = world.batches.batch(number)
-        found = world.rows.read(batch)
-        labels = batch.labels.reshape(-1)
-        assert len(found.groups)
-        for first, count, place, their_count in found.groups.tolist():
-            ours = world.student.decode(labels[first : first + count])
-            theirs = found.targets[place : place + their_count]
-            if theirs.tolist() == [world.teacher.eos_id]:
-                assert ours == world.student.decode([world.student.eos_id])
-            else:
-                # pieces put a space before a text
-                assert ours.lstrip(" ") == world.teacher.decode(theirs).lstrip(" ")
-
-
-@pytest.mark.parametrize("names", PAIRS)
-def test_the_teacher_reads_the_text_of_the_row_before_what_it_predicts(names):
-    world = World(*names)
-    batch = world.batches.batch(0)
-    found = world.rows.read(batch)
-    read, width = found.ids.reshape(-1), found.ids.shape[1]
-    for place, target in zip(found.places.tolist(), found.targets.tolist(), strict=True):
-        if (place + 1) % width:  # the last column's is not read itself
-            after = read[place + 1]
-            assert after == target or place + 1 not in found.places  # what is not read on
-    length = batch.ids.shape[1]
-    ours = np.unique(found.groups[:, 0] // length)
-    assert np.array_equal(ours, np.unique(found.places[found.groups[:, 2]] // width))
-
-
-def test_every_labelled_byte_is_compared_but_those_of_the_rows_edges():
-    world = World("few merges", "many merges", seq_len=12)
-    for number in range(world.batches.steps_per_epoch):
-        found = world.rows.read(world.batches.batch(number))
-        # a group cut by an edge, and the first one, which has nothing before it for the teacher
-        longest = max(len(key[1]) for key in Spelling(world.teacher).keys)
-        assert found.bytes - found.compared <= 2 * longest * len(found.ids)
-        assert 0 < found.compared <= found.bytes
-
-
-def test_the_end_of_a_document_is_a_group_of_its_own():
-    world = World("few merges", "pieces", packing=False, seq_len=60)
-    batch = world.batches.batch(0)
-    found = world.rows.read(batch)
-    ends = np.flatnonzero(batch.labels.reshape(-1) == world.student.eos_id)
-    compared = {first: i for i, (first, *_) in enumerate(found.groups.tolist())}
-    assert len(ends) == 8
-    for end in ends.tolist():
-        _, count, place, their_count = found.groups[compared[end]].tolist()
-        assert (count, their_count) == (1, 1)
-        assert found.targets[place] == world.teacher.eos_id
-
-
-def test_a_group_with_a_token_that_is_not_labelled_is_left_out():
-    world = World("bytes", "many merges", packing=False, seq_len=60)
-    batch = world.batches.batch(0)
-    groups = world.rows.read(batch).groups
-    longer = groups[groups[:, 1] > 1][0]
-    labels = batch.labels.copy()
-    labels.reshape(-1)[longer[0] + 1] = -100
-    changed = Batch(batch.ids, labels, batch.row_ids, batch.documents, batch.positions)
-    left = world.rows.read(changed).groups
-    assert len(left) == len(groups) - 1
-    assert longer[0] not in left[:, 0]
-
-
-def test_what_is_beyond_the_teachers_positions_is_not_compared():
-    short = World("many merges", "bytes", seq_len=20, longest=16)
-    batch = short.batches.batch(0)
-    found = short.rows.read(batch)
-    assert found.ids.shape[1] <= 16
-    whole = World("many merges", "bytes", seq_len=20).rows.read(batch)
-    assert whole.ids.shape[1] > 16
-    assert 0 < len(found.groups) < len(whole.groups)
-
-
-def test_a_batch_that_does_not_say_what_it_is_of_is_refused():
-    world = World("few merges", "many merges")
-    batch = world.batches.batch(0)
-    with pytest.raises(ConfigError, match="does not say which documents"):
-        world.rows.read(Batch(batch.ids, batch.labels, batch.row_ids))
 
 
 # --- the loss -----------------------------------------------------------------------------------

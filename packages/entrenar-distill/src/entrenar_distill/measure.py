@@ -75,6 +75,7 @@ def report(
         beta=settings.get("beta"),
         skew=settings.get("skew"),
         top_k=config.distillation.top_k,
+        tokenizers=inputs.across and inputs.across.words,
         formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,

@@ -84,10 +84,12 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
-    caption = (
-        "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        "the teacher's."
-    )
+    caption = "Held-out documents. Loss in nats per token"
+    if report.tokenizers:  # no token is another model's
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        caption += " of the model's own tokenizer; bits per byte compare models."
+    else:
+        caption += "; agreement: the likeliest next token is the teacher's."
     return Table("Quality", columns, rows, caption)
 
 
@@ -171,6 +173,7 @@ def _settings(report: RunReport) -> Fields:
         [
             ("teacher", report.teacher),
             ("student", report.student),
+            *([("tokenizers", report.tokenizers)] if report.tokenizers else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),

@@ -191,6 +191,7 @@ class RunReport:
     beta: float | None = None
     skew: float | None = None
     top_k: int | None = None
+    tokenizers: str | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
 

@@ -109,6 +109,7 @@ class _Row:
         self.groups = np.empty((0, 4), np.int64)
         self.bytes = self.compared = 0
         self._longest = longest
+        self._labelled = labels >= 0
         self._unlabelled = np.concatenate([[0], np.cumsum(labels < 0)])
 
     @property
@@ -145,7 +146,9 @@ class _Row:
         self.ids = np.concatenate(read)
         self._keep(groups, sizes)
         target = max(part.begin, part.begin + 1 - part.column)  # the row's first is no target
-        self.bytes += int(ends[min(part.end, len(ends) - 1)] - ends[min(target, len(ends) - 1)])
+        sizes = np.diff(ends[target : part.end + 1])
+        column = part.column + target - part.begin - 1
+        self.bytes += int(sizes[self._labelled[column : column + len(sizes)]].sum())
 
     def _keep(self, groups: Int64, sizes: Int64) -> None:
         position, count, column, their_count = groups.T
