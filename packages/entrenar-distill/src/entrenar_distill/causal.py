@@ -39,7 +39,9 @@ class CausalLM:
         return Plan(
             teacher=teachers.in_words(inputs.teachers),
             teacher_parameters=sum(each.model.parameter_count() for each in inputs.teachers),
-            vocabulary="; ".join(teachers.vocabularies(inputs.teachers)),
+            vocabulary=inputs.across.words
+            if inputs.across
+            else "; ".join(teachers.vocabularies(inputs.teachers)),
             student=measure.student_name(inputs),
             student_parameters=inputs.new_student().parameter_count(),
             training_documents=len(inputs.train),
@@ -67,6 +69,8 @@ class CausalLM:
             for each in inputs.teachers
             if each.vocabulary.kind == "permuted"
         ]
+        if inputs.across is not None:
+            found.append(inputs.across.words)
         training, dataset = inputs.config.training, inputs.config.dataset
         # after a first one, which nothing is learned from to write, and with the EOS of those with
         # one
@@ -86,6 +90,8 @@ class CausalLM:
         if phase == CONTROL:
             return LanguageModelling(model)
         config, teacher = inputs.config, inputs.teacher
+        if inputs.across is not None:
+            return inputs.across.objective(model, teacher, config)
         settings, told_by = config.distillation, inputs.told_by()
         logits = Distillation(
             model, told_by, divergence=settings.divergence(), alpha=settings.alpha

@@ -17,8 +17,9 @@ from entrenar_core.distill import Teacher
 from entrenar_core.distill.cache import CachedTeacher
 from entrenar_core.io import files
 from entrenar_core.train.loop import total_steps
-from entrenar_distill import cached, features, quantized
+from entrenar_distill import cached, cross_tokenizer, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
+from entrenar_distill.cross_tokenizer import CrossTokenizer
 from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.routes import Routes, read_routes
 from entrenar_distill.students import (
@@ -34,12 +35,12 @@ from entrenar_distill.teachers import LoadedTeacher, load_teachers, teacher_of
 class Inputs:
     """A run's models and data.
 
-    `student_folder` is None for a student that is made here; `tokenizer` is the student's, and the
-    teachers have its ids; `routes` says which teacher a document is learned from, None where each
-    is learned from all; `documents` is the fingerprint of all documents; `quantization` says in
-    words what is trained on stored weights and `features` what is learned from inside the teacher,
-    None for nothing. With a `cache` of the teacher's predictions its model is a
-    `cached.StoredTeacher`.
+    `student_folder` is None for a student that is made here; `tokenizer` and all documents are the
+    student's, and the teachers have its ids; `routes` says which teacher a document is learned
+    from, None where each is learned from all; `documents` is the fingerprint of all documents;
+    `quantization` says in words what is trained on stored weights and `features` what is learned
+    from inside the teacher, None for nothing. With a `cache` of the teacher's predictions its model
+    is a `cached.StoredTeacher`. What a teacher with another tokenizer reads is in `across`.
     """
 
     config: DistillConfig
@@ -53,6 +54,7 @@ class Inputs:
     documents: str
     quantization: str | None = None
     features: str | None = None
+    across: CrossTokenizer | None = None
     cache: CachedTeacher | None = None
 
     @property
@@ -86,6 +88,8 @@ class Inputs:
             found["routes"] = self.routes.fingerprint
         if self.student_folder is not None:
             found["student"] = cached.hash_of_model(self.student_folder)
+        if self.across is not None:
+            found["teacher's tokenizer"] = self.across.tokenizer.fingerprint
         return found
 
 
@@ -93,18 +97,22 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
     cached.check_inside(config)
+    cross_tokenizer.check(config)
+    across = config.distillation.cross_tokenizer is not None
     loaded = load_teachers(config.teachers, dtype=config.training.frozen_dtype)
     first = loaded[0]
     student_from = student_folder(config)
-    tokenizer, owner = student_tokenizer(student_from, first)
+    tokenizer, owner = student_tokenizer(config, student_from, first)
     _check_end(tokenizer, owner)
     student = make_student(config, first.model, student_from)
-    teachers = tuple(each.with_ids_of(student, tokenizer) for each in loaded)
+    teachers = tuple(each.with_ids_of(student, tokenizer, across=across) for each in loaded)
     teacher, shared = first.model, min(each.vocabulary.shared for each in teachers)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    check_top_k(config.distillation.top_k, shared)
-    for name, model in [*((each.name, each.model) for each in teachers), ("student", student)]:
-        _check_length(config.dataset.max_length, name, model)
+    _check_length(config.dataset.max_length, "student", student)
+    if not across:  # a teacher that reads other tokens reads as many as it can
+        check_top_k(config.distillation.top_k, shared)
+        for each in teachers:
+            _check_length(config.dataset.max_length, each.name, each.model)
     spec, field = dataset_spec(config.dataset), config.dataset.route_field
     documents = tokenize(spec, tokenizer, progress=progress)
     routes = None if field is None else read_routes(config.teachers, spec, field, documents)
@@ -121,6 +129,14 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     )
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
+    theirs = None
+    if across:
+        _check_end(first.tokenizer, f"{first.path}: the teacher's")
+        theirs = cross_tokenizer.read(
+            config, spec, documents, teacher=teacher, teachers=first.tokenizer, students=tokenizer,
+            progress=progress,
+        )  # fmt: skip
+        theirs.objective(student, teacher, config)  # raises where the models do not fit
     inputs = Inputs(
         config,
         teachers,
@@ -133,6 +149,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         documents.fingerprint,
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
+        theirs,
     )
     return replace(inputs, cache=cached.open_cache(inputs)) if config.teachers[0].cache else inputs
 

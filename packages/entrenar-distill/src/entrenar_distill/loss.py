@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from entrenar_core.train.strict import StrictModel
+from entrenar_distill.cross_tokenizer_section import CrossTokenizerSection
 from entrenar_distill.feature_sections import AttentionSection, ProgressiveSection
 
 if TYPE_CHECKING:
@@ -90,6 +91,28 @@ class DistillationConfig(StrictModel):
         None, description="also learn from the teacher's attention; not done when absent"
     )
 
+    cross_tokenizer: CrossTokenizerSection | None = Field(
+        None,
+        description="learn from a teacher with another tokenizer, which is refused when absent",
+    )
+
+    @field_validator("cross_tokenizer")
+    @classmethod
+    def _compares_groups(
+        cls, value: CrossTokenizerSection | None, info: ValidationInfo
+    ) -> CrossTokenizerSection | None:
+        if value is None:
+            return None
+        from entrenar_core.kernels.aligned import FINITE
+
+        loss = info.data.get("loss", FINITE[0])
+        if loss not in FINITE:
+            raise ValueError(f"goes with loss {', '.join(FINITE)}, not {loss}: others are infinite")
+        others = [n for n in ("top_k", "progressive", "attention") if info.data.get(n) is not None]
+        if others:
+            raise ValueError(f"does not go with {' and '.join(others)}: tokens are not in pairs")
+        return value
+
     @field_validator("beta", "skew")
     @classmethod
     def _weight_of_the_loss(cls, value: float | None, info: ValidationInfo) -> float | None:
@@ -120,7 +143,14 @@ class DistillationConfig(StrictModel):
     @property
     def mixture(self) -> str:
         """The teacher's and the labels' part of `formula`."""
-        return f"alpha*{self.divergence().formula} + (1-alpha)*CE"
+        part = self.divergence().formula
+        if self.cross_tokenizer is None:
+            return f"alpha*{part} + (1-alpha)*CE"
+        part = part.removeprefix("T^2*")
+        return (
+            f"alpha*T^2*[w_matched*{part} + w_sorted*sum|sorted teacher - sorted student|], per "
+            "group of tokens + (1-alpha)*CE"
+        )
 
     def with_features(self, formula: str) -> str:
         """`formula` and the terms about what is inside the teacher."""

@@ -53,15 +53,7 @@ def report(
     Raises InterruptedRun when `stop` is set meanwhile.
     """
     config = inputs.config
-    scores = score(
-        trained,
-        inputs.held_out,
-        seq_len=config.dataset.max_length,
-        batch_size=config.training.batch_size,
-        eos_id=inputs.tokenizer.eos_id or 0,
-        progress=progress,
-        between=lambda: stop.check("measuring the models"),
-    )
+    scores = _scores(inputs, trained, progress, stop)
     difference = None
     if "control" in scores:
         difference = bits_per_byte_difference(
@@ -82,12 +74,18 @@ def report(
         beta=settings.get("beta"),
         skew=settings.get("skew"),
         top_k=config.distillation.top_k,
+        tokenizers=inputs.across and inputs.across.words,
         formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,
-        vocabularies=teachers.vocabularies(inputs.teachers),
+        vocabularies=None if inputs.across else teachers.vocabularies(inputs.teachers),
         scores=tuple(
-            _model_score(name, trained[name], scores[name], reference=next(iter(trained)))
+            _model_score(
+                name,
+                trained[name],
+                scores[name],
+                beside_teacher=inputs.across is None and name != next(iter(trained)),
+            )
             for name in trained
         ),
         phases=tuple(timing(name, result) for name, result in timings.items()),
@@ -109,6 +107,38 @@ def report(
     )
 
 
+def _scores(
+    inputs: Inputs, trained: Mapping[str, Any], progress: Progress, stop: StopRequest
+) -> dict[str, Scores]:
+    """Scores of all models, each on the held-out documents in its own tokens."""
+    groups = [(trained, inputs.held_out, inputs.tokenizer)]
+    if inputs.across is not None:
+        others = {name: model for name, model in trained.items() if name != "teacher"}
+        teacher = {"teacher": trained["teacher"]}
+        groups = [
+            (teacher, inputs.across.held_out, inputs.across.tokenizer),
+            (others, inputs.held_out, inputs.tokenizer),
+        ]
+    found: dict[str, Scores] = {}
+    for models_of_one, documents, tokenizer in groups:
+        found |= score(
+            models_of_one,
+            documents,
+            seq_len=_window(inputs, models_of_one),
+            batch_size=inputs.config.training.batch_size,
+            eos_id=tokenizer.eos_id or 0,
+            progress=progress,
+            between=lambda: stop.check("measuring the models"),
+        )
+    return found
+
+
+def _window(inputs: Inputs, trained: Mapping[str, Any]) -> int:
+    """Tokens that models read at once: as in training, where all can."""
+    room = min(model.config.max_position_embeddings for model in trained.values())
+    return min(inputs.config.dataset.max_length, room)
+
+
 def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
     """`gzip -9` on each held-out document; None where the tokens do not give back the text, and
     where a part of it is scored, which a compressor does not see apart."""
@@ -123,14 +153,14 @@ def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
     return CompressionBaseline("gzip -9", 8 * compressed / inputs.held_out.total_bytes)
 
 
-def _model_score(name: str, model: Any, scores: Scores, *, reference: str) -> ModelScore:
+def _model_score(name: str, model: Any, scores: Scores, *, beside_teacher: bool) -> ModelScore:
     return ModelScore(
         name=name,
         parameters=model.parameter_count(),
         loss=scores.loss,
         perplexity=scores.perplexity,
         bits_per_byte=scores.bits_per_byte,
-        agreement=None if name == reference else scores.agreement,
+        agreement=scores.agreement if beside_teacher else None,
     )
 
 
@@ -176,16 +206,20 @@ def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
     found: list[Sample] = []
     for prompt in _prompts(inputs, room // 2):
         for name in (*(each.name for each in inputs.teachers), "student"):
+            own, start = tokenizer, prompt
+            if inputs.across is not None and name == "teacher":
+                own = inputs.across.tokenizer
+                start = own.encode(tokenizer.decode(prompt))[-(room - 1) :]
             ids = models.generate(
                 trained[name],
-                prompt,
-                max_new_tokens=min(NEW_TOKENS, room - len(prompt)),
+                start,
+                max_new_tokens=min(NEW_TOKENS, room - len(start)),
                 temperature=SAMPLE_TEMPERATURE,
                 seed=inputs.config.training.seed,
-                eos_ids=tokenizer.eos_id,
-            )[len(prompt) :]
+                eos_ids=own.eos_id,
+            )[len(start) :]
             # a padded vocabulary has ids that stand for no text, and a model can choose one
-            text = tokenizer.decode(ids[ids < tokenizer.vocab_size])
+            text = own.decode(ids[ids < own.vocab_size])
             found.append(Sample(tokenizer.decode(prompt), name, text))
     return tuple(found)
 

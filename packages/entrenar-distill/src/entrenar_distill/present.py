@@ -110,11 +110,13 @@ def _scores(report: RunReport) -> Table:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
     first = report.scores[0].name if report.scores else "teacher"
-    whose = _WHOSE.get(first, f"that of {first}")
-    caption = (
-        "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        f"{whose}."
-    )
+    caption = "Held-out documents. Loss in nats per token"
+    if report.tokenizers:  # no token is another model's
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        caption += " of the model's own tokenizer; bits per byte compare models."
+    else:
+        whose = _WHOSE.get(first, f"that of {first}")
+        caption += f"; agreement: the likeliest next token is {whose}."
     if report.answers_only:
         caption += " All of answers alone, with the marks that end them."
     return Table("Quality", columns, rows, caption)
@@ -224,6 +226,7 @@ def _settings(report: RunReport) -> Fields:
             ("student", report.student),
             *commit,
             *([("vocabulary", "; ".join(report.vocabularies))] if report.vocabularies else []),
+            *([("tokenizers", report.tokenizers)] if report.tokenizers else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),

@@ -52,7 +52,8 @@ class ModelScore:
     `loss` is in nats per token; `perplexity` is exp(loss); `bits_per_byte` is loss·tokens /
     (ln 2 · bytes), which does not depend on the tokenizer; `agreement` is the share of tokens for
     which the likeliest next token is that of the first model in the report: the teacher, several
-    mixed ones as one, or the first of routed ones (None for itself).
+    mixed ones as one, or the first of routed ones (None for itself, and for students with another
+    tokenizer).
     """
 
     name: str
@@ -209,6 +210,7 @@ class RunReport:
     skew: float | None = None
     top_k: int | None = None
     dataset_revision: str | None = None
+    tokenizers: str | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from entrenar_common.errors import NotFoundError
 from entrenar_core import lora, models
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
@@ -28,15 +29,25 @@ def bare_student(config: DistillConfig, teacher: Any, folder: Path | None) -> An
         return models.load(folder, quantize=student.quantize)
     if student.layers_from_teacher is not None:
         return models.with_layers(cached.loaded(teacher), student.layers_from_teacher)
-    shape = teacher.config
     inherited = {
-        "vocab_size": shape.vocab_size,
-        "max_position_embeddings": shape.max_position_embeddings,
-        "bos_token_id": shape.bos_token_id,
-        "eos_token_id": shape.eos_token_id,
-        "pad_token_id": shape.pad_token_id,
+        "max_position_embeddings": teacher.config.max_position_embeddings,
+        **_vocabulary(student.tokenizer, teacher),
     }
     return models.from_config({**inherited, **(student.config or {})}, seed=config.training.seed)
+
+
+def _vocabulary(tokenizer: str | None, teacher: Any) -> dict[str, Any]:
+    """The keys of a config about tokens: of a tokenizer's folder, else the teacher's."""
+    if tokenizer is None:
+        names = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+        return {name: getattr(teacher.config, name) for name in names}
+    own = _own_tokenizer(Path(tokenizer))
+    return {
+        "vocab_size": own.vocab_size,
+        "bos_token_id": own.bos_id,
+        "eos_token_id": own.eos_id,
+        "pad_token_id": own.pad_id,
+    }
 
 
 def student_folder(config: DistillConfig) -> Path | None:
@@ -45,9 +56,23 @@ def student_folder(config: DistillConfig) -> Path | None:
     return resolve_model(student.model_id, student.revision) if student.model_id else None
 
 
-def student_tokenizer(folder: Path | None, teacher: LoadedTeacher) -> tuple[Tokenizer, str]:
+def student_tokenizer(
+    config: DistillConfig, folder: Path | None, teacher: LoadedTeacher
+) -> tuple[Tokenizer, str]:
     """The student's own tokenizer, and whose it is, in words; one that is made here, or has none,
     uses the teacher's."""
+    own = config.student.tokenizer
+    if own is not None:
+        return _own_tokenizer(Path(own)), f"{own}: the student's"
     if folder is None or not has_tokenizer(folder):
         return teacher.tokenizer, f"{teacher.path}: the {teacher.name}'s"
     return load_tokenizer(folder), f"{folder}: the student's"
+
+
+def _own_tokenizer(folder: Path) -> Tokenizer:
+    if not has_tokenizer(folder):
+        raise NotFoundError(
+            f"{folder}: the student has no tokenizer.json",
+            hint="copy the tokenizer files of the model into its folder",
+        )
+    return load_tokenizer(folder)

@@ -48,19 +48,29 @@ class LoadedTeacher:
     tokenizer: Tokenizer
     vocabulary: Vocabulary
 
-    def with_ids_of(self, student: Any, tokenizer: Tokenizer) -> "LoadedTeacher":
+    def with_ids_of(
+        self, student: Any, tokenizer: Tokenizer, *, across: bool = False
+    ) -> "LoadedTeacher":
         """The same with the ids of a student that has this tokenizer: a model whose tokens are
         numbered in another way is numbered anew, in place.
 
-        Raises ConfigError for tokenizers that cut texts differently.
+        Raises ConfigError for tokenizers that cut texts differently; for learning `across` these,
+        for tokenizers that do not.
         """
         with _named(self.name):
             found = self._decided(student, tokenizer)
             if found.kind == "different" and is_gguf(self.path):
                 # a GGUF file does not say all of a tokenizer: compare with what it would say
                 found = self._decided(student, _as_in_gguf(tokenizer))
-            if found.kind == "different":
+            if found.kind == "different" and not across:
                 raise different_tokenizers(found.reason, self.tokenizer, tokenizer)
+            if found.kind != "different" and across:
+                raise ConfigError(
+                    "distillation.cross_tokenizer: teacher and student have the same tokenizer of "
+                    f"{tokenizer.vocab_size} ids",
+                    hint="leave distillation.cross_tokenizer out: their logits are compared id by "
+                    "id",
+                )
         if found.kind == "permuted":
             if isinstance(self.model, StoredTeacher):
                 raise ConfigError(

@@ -19,10 +19,10 @@ __all__ = [
     "Table",
     "TokenizedDocuments",
     "Written",
-    "division",
     "joined",
     "packed",
     "split",
+    "split_indices",
 ]
 
 Counts = npt.NDArray[np.int64]
@@ -215,17 +215,19 @@ def split(
 ) -> tuple[TokenizedDocuments, TokenizedDocuments]:
     """The documents for training and those held out, each in the order they had.
 
-    A pure function of the number and order of documents, the share and the seed: the nearest whole
-    number of documents to the share, and at least one on each side.
+    Raises what `split_indices` raises.
+    """
+    train, held_out = split_indices(len(docs), held_out_share, seed)
+    return docs.select(train), docs.select(held_out)
+
+
+def split_indices(count: int, held_out_share: float, seed: int) -> tuple[Counts, Counts]:
+    """Which of `count` documents are for training, and which are held out, in rising order.
+
+    A pure function of the number of documents, the share and the seed: the nearest whole number of
+    documents to the share, and at least one on each side.
     Raises ConfigError for a share outside (0, 1) and for fewer than two documents.
     """
-    kept, held_out = division(len(docs), held_out_share, seed)
-    return docs.select(kept), docs.select(held_out)
-
-
-def division(count: int, held_out_share: float, seed: int) -> tuple[Counts, Counts]:
-    """Which of `count` documents are for training and which are held out, in rising order: what
-    `split` says of them."""
     if not 0 < held_out_share < 1:
         raise ConfigError(
             f"the held-out share is {held_out_share}, wanted a number between 0 and 1",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entrenar_common.progress import Progress
-from entrenar_core.data.documents import division
+from entrenar_core.data.documents import split_indices
 from entrenar_core.data.encoding import Encoder
 from entrenar_core.data.readers import Value
 from entrenar_core.data.row_kinds import TextsBeside
@@ -126,7 +126,7 @@ def read_texts(
 def split_texts(texts: Texts, held_out_share: float, seed: int) -> tuple[Texts, Texts]:
     """The texts for training and those held out, chosen as `documents.split` chooses documents.
     Raises what it raises."""
-    kept, held_out = division(len(texts), held_out_share, seed)
+    kept, held_out = split_indices(len(texts), held_out_share, seed)
     return texts.select(kept), texts.select(held_out)
 
 

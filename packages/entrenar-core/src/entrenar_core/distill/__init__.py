@@ -1,13 +1,22 @@
 """Learning from a teacher model."""
 
+from entrenar_core.distill.aligned_batch import AlignedRows as AlignedRows
+from entrenar_core.distill.alignment import Alignment as Alignment
+from entrenar_core.distill.alignment import align as align
 from entrenar_core.distill.classification import (
     ClassificationDistillation as ClassificationDistillation,
 )
 from entrenar_core.distill.classification import LabelClassification as LabelClassification
+from entrenar_core.distill.cross_tokenizer import (
+    CrossTokenizerDistillation as CrossTokenizerDistillation,
+)
+from entrenar_core.distill.cross_tokenizer import check_divergence as check_divergence
+from entrenar_core.distill.cross_tokenizer import describe as describe
 from entrenar_core.distill.distiller import Distillation as Distillation
 from entrenar_core.distill.embedding import EmbeddingDistillation as EmbeddingDistillation
 from entrenar_core.distill.embedding import new_projection as new_projection
 from entrenar_core.distill.feature_distiller import FeatureDistillation as FeatureDistillation
+from entrenar_core.distill.matching import match as match
 from entrenar_core.distill.several_teachers import MixedTeacher as MixedTeacher
 from entrenar_core.distill.several_teachers import RoutedTeacher as RoutedTeacher
 from entrenar_core.distill.teacher import LiveTeacher as LiveTeacher
@@ -19,5 +28,6 @@ from entrenar_core.distill.text_teacher import TextTeacher as TextTeacher
 from entrenar_core.distill.vocabulary import Vocabulary as Vocabulary
 from entrenar_core.distill.vocabulary import decide as decide
 from entrenar_core.distill.vocabulary import shared_vocabulary as shared_vocabulary
+from entrenar_core.kernels.aligned import Matching as Matching
 from entrenar_core.kernels.divergences import DIVERGENCES as DIVERGENCES
 from entrenar_core.kernels.divergences import Divergence as Divergence

@@ -102,7 +102,8 @@ def different_tokenizers(
     return ConfigError(
         f"teacher and student have different tokenizers ({teacher_tokenizer.vocab_size} and "
         f"{student_tokenizer.vocab_size} ids): their logits are about different tokens: {reason}",
-        hint="distil into a student with the teacher's tokenizer",
+        hint="distil into a student with the teacher's tokenizer, or compare tokens that cover the "
+        "same bytes: distillation.cross_tokenizer: {}",
     )
 
 

@@ -18,6 +18,7 @@ from entrenar_core.kernels.affine import affine_values as affine_values
 from entrenar_core.kernels.affine import fake_affine as fake_affine
 from entrenar_core.kernels.affine import fake_affine_grad as fake_affine_grad
 from entrenar_core.kernels.affine import soft_affine_grad as soft_affine_grad
+from entrenar_core.kernels.aligned import aligned_grad as aligned_grad
 from entrenar_core.kernels.attention import attention as attention
 from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights

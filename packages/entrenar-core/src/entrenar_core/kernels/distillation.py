@@ -5,7 +5,7 @@ its size.
 """
 
 from entrenar_core.kernels.divergences import DIVERGENCES
-from entrenar_core.kernels.loss import cross_entropy_grad, log_sum_exp
+from entrenar_core.kernels.loss import cross_entropy_grad, log_sum, log_sum_exp
 from entrenar_core.kernels.registry import array_module, kernel
 
 
@@ -64,11 +64,3 @@ def _apart_in_outcomes(xp, divergence, log_p, log_q):
     pull = xp.exp(xp.minimum(log_q - tails[1], 0)) * found[:, -1:]
     pull[rows, order] = found[:, :-1]
     return value, pull
-
-
-def log_sum(xp, x):
-    """log Σ eˣ of rows that may be −∞ throughout."""
-    peak = x.max(axis=-1, keepdims=True)
-    peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
-    total = xp.exp(x - peak).sum(axis=-1, keepdims=True)
-    return xp.where(total == 0, -xp.inf, peak + xp.log(xp.where(total == 0, 1, total)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from entrenar_core.kernels.distillation import log_sum
+from entrenar_core.kernels.loss import log_sum
 from entrenar_core.kernels.registry import array_module, kernel
 
 

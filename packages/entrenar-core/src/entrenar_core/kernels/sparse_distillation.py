@@ -4,9 +4,8 @@ What is known is an outcome of its own, and all other ids are one more, as with 
 `distillation`. The kernel overwrites the logits with the gradient.
 """
 
-from entrenar_core.kernels.distillation import log_sum
 from entrenar_core.kernels.divergences import DIVERGENCES
-from entrenar_core.kernels.loss import cross_entropy_grad, log_sum_exp
+from entrenar_core.kernels.loss import cross_entropy_grad, log_sum, log_sum_exp
 from entrenar_core.kernels.registry import array_module, kernel
 
 

@@ -15,6 +15,7 @@ from entrenar_core.autograd.ops.activation import swiglu as swiglu
 from entrenar_core.autograd.ops.activation import swiglu_linear as swiglu_linear
 from entrenar_core.autograd.ops.activation import swish as swish
 from entrenar_core.autograd.ops.activation import tanh as tanh
+from entrenar_core.autograd.ops.aligned import Aligned as Aligned
 from entrenar_core.autograd.ops.attention import attention as attention
 from entrenar_core.autograd.ops.attention import attention_weights as attention_weights
 from entrenar_core.autograd.ops.attention import rope as rope
@@ -52,7 +53,11 @@ from entrenar_core.autograd.ops.indexing import scatter_add as scatter_add
 from entrenar_core.autograd.ops.join import concat as concat
 from entrenar_core.autograd.ops.join import split as split
 from entrenar_core.autograd.ops.join import stack as stack
+from entrenar_core.autograd.ops.linear_loss import AlignedParts as AlignedParts
 from entrenar_core.autograd.ops.linear_loss import DistillationParts as DistillationParts
+from entrenar_core.autograd.ops.linear_loss import (
+    linear_aligned_distillation as linear_aligned_distillation,
+)
 from entrenar_core.autograd.ops.linear_loss import linear_cross_entropy as linear_cross_entropy
 from entrenar_core.autograd.ops.linear_loss import linear_distillation as linear_distillation
 from entrenar_core.autograd.ops.logit_loss import logit_distillation as logit_distillation
