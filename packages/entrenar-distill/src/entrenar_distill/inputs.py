@@ -79,7 +79,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
     teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-    tokenizer = _tokenizer(teacher_folder, "teacher")
+    tokenizer = teacher_tokenizer(teacher_folder)
     teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
     teacher.freeze()
     student_from = student_folder(config)
@@ -87,20 +87,12 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     students_own = student_tokenizer(student_from, tokenizer)
     shared = shared_vocabulary(teacher, student, tokenizer, students_own)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    _check_top_k(config.distillation.top_k, shared)
+    check_top_k(config.distillation.top_k, shared)
     for name, model in (("teacher", teacher), ("student", student)):
-        _check_length(config.dataset.max_length, name, model)
+        check_length(config.dataset.max_length, name, model)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
     train, held_out = split(documents, config.dataset.held_out, config.training.seed)
-    batches = Batches(
-        train,
-        seq_len=config.dataset.max_length,
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        packing=config.dataset.packing,
-    )
+    batches = batches_of(config, train, tokenizer)
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
     return Inputs(
@@ -116,6 +108,19 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         documents.fingerprint,
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
+    )
+
+
+def batches_of(config: DistillConfig, train: TokenizedDocuments, tokenizer: Tokenizer) -> Batches:
+    """The rows of a run in their order. Raises ConfigError where they are not one batch."""
+    return Batches(
+        train,
+        seq_len=config.dataset.max_length,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        packing=config.dataset.packing,
     )
 
 
@@ -148,22 +153,25 @@ def _hash_of_model(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _tokenizer(folder: Path, name: str) -> Tokenizer:
+def teacher_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of the teacher in `folder`. Raises NotFoundError where there is none, and
+    ConfigError for one that cannot separate documents."""
     if not has_tokenizer(folder):
         raise NotFoundError(
-            f"{folder}: the {name} has no tokenizer.json",
+            f"{folder}: the teacher has no tokenizer.json",
             hint="copy the tokenizer files of the model into its folder",
         )
     tokenizer = load_tokenizer(folder)
     if tokenizer.eos_id is None:
         raise ConfigError(
-            f"{folder}: the {name}'s tokenizer names no end-of-text token",
+            f"{folder}: the teacher's tokenizer names no end-of-text token",
             hint="name one as eos_token in tokenizer_config.json: it separates documents",
         )
     return tokenizer
 
 
-def _check_top_k(top_k: int | None, shared: int) -> None:
+def check_top_k(top_k: int | None, shared: int) -> None:
+    """Raise ConfigError where fewer ids are shared than are to count by themselves."""
     if top_k is not None and top_k > shared:
         raise ConfigError(
             f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "
@@ -172,7 +180,8 @@ def _check_top_k(top_k: int | None, shared: int) -> None:
         )
 
 
-def _check_length(length: int, name: str, model: Any) -> None:
+def check_length(length: int, name: str, model: Any) -> None:
+    """Raise ConfigError for rows that are longer than the model called `name` can read."""
     if length > model.config.max_position_embeddings:
         raise ConfigError(
             f"dataset.max_length {length} is more than the {name}'s "

@@ -11,14 +11,13 @@ from entrenar_common.tables import Fields, Text
 from entrenar_common.units import format_count
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
 from entrenar_core.io import files
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import adapted, features, measure, quantized
+from entrenar_distill import adapted, measure, objectives, quantized
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -92,14 +91,14 @@ def _documents(documents: int, tokens: int) -> str:
 def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | None = None) -> Plan:
     """Read and check everything that `run` would, and write nothing but the token cache."""
     folder = RunFolder(Path(config.output.dir))
-    folder.check(resume, _phases(config))
+    folder.check(resume, phases_of(config))
     inputs = read_inputs(config, progress=progress or NullProgress())
     training, dataset = config.training, config.dataset
     done: dict[str, int] = {}
     if folder.holds_run:
-        folder.open(config, inputs.fingerprints(), resume=resume, phases=_phases(config))
-        for phase in _phases(config):
-            found = _store(folder, phase, config).latest()
+        folder.open(config, inputs.fingerprints(), resume=resume, phases=phases_of(config))
+        for phase in phases_of(config):
+            found = store_of(folder, phase, config).latest()
             done |= {phase: found.step} if found else {}
     return Plan(
         teacher=config.teacher.model_id,
@@ -113,7 +112,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         tokens_per_step=training.batch_size * training.gradient_accumulation * dataset.max_length,
         steps_per_epoch=inputs.batches.steps_per_epoch // training.gradient_accumulation,
         steps=total_steps(training, inputs.batches),
-        phases=_phases(config),
+        phases=phases_of(config),
         done=done,
         output=config.output.dir,
         loss=config.distillation.formula,
@@ -140,7 +139,7 @@ def run(
     Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
     progress = progress or NullProgress()
-    folder, phases = RunFolder(Path(config.output.dir)), _phases(config)
+    folder, phases = RunFolder(Path(config.output.dir)), phases_of(config)
     folder.check(resume, phases)
     inputs = read_inputs(config, progress=progress)
     for text in _warnings(inputs):
@@ -158,7 +157,8 @@ def run(
         return session.report(phases)
 
 
-def _phases(config: DistillConfig) -> tuple[str, ...]:
+def phases_of(config: DistillConfig) -> tuple[str, ...]:
+    """The models that are trained one after the other."""
     return (STUDENT, CONTROL) if config.control else (STUDENT,)
 
 
@@ -175,7 +175,8 @@ def _warnings(inputs: Inputs) -> list[str]:
     return found
 
 
-def _store(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
+def store_of(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
+    """The checkpoints of a phase of the run in `folder`."""
     return CheckpointStore(
         folder.checkpoints(phase),
         run_id=folder.run_id,
@@ -186,7 +187,7 @@ def _store(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointSt
 
 def _explicit(path: Path, folder: RunFolder, config: DistillConfig) -> Checkpoint:
     """The checkpoint to go back to. From here on the run is not finished, if it was."""
-    found = _store(folder, path.resolve().parent.name, config).open(path)
+    found = store_of(folder, path.resolve().parent.name, config).open(path)
     if found.manifest.run_id != folder.run_id:
         raise CheckpointError(
             f"{path}: is a checkpoint of another run",
@@ -257,16 +258,12 @@ class _Session:
     def _objective(self, phase: str, model: Any) -> Objective:
         if phase == CONTROL:
             return LanguageModelling(model)
-        config, teacher = self.inputs.config, self.inputs.teacher
-        settings = config.distillation
-        live = LiveTeacher(teacher, shared=self.inputs.shared)
-        logits = Distillation(model, live, divergence=settings.divergence(), alpha=settings.alpha)
-        inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        return FeatureDistillation(logits, live, inside) if inside else logits
+        inputs = self.inputs
+        return objectives.objective(inputs.config, model, inputs.teacher, shared=inputs.shared)
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs
-        store = _store(self.folder, phase, config)
+        store = store_of(self.folder, phase, config)
         with store.lock():
             store.collect_garbage()
             trainer = Trainer(

@@ -1,0 +1,137 @@
+"""What a run reads, as far as it can be read: one thing that is wrong does not hide the others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from entrenar_common.errors import EntrenarError
+from entrenar_common.progress import Progress
+from entrenar_core import models
+from entrenar_core.data.batches import Batches
+from entrenar_core.data.documents import TokenizedDocuments, split
+from entrenar_core.data.sources import list_files
+from entrenar_core.data.tokenizer import Tokenizer
+from entrenar_core.data.tokens import tokenize
+from entrenar_core.distill import shared_vocabulary
+from entrenar_core.io.hub import resolve_model
+from entrenar_core.train.loop import total_steps
+from entrenar_distill import features, quantized
+from entrenar_distill import inputs as reading
+from entrenar_distill.config import DistillConfig
+from entrenar_distill.inputs import Inputs, read_inputs
+from entrenar_distill.students import make_student, student_folder, student_tokenizer
+
+
+@dataclass
+class Pieces:
+    """The things that a run needs, None for what could not be had; `errors` says why, by the name
+    of the check that is about it. `inputs` are all of them, where nothing is wrong."""
+
+    inputs: Inputs | None = None
+    teacher: Any = None
+    student: Any = None
+    tokenizer: Tokenizer | None = None
+    shared: int | None = None
+    train: TokenizedDocuments | None = None
+    held_out: TokenizedDocuments | None = None
+    batches: Batches | None = None
+    steps: int | None = None
+    terms: list[Any] | None = None
+    quantization: str | None = None
+    errors: dict[str, EntrenarError] = field(default_factory=dict)
+
+    @contextmanager
+    def trying(self, name: str) -> Iterator[None]:
+        """Inside, an error is kept as what the check `name` found."""
+        try:
+            yield
+        except EntrenarError as error:
+            self.errors.setdefault(name, error)
+
+
+def read_pieces(config: DistillConfig, *, progress: Progress) -> Pieces:
+    """All that `config` names, read as a run reads it; where that fails, each thing by itself."""
+    pieces = Pieces()
+    try:
+        inputs = read_inputs(config, progress=progress)
+    except EntrenarError as error:
+        _one_by_one(config, pieces, progress)
+        if all(found.message != error.message for found in pieces.errors.values()):
+            pieces.errors["inputs"] = error
+        return pieces
+    pieces.inputs, pieces.teacher, pieces.student = inputs, inputs.teacher, inputs.new_student()
+    pieces.tokenizer, pieces.shared = inputs.tokenizer, inputs.shared
+    pieces.train, pieces.held_out, pieces.batches = inputs.train, inputs.held_out, inputs.batches
+    pieces.steps = total_steps(config.training, inputs.batches)
+    pieces.terms = _terms(config, pieces)
+    pieces.quantization = inputs.quantization
+    return pieces
+
+
+def _one_by_one(config: DistillConfig, pieces: Pieces, progress: Progress) -> None:
+    _models(config, pieces)
+    _documents(config, pieces, progress)
+    if pieces.teacher is not None and pieces.student is not None:
+        with pieces.trying("inside"):
+            pieces.terms = _terms(config, pieces)
+            if pieces.steps is not None:
+                features.check_steps(pieces.terms, pieces.steps)
+    if pieces.student is not None and pieces.steps is not None and pieces.tokenizer is not None:
+        with pieces.trying("stored"):
+            pieces.quantization = quantized.check(
+                pieces.student, config, pieces.steps, pieces.tokenizer
+            )
+
+
+def _models(config: DistillConfig, pieces: Pieces) -> None:
+    with pieces.trying("teacher"):
+        folder = resolve_model(config.teacher.model_id, config.teacher.revision)
+        with pieces.trying("vocabulary"):
+            pieces.tokenizer = reading.teacher_tokenizer(folder)
+        pieces.teacher = models.load(folder, dtype=config.training.frozen_dtype)
+        pieces.teacher.freeze()
+    own = None
+    with pieces.trying("student"):
+        own = student_folder(config)
+        if own is not None or pieces.teacher is not None:
+            pieces.student = make_student(config, pieces.teacher, own)
+    for name, model in (("teacher", pieces.teacher), ("student", pieces.student)):
+        with pieces.trying("positions"):
+            if model is not None:
+                reading.check_length(config.dataset.max_length, name, model)
+    if None in (pieces.teacher, pieces.student, pieces.tokenizer):
+        return
+    with pieces.trying("vocabulary"):
+        tokenizer = pieces.tokenizer
+        assert tokenizer is not None
+        students = student_tokenizer(own, tokenizer)
+        shared = shared_vocabulary(pieces.teacher, pieces.student, tokenizer, students)
+        reading.check_top_k(config.distillation.top_k, shared)
+        pieces.shared = shared
+
+
+def _documents(config: DistillConfig, pieces: Pieces, progress: Progress) -> None:
+    spec = reading.dataset_spec(config.dataset)
+    if pieces.tokenizer is None:
+        with pieces.trying("documents"):
+            if spec.hub is None:
+                list_files(spec)
+        return
+    documents = None
+    with pieces.trying("documents"):
+        documents = tokenize(spec, pieces.tokenizer, progress=progress)
+    if documents is None:
+        return
+    with pieces.trying("held_out"):
+        share, seed = config.dataset.held_out, config.training.seed
+        pieces.train, pieces.held_out = split(documents, share, seed)
+    if pieces.train is not None:
+        with pieces.trying("steps"):
+            pieces.batches = reading.batches_of(config, pieces.train, pieces.tokenizer)
+            pieces.steps = total_steps(config.training, pieces.batches)
+
+
+def _terms(config: DistillConfig, pieces: Pieces) -> list[Any]:
+    seed = config.training.seed
+    return features.terms(config.distillation, pieces.student, pieces.teacher, seed=seed)
