@@ -58,7 +58,8 @@ def _found(config: DistillConfig, folder: RunFolder, pieces: Pieces) -> Check:
 
 
 def _room(space: Space, free: int, folder: Path) -> Check:
-    parts = [(f"{space.checkpoints} checkpoints", space.checkpoint * space.checkpoints)]
+    count = f"{space.checkpoints} checkpoint{'' if space.checkpoints == 1 else 's'}"
+    parts = [(count, space.checkpoint * space.checkpoints)]
     parts += [("student", space.student), ("adapter", space.adapter), ("GGUF", space.gguf)]
     words = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
     note = f"{words}: {format_bytes(space.total)}; {format_bytes(free)} are free in {folder}"

@@ -27,16 +27,17 @@ def piece_checks(config: DistillConfig, pieces: Pieces) -> Iterator[Check]:
     something is missing that it is about, or with what was looked at."""
     for name, title, needs, describe in _CHECKS:
         error = pieces.errors.get(name)
-        missing = [need for need in needs if getattr(pieces, need) is None]
+        missing = next((need for need in needs if getattr(pieces, need) is None), None)
         if error is not None:
             yield Check.refused(name, title, error)
+        elif name in _OPTIONAL and not _OPTIONAL[name](config):
+            continue
         elif missing:
-            yield Check.skipped(name, title, f"needs {' and '.join(_NAMES[m] for m in missing)}")
+            yield Check.skipped(name, title, f"needs {_NAMES[missing]}")
         else:
             said = describe(config, pieces)
-            if said is not None:
-                status = Status.WARNING if said.warnings else Status.OK
-                yield Check(name, title, status, said.note, details=said.warnings)
+            status = Status.WARNING if said.warnings else Status.OK
+            yield Check(name, title, status, said.note, details=said.warnings)
     if "inputs" in pieces.errors:
         yield Check.refused("inputs", "all of it together", pieces.errors["inputs"])
 
@@ -129,11 +130,9 @@ def _doubts(config: DistillConfig, steps: int) -> Iterator[str]:
         yield f"training.evaluate_every {every}: nothing is measured before the end"
 
 
-def _inside(_config: DistillConfig, pieces: Pieces) -> Said | None:
+def _inside(_config: DistillConfig, pieces: Pieces) -> Said:
     assert pieces.terms is not None
-    found = features.summary(pieces.terms)
-    if found is None:
-        return None
+    found = features.summary(pieces.terms) or ""
     steps = pieces.steps or 0
     late = tuple(
         f"{term.name}: the layers {pair} are still rising when the run ends"
@@ -150,16 +149,14 @@ def _loss(config: DistillConfig, _pieces: Pieces) -> Said:
     return Said(f"{config.distillation.formula}; {values}; normalised {NORMALISER}")
 
 
-def _stored(config: DistillConfig, pieces: Pieces) -> Said | None:
+def _stored(config: DistillConfig, pieces: Pieces) -> Said:
     notes = [pieces.quantization] if pieces.quantization else []
     notes += [f"a GGUF file in {config.recipe}"] if config.recipe else []
-    return Said("; ".join(notes)) if notes else None
+    return Said("; ".join(notes))
 
 
 _BOTH = ("teacher", "student")
-_CHECKS: tuple[
-    tuple[str, str, tuple[str, ...], Callable[[DistillConfig, Pieces], Said | None]], ...
-] = (
+_CHECKS: tuple[tuple[str, str, tuple[str, ...], Callable[[DistillConfig, Pieces], Said]], ...] = (
     ("teacher", "teacher", ("teacher",), _teacher),
     ("student", "student", ("student",), _student),
     ("vocabulary", "vocabulary", (*_BOTH, "tokenizer", "shared"), _vocabulary),
@@ -172,6 +169,12 @@ _CHECKS: tuple[
     ("stored", "stored weights", ("student", "steps", "tokenizer"), _stored),
 )
 """Name, title, what there must be, and what is then said."""
+
+_OPTIONAL: dict[str, Callable[[DistillConfig], bool]] = {
+    "inside": lambda config: bool(config.distillation.progressive or config.distillation.attention),
+    "stored": lambda config: bool(config.recipe or config.training.quantization),
+}
+"""Checks of what a configuration need not have, and whether it does."""
 
 _NAMES = {
     "teacher": "the teacher", "student": "the student", "tokenizer": "the teacher's tokenizer",

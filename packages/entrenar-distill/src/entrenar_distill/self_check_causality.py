@@ -65,7 +65,6 @@ def labels(batch: Batch, documents: TokenizedDocuments, eos_id: int | None) -> C
     title = "labels that are not the next token"
     if batch.documents is None or batch.positions is None:
         return Check.skipped("labels", title, "the rows do not say which documents they are of")
-    closed = eos_id is not None
     wrong = seen = 0
     places = zip(
         batch.ids.flat, batch.labels.flat, batch.documents.flat, batch.positions.flat, strict=True
@@ -79,8 +78,8 @@ def labels(batch: Batch, documents: TokenizedDocuments, eos_id: int | None) -> C
         if label == IGNORED:
             continue
         seen += 1
-        if after is None and closed:
-            after = int(documents.document(int(document) + 1)[0])
+        if after is None and document + 1 < len(documents):
+            after = _tokens(documents, int(document) + 1, 0, eos_id)[0]
         wrong += label != after
     note = f"of {seen} labels and {batch.ids.size} ids, beside the documents themselves"
     return Check.measured("labels", title, wrong, 0, note)
