@@ -71,7 +71,6 @@ def failed(checks) -> set[str]:
 # --- losses as they are -----------------------------------------------------------------------
 
 
-@pytest.mark.tier2
 @pytest.mark.parametrize(
     "settings",
     [{}, {"name": "reverse_kl"}, {"name": "jsd", "top_k": 4}, {"name": "mse"}],

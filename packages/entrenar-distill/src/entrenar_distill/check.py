@@ -79,11 +79,11 @@ def lines_of(check: Check, marks: Mapping[Status, str]) -> Iterator[Text]:
     width = max(map(len, marks.values()))
     indent = " " * (width + 1)
     first = f"{marks[check.status]:<{width}} "
-    yield Text(_wrapped(first, indent, f"{check.title}: {_note(check)}"), _STYLES[check.status])
+    yield Text(wrapped(first, indent, f"{check.title}: {_note(check)}"), _STYLES[check.status])
     for detail in check.details:
-        yield Text(_wrapped(indent, indent + "  ", detail))
+        yield Text(wrapped(indent, indent + "  ", detail))
     if check.hint:
-        yield Text(_wrapped(indent, indent + "  ", f"hint: {check.hint}"))
+        yield Text(wrapped(indent, indent + "  ", f"hint: {check.hint}"))
 
 
 def _note(check: Check) -> str:
@@ -95,7 +95,8 @@ def _note(check: Check) -> str:
     return f"{check.found:.2g}, {allowed} ({check.note})"
 
 
-def _wrapped(first: str, others: str, text: str) -> str:
+def wrapped(first: str, others: str, text: str) -> str:
+    """`text`, escaped, in lines of 80 columns that begin with `first` and then with `others`."""
     return textwrap.fill(
         escape_controls(text), _WIDTH, initial_indent=first, subsequent_indent=others,
         break_long_words=False, break_on_hyphens=False,

@@ -33,7 +33,9 @@ def piece_checks(config: DistillConfig, pieces: Pieces) -> Iterator[Check]:
         elif name in _OPTIONAL and not _OPTIONAL[name](config):
             continue
         elif missing:
-            yield Check.skipped(name, title, f"needs {_NAMES[missing]}")
+            # a student without an error of its own is made of its teacher
+            why = "teacher" if missing == name else missing
+            yield Check.skipped(name, title, f"needs {_NAMES[why]}")
         else:
             said = describe(config, pieces)
             status = Status.WARNING if said.warnings else Status.OK

@@ -8,8 +8,7 @@ from typing import Any
 from entrenar_common.errors import ConfigError, FormatError, UnsupportedError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Text
-from entrenar_common.text import escape_controls
-from entrenar_distill.check import Check, Status, count, lines_of
+from entrenar_distill.check import Check, Status, count, lines_of, wrapped
 from entrenar_distill.config import DistillConfig, resolve
 
 Overrides = Sequence[tuple[str, str]]
@@ -54,8 +53,8 @@ class Shown:
             status = Status.PROBLEM if found.problems else Status.WARNING
         words, style = _SUMMARIES[status]
         counts = _counts(found)
-        text = f"{self.marks[status]} {escape_controls(found.config)}: {words}{counts}"
-        return Text("\n" + text, style)
+        mark, text = f"{self.marks[status]} ", f"{found.config}: {words}{counts}"
+        return Text("\n" + wrapped(mark, "  ", text), style)
 
 
 _SUMMARIES = {
