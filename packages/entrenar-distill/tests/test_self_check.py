@@ -19,7 +19,7 @@ from entrenar_distill.self_check_causality import causality, labels
 from entrenar_distill.self_check_division import accumulation, padding
 from entrenar_distill.self_check_mask import mask
 from entrenar_distill.self_check_match import match
-from entrenar_distill.self_check_packing import packing
+from entrenar_distill.self_check_packing import boundaries, packing
 from entrenar_distill.self_check_slope import slope
 from entrenar_distill.self_check_subject import Subject, first_rows, in_float64
 
@@ -46,13 +46,14 @@ def subject() -> Subject:
     teacher = tiny_llama(seed=2, dtype="float64", num_hidden_layers=1)
     teacher.freeze()
     batch = first_rows(batches.batch, batches.rows, count=4, tokens=LENGTH)
-    return Subject(student, teacher, whole(), whole(), batch)
+    return Subject(student, (teacher,), whole(), whole(), batch)
 
 
 def whole(kind=Distillation, **settings):
     divergence = Divergence(**{"temperature": 3.0, **settings})
 
-    def make(student, teacher):
+    def make(student, teachers):
+        (teacher,) = teachers
         shared = teacher.config.vocab_size
         live = LiveTeacher(teacher, shared=shared)
         return kind(student, live, divergence=divergence, alpha=0.6)
@@ -92,7 +93,7 @@ def test_models_in_float32_pass_with_the_bounds_of_float32(subject, check):
     student = tiny_llama(seed=1, num_hidden_layers=1)
     teacher = tiny_llama(seed=2, num_hidden_layers=1)
     teacher.freeze()
-    single = replace(subject, student=student, teacher=teacher)
+    single = replace(subject, student=student, teachers=(teacher,))
     assert not single.double
     assert failed(check(single)) == set()
 
@@ -257,14 +258,15 @@ class Stand:
 
 
 class SeesAll(Stand):
-    def hidden(self, ids, mask=None, *, positions=None):
+    def hidden(self, ids, mask=None, *, positions=None, documents=None):
+        del documents
         found = self.model.hidden(ids, mask, positions=positions)
         return found + found.mean(axis=1, keepdims=True)
 
 
 class SeesPadding(Stand):
-    def hidden(self, ids, mask=None, *, positions=None):
-        del mask
+    def hidden(self, ids, mask=None, *, positions=None, documents=None):
+        del mask, documents
         return self.model.hidden(ids, positions=positions)
 
 
@@ -278,12 +280,54 @@ def test_a_model_that_reads_padding_is_changed_by_it(subject):
     assert found == {"padding_left"}
 
 
+class Unbounded(Stand):
+    def hidden(self, ids, mask=None, *, positions=None, documents=None):
+        del documents
+        return self.model.hidden(ids, mask, positions=positions)
+
+
+@pytest.fixture(scope="module")
+def bounded(subject) -> Subject:
+    batches = rows(boundaries=True)
+    batch = first_rows(batches.batch, batches.rows, count=4, tokens=LENGTH)
+    return replace(subject, batch=batch)
+
+
+def test_a_document_behind_others_is_read_as_if_it_were_alone(bounded):
+    (found,) = boundaries(bounded)
+    assert found.status is Status.OK
+
+
+def test_a_student_that_reads_over_boundaries_is_found(bounded):
+    assert failed(boundaries(replace(bounded, student=Unbounded(bounded.student)))) == {
+        "boundaries"
+    }
+
+
+def test_a_loss_that_keeps_documents_apart_passes_the_others_too(bounded):
+    checks = [check for check in CHECKS if check not in (slope, match)]
+    assert [failed(check(bounded)) for check in checks] == [set()] * len(checks)
+
+
 # --- rows -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_labels_are_the_next_tokens_of_the_documents(packing):
-    batches = rows(packing=packing)
+def test_rows_and_columns_with_labels_are_chosen():
+    """Nothing could be tried on prompts alone."""
+    labels = np.full((6, 40), IGNORED)
+    labels[4, 30:36] = labels[5, 32:39] = 1
+    ids = np.zeros((6, 40), np.int64)
+    one = Batch(ids, labels, np.arange(6), ids, ids)
+    found = first_rows(lambda _: one, 6, count=2, tokens=10)
+    assert found.row_ids.tolist() == [4, 5]
+    assert found.targets == 6 + 7
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"packing": False}, {"boundaries": True}], ids=["packed", "padded", "bounded"]
+)
+def test_labels_are_the_next_tokens_of_the_documents(settings):
+    batches = rows(**settings)
     found = [labels(batches.batch(i), documents(), EOS) for i in range(batches.steps_per_epoch)]
     assert {check.status for check in found} == {Status.OK}
 

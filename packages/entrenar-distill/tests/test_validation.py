@@ -53,7 +53,7 @@ def test_what_is_looked_at_is_said(said, write_config):
     assert "4 steps of 4 rows of 32 tokens" in checks["steps"]["note"]
     assert "24 documents" in checks["documents"]["note"]
     assert "20.0% of them" in checks["held_out"]["note"]
-    assert "both models predict" in checks["vocabulary"]["note"]
+    assert checks["vocabulary"]["note"].startswith("identical: ")
     assert "T^2*KL(teacher||student)" in checks["loss"]["note"]
 
 
@@ -61,7 +61,7 @@ def test_rows_that_the_models_do_not_share_are_said(said, write_config, world):
     student = {"config": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
                           "num_attention_heads": 2, "vocab_size": 400}}  # fmt: skip
     _, checks = said(write_config(student=student))
-    assert "student 400 rows: the first" in checks["vocabulary"]["note"]
+    assert "and student's 400" in checks["vocabulary"]["note"]
 
 
 def test_layers_that_are_learned_from_are_said(said, write_config):
@@ -170,8 +170,8 @@ def test_documents_that_are_left_out_are_counted(said, write_config, world, tmp_
     (text / "bad.txt").write_bytes(b"\xff\xfe\xfa broken")
     path = write_config(dataset={"name": str(text), "skip_bad": True})
     code, checks = said(path)
-    assert (code, statuses(checks)) == (0, {"documents": "warning"})
-    assert "1 documents cannot be read" in checks["documents"]["details"][0]
+    assert (code, statuses(checks)) == (0, {"warnings": "warning"})
+    assert "1 that cannot be read" in checks["documents"]["note"]
 
 
 # --- the output -------------------------------------------------------------------------------
@@ -270,6 +270,27 @@ def test_an_adapter_is_tried_too(said, write_config, world):
     student = {"model_id": str(world / "teacher"), "lora": {"rank": 2}, "quantize": "q8_0"}
     code, checks = said(write_config(student=student), "--self-check")
     assert (code, statuses(checks)) == (0, {})
+
+
+@pytest.mark.parametrize("each", [{}, {"weight": 0.5}])
+def test_several_teachers_are_tried_too(said, write_config, world, each):
+    teacher = {"model_id": str(world / "teacher"), **each}
+    code, checks = said(write_config(teacher=[teacher, teacher]), "--self-check")
+    assert (code, statuses(checks)) == (0, {})
+    assert "teacher 1" in checks["teacher"]["note"]
+
+
+def test_answers_are_tried_where_only_they_are_learned(said, write_config, tmp_path):
+    lines = [
+        {"prompt": "the red fox sees " * 5, "completion": " the old tree near a house"}
+        for _ in range(12)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    dataset = {"name": str(tmp_path / "rows.jsonl"), "kind": "completion", "packing": False}
+    code, checks = said(write_config(dataset=dataset), "--self-check")
+    assert code == 0
+    assert checks["labels"]["status"] == "ok"
+    assert checks["self_first"]["note"].startswith("sum over 4 rows")
 
 
 def test_without_its_inputs_the_loss_is_not_tried(said, write_config, tmp_path):

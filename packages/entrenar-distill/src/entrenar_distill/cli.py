@@ -16,7 +16,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", type=click.Path(), help="YAML file with the whole configuration.")
-@click.option("--teacher", help="Teacher: a model folder, or a model on the hub (org/name).")
+@click.option("--teacher", help="Teacher: a model folder, a GGUF or APR file, or org/name.")
 @click.option("--student", help="Student: a model folder, or a model on the hub (org/name).")
 @click.option("--output", help="Folder of the student and the report.")
 @set_option

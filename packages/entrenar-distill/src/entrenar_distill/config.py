@@ -17,7 +17,7 @@ from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
 from entrenar_distill.paths import FilePath
 from entrenar_distill.student_section import StudentConfig
-from entrenar_distill.teacher_section import TeacherConfig
+from entrenar_distill.teacher_section import TeacherConfig, Teachers
 
 __all__ = [
     "DatasetConfig",
@@ -68,10 +68,16 @@ def _section_of_defaults(section: type[StrictModel]) -> Any:
     return Field(default_factory=lambda: section.model_validate({}))
 
 
+def _teachers(info: ValidationInfo) -> tuple[TeacherConfig, ...]:
+    """Those that are given, none where they are wrong."""
+    found = info.data.get("teacher", ())
+    return found if isinstance(found, tuple) else (found,)
+
+
 class DistillConfig(StrictModel):
     """A distillation: a student learns from a teacher on a dataset."""
 
-    teacher: TeacherConfig
+    teacher: Teachers = Field(description="the model that is learned from, or a list of several")
     student: StudentConfig
     distillation: DistillationConfig = Field(
         default_factory=lambda: DistillationConfig.model_validate({})
@@ -119,6 +125,32 @@ class DistillConfig(StrictModel):
         dataset = self.dataset.model_copy(update={"revision": revision})
         return self.model_copy(update={"dataset": dataset})
 
+    @field_validator("distillation")
+    @classmethod
+    def _one_inside(cls, value: DistillationConfig, info: ValidationInfo) -> DistillationConfig:
+        teachers = _teachers(info)
+        for name in ("progressive", "attention"):
+            if len(teachers) > 1 and getattr(value, name) is not None:
+                raise ValueError(
+                    f"{name} compares with the inside of one teacher, and there are {len(teachers)}"
+                )
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _routes_of_a_field(cls, value: DatasetConfig, info: ValidationInfo) -> DatasetConfig:
+        routed = any(teacher.route for teacher in _teachers(info))
+        if routed and value.route_field is None:
+            raise ValueError("teachers have routes: route_field must name the field they go by")
+        if value.route_field is not None and "teacher" in info.data and not routed:
+            raise ValueError("route_field goes with teachers that have a route")
+        return value
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The teacher, or all of them."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
     @property
     def recipe(self) -> str | None:
         """The recipe of the GGUF file that is written, None where none is."""
@@ -139,7 +171,7 @@ def resolve(
 ) -> DistillConfig:
     """The configuration in the file at `path`, with the command line laid over it.
 
-    `teacher` and `student` are folders or hub ids and replace the file's model, its revision
+    `teacher` and `student` are folders, files or hub ids and replace the file's model, its revision
     included; `student` replaces an architecture or a choice of layers too. `overrides` are dotted
     keys with values as text, and come last. Raises what `load_config` raises.
     """

@@ -5,53 +5,63 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import ConfigError, NotFoundError
+from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
 from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.hub_dataset import HubSpec
-from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
+from entrenar_core.data.row_kinds import Completions, Conversations, RowKind
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
-from entrenar_core.distill import shared_vocabulary
+from entrenar_core.distill import Teacher
 from entrenar_core.io import files
-from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 from entrenar_distill.report import DATASET_REVISION
+from entrenar_distill.routes import Routes, read_routes
 from entrenar_distill.students import (
     bare_student,
     make_student,
     student_folder,
     student_tokenizer,
 )
+from entrenar_distill.teachers import LoadedTeacher, load_teachers, teacher_of
 
 
 @dataclass(frozen=True)
 class Inputs:
     """A run's models and data.
 
-    `student_folder` is None for a student that is made here; `shared` is the number of token ids
-    that both models predict with one meaning; `documents` is the fingerprint of all documents;
-    `quantization` says in words what is trained on stored weights and `features` what is learned
-    from inside the teacher, None for nothing.
+    `student_folder` is None for a student that is made here; `tokenizer` is the student's, and the
+    teachers have its ids; `routes` says which teacher a document is learned from, None where each
+    is learned from all; `documents` is the fingerprint of all documents; `quantization` says in
+    words what is trained on stored weights and `features` what is learned from inside the teacher,
+    None for nothing.
     """
 
     config: DistillConfig
-    teacher: Any
-    teacher_folder: Path
+    teachers: tuple[LoadedTeacher, ...]
     student_folder: Path | None
     tokenizer: Tokenizer
     train: TokenizedDocuments
     held_out: TokenizedDocuments
     batches: Batches
-    shared: int
+    routes: Routes | None
     documents: str
     quantization: str | None = None
     features: str | None = None
+
+    @property
+    def teacher(self) -> Any:
+        """The model of the teacher, of several that of the first, from which students are made."""
+        return self.teachers[0].model
+
+    def told_by(self) -> Teacher:
+        """Who tells the student about batches of `train`."""
+        return teacher_of(self.teachers, self.routes, self.train)
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -63,13 +73,12 @@ class Inputs:
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
-        found = {
-            "teacher": _hash_of_model(self.teacher_folder),
-            "tokenizer": self.tokenizer.fingerprint,
-            "documents": self.documents,
-        }
+        found = {each.name: _hash_of_teacher(each) for each in self.teachers}
+        found |= {"tokenizer": self.tokenizer.fingerprint, "documents": self.documents}
         if self.train.revision is not None:
             found[DATASET_REVISION] = self.train.revision
+        if self.routes is not None:
+            found["routes"] = self.routes.fingerprint
         if self.student_folder is not None:
             found["student"] = _hash_of_model(self.student_folder)
         return found
@@ -78,33 +87,34 @@ class Inputs:
 def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
-    teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-    tokenizer = teacher_tokenizer(teacher_folder)
-    teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
-    teacher.freeze()
+    loaded = load_teachers(config.teachers, dtype=config.training.frozen_dtype)
+    first = loaded[0]
     student_from = student_folder(config)
-    student = make_student(config, teacher, student_from)
-    students_own = student_tokenizer(student_from, tokenizer)
-    shared = shared_vocabulary(teacher, student, tokenizer, students_own)
+    tokenizer, owner = student_tokenizer(student_from, first)
+    check_end(tokenizer, owner)
+    student = make_student(config, first.model, student_from)
+    teachers = tuple(each.with_ids_of(student, tokenizer) for each in loaded)
+    teacher, shared = first.model, min(each.vocabulary.shared for each in teachers)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
     check_top_k(config.distillation.top_k, shared)
-    for name, model in (("teacher", teacher), ("student", student)):
+    for name, model in [*((each.name, each.model) for each in teachers), ("student", student)]:
         check_length(config.dataset.max_length, name, model)
-    documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
+    spec, field = dataset_spec(config.dataset), config.dataset.route_field
+    documents = tokenize(spec, tokenizer, progress=progress)
+    routes = None if field is None else read_routes(config.teachers, spec, field, documents)
     train, held_out = split(documents, config.dataset.held_out, config.training.seed)
     batches = batches_of(config, train, tokenizer)
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
     return Inputs(
         config,
-        teacher,
-        teacher_folder,
+        teachers,
         student_from,
         tokenizer,
         train,
         held_out,
         batches,
-        shared,
+        routes,
         documents.fingerprint,
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
@@ -121,6 +131,7 @@ def batches_of(config: DistillConfig, train: TokenizedDocuments, tokenizer: Toke
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         packing=config.dataset.packing,
+        boundaries=config.dataset.boundaries,
     )
 
 
@@ -143,7 +154,19 @@ def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
         text_field=dataset.text_field,
         skip_bad=dataset.skip_bad,
         max_documents=dataset.max_documents,
+        rows=_row_kind(dataset),
     )
+
+
+def _row_kind(dataset: DatasetConfig) -> RowKind | None:
+    answers_only = dataset.answers_only
+    if dataset.kind == "chat":
+        template = dataset.chat_template
+        source = None if template is None else files.read_text(Path(template))
+        return Conversations(dataset.messages_field, source, answers_only)
+    if dataset.kind == "completion":
+        return Completions(dataset.prompt_field, dataset.completion_field, answers_only)
+    return None
 
 
 def _hash_of_model(folder: Path) -> str:
@@ -153,21 +176,21 @@ def _hash_of_model(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def teacher_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of the teacher in `folder`. Raises NotFoundError where there is none, and
-    ConfigError for one that cannot separate documents."""
-    if not has_tokenizer(folder):
-        raise NotFoundError(
-            f"{folder}: the teacher has no tokenizer.json",
-            hint="copy the tokenizer files of the model into its folder",
-        )
-    tokenizer = load_tokenizer(folder)
+def _hash_of_teacher(teacher: LoadedTeacher) -> str:
+    """Of its weights, and where its ids are not the student's, of its tokenizer."""
+    found = _hash_of_model(teacher.path)
+    if teacher.vocabulary.kind != "permuted":
+        return found
+    return hashlib.sha256(f"{found} {teacher.tokenizer.fingerprint}".encode()).hexdigest()
+
+
+def check_end(tokenizer: Tokenizer, owner: str) -> None:
+    """Raise ConfigError for a tokenizer that cannot separate documents; `owner` is whose it is."""
     if tokenizer.eos_id is None:
         raise ConfigError(
-            f"{folder}: the teacher's tokenizer names no end-of-text token",
+            f"{owner} tokenizer names no end-of-text token",
             hint="name one as eos_token in tokenizer_config.json: it separates documents",
         )
-    return tokenizer
 
 
 def check_top_k(top_k: int | None, shared: int) -> None:

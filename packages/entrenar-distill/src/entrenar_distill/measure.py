@@ -16,7 +16,7 @@ from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
-from entrenar_distill import features
+from entrenar_distill import features, teachers
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
 from entrenar_distill.quantized import GGUF
@@ -48,7 +48,7 @@ def report(
     quantization: QuantizedStudent | None = None,
     adapter: AdaptedStudent | None = None,
 ) -> RunReport:
-    """Score `trained` (teacher first, then student and control) and put the report together.
+    """Score `trained` (teachers first, then student and control) and put the report together.
 
     Raises InterruptedRun when `stop` is set meanwhile.
     """
@@ -75,7 +75,7 @@ def report(
         config.distillation, trained["student"], inputs.teacher, seed=config.training.seed
     )
     return RunReport(
-        teacher=config.teacher.model_id,
+        teacher=teachers.in_words(inputs.teachers),
         student=student_name(inputs),
         temperature=config.distillation.temperature,
         alpha=config.distillation.alpha,
@@ -85,7 +85,11 @@ def report(
         formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,
-        scores=tuple(_model_score(name, trained[name], scores[name]) for name in trained),
+        vocabularies=teachers.vocabularies(inputs.teachers),
+        scores=tuple(
+            _model_score(name, trained[name], scores[name], reference=next(iter(trained)))
+            for name in trained
+        ),
         phases=tuple(_timing(name, result) for name, result in timings.items()),
         environment=environment(),
         difference=difference,
@@ -99,13 +103,17 @@ def report(
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
         adapter=adapter,
+        answers_only=True if inputs.held_out.trained is not None else None,
         features=features.taught(inside, folder.metrics.records("student")),
         next_commands=_next_commands(folder, inputs, samples, adapter),
     )
 
 
 def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
-    """`gzip -9` on each held-out document; None where the tokens do not give back the text."""
+    """`gzip -9` on each held-out document; None where the tokens do not give back the text, and
+    where a part of it is scored, which a compressor does not see apart."""
+    if inputs.held_out.trained is not None:
+        return None
     compressed = 0
     for i in range(len(inputs.held_out)):
         text = inputs.tokenizer.decode(inputs.held_out.document(i)).encode()
@@ -115,14 +123,14 @@ def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
     return CompressionBaseline("gzip -9", 8 * compressed / inputs.held_out.total_bytes)
 
 
-def _model_score(name: str, model: Any, scores: Scores) -> ModelScore:
+def _model_score(name: str, model: Any, scores: Scores, *, reference: str) -> ModelScore:
     return ModelScore(
         name=name,
         parameters=model.parameter_count(),
         loss=scores.loss,
         perplexity=scores.perplexity,
         bits_per_byte=scores.bits_per_byte,
-        agreement=None if name == "teacher" else scores.agreement,
+        agreement=None if name == reference else scores.agreement,
     )
 
 
@@ -161,23 +169,16 @@ def _averaged(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 
 def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
-    """How teacher and student go on from the middle of held-out documents."""
-    tokenizer, documents = inputs.tokenizer, inputs.held_out
+    """How teachers and student go on from held-out documents."""
+    tokenizer = inputs.tokenizer
     room = min(model.config.max_position_embeddings for model in trained.values())
-    # with documents that are all short, from the middle of the longest
-    size = min(PROMPT_TOKENS, room // 2, int(documents.lengths.max()) // 2)
-    if size < 1:
-        return ()
     found: list[Sample] = []
-    long_enough = np.flatnonzero(documents.lengths >= 2 * size)
-    chosen = long_enough[:: -(-len(long_enough) // SAMPLES)]  # from all over the documents
-    for index in chosen:
-        prompt = _prompt(tokenizer, documents.document(int(index)), size)
-        for name in ("teacher", "student"):
+    for prompt in _prompts(inputs, room // 2):
+        for name in (*(each.name for each in inputs.teachers), "student"):
             ids = models.generate(
                 trained[name],
                 prompt,
-                max_new_tokens=min(NEW_TOKENS, room - size),
+                max_new_tokens=min(NEW_TOKENS, room - len(prompt)),
                 temperature=SAMPLE_TEMPERATURE,
                 seed=inputs.config.training.seed,
                 eos_ids=tokenizer.eos_id,
@@ -186,6 +187,27 @@ def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
             text = tokenizer.decode(ids[ids < tokenizer.vocab_size])
             found.append(Sample(tokenizer.decode(prompt), name, text))
     return tuple(found)
+
+
+def _prompts(inputs: Inputs, most: int) -> list[np.ndarray]:
+    """Up to `most` tokens each of documents from all over: up to their middle, or to where the
+    first answer begins."""
+    documents, size = inputs.held_out, min(PROMPT_TOKENS, most)
+    if documents.trained is not None:
+        masks = [documents.targets(index) for index in range(len(documents))]
+        answers = [int(np.argmax(mask)) for mask in masks if mask is not None]
+        chosen = _some(np.flatnonzero(answers))
+        return [documents.document(i)[max(0, answers[i] - size) : answers[i]] for i in chosen]
+    # with documents that are all short, from the middle of the longest
+    size = min(size, int(documents.lengths.max()) // 2)
+    if size < 1:
+        return []
+    chosen = _some(np.flatnonzero(documents.lengths >= 2 * size))
+    return [_prompt(inputs.tokenizer, documents.document(i), size) for i in chosen]
+
+
+def _some(indices: np.ndarray) -> list[int]:
+    return [int(index) for index in indices[:: max(1, -(-len(indices) // SAMPLES))]]
 
 
 def _prompt(tokenizer: Tokenizer, document: np.ndarray, size: int) -> np.ndarray:

@@ -2,23 +2,23 @@
 
 from typing import Any
 
-from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
+from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher, Teacher
 from entrenar_core.train.objective import Objective
 from entrenar_distill import features
 from entrenar_distill.config import DistillConfig
 
 
-def predictions(config: DistillConfig, student: Any, teacher: Any, *, shared: int) -> Distillation:
-    """The part of the loss about predictions: of `teacher`, whose first `shared` ids are the
-    student's."""
+def predictions(config: DistillConfig, student: Any, told_by: Teacher) -> Distillation:
+    """The part of the loss about what `told_by` predicts."""
     settings = config.distillation
-    live = LiveTeacher(teacher, shared=shared)
-    return Distillation(student, live, divergence=settings.divergence(), alpha=settings.alpha)
+    return Distillation(student, told_by, divergence=settings.divergence(), alpha=settings.alpha)
 
 
-def objective(config: DistillConfig, student: Any, teacher: Any, *, shared: int) -> Objective:
-    """The whole of it, with what is learned from inside the teacher."""
-    logits = predictions(config, student, teacher, shared=shared)
+def objective(config: DistillConfig, student: Any, told_by: Teacher, *, teacher: Any) -> Objective:
+    """The whole of it, with what is learned from inside the model `teacher`."""
+    logits = predictions(config, student, told_by)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    live = LiveTeacher(teacher, shared=shared)
-    return FeatureDistillation(logits, live, inside) if inside else logits
+    if not inside:
+        return logits
+    assert isinstance(told_by, LiveTeacher)  # the config has it that there is one only
+    return FeatureDistillation(logits, told_by, inside)

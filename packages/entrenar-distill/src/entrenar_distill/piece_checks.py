@@ -9,9 +9,9 @@ from entrenar_distill import features
 from entrenar_distill.check import Check, Status
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.pieces import Pieces
+from entrenar_distill.pipeline import warnings_of
 from entrenar_distill.report import NORMALISER
-
-_SHOWN = 5
+from entrenar_distill.teachers import in_words, vocabularies
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ def piece_checks(config: DistillConfig, pieces: Pieces) -> Iterator[Check]:
             said = describe(config, pieces)
             status = Status.WARNING if said.warnings else Status.OK
             yield Check(name, title, status, said.note, details=said.warnings)
+    doubts = warnings_of(pieces.inputs) if pieces.inputs is not None else ()
+    if doubts:
+        yield Check("warnings", "warnings", Status.WARNING, doubts[0], details=tuple(doubts[1:]))
     if "inputs" in pieces.errors:
         yield Check.refused("inputs", "all of it together", pieces.errors["inputs"])
 
@@ -50,8 +53,10 @@ def _model(where: str, model: Any) -> str:
 
 
 def _teacher(config: DistillConfig, pieces: Pieces) -> Said:
-    form = config.training.frozen_dtype
-    return Said(f"{_model(config.teacher.model_id, pieces.teacher)}, held in {form}")
+    if pieces.teachers is None or len(pieces.teachers) == 1:
+        return Said(_model(config.teachers[0].model_id, pieces.teacher))
+    models = "; ".join(_model(each.name, each.model) for each in pieces.teachers)
+    return Said(f"{in_words(pieces.teachers)}; {models}")
 
 
 def _student(config: DistillConfig, pieces: Pieces) -> Said:
@@ -64,26 +69,21 @@ def _student(config: DistillConfig, pieces: Pieces) -> Said:
 
 
 def _vocabulary(_config: DistillConfig, pieces: Pieces) -> Said:
-    tokenizer, shared = pieces.tokenizer, pieces.shared
-    assert tokenizer is not None
-    rows = [model.config.vocab_size for model in (pieces.teacher, pieces.student)]
-    note = f"one tokenizer of {tokenizer.vocab_size} ids, end of text {tokenizer.eos_id}; "
-    if rows[0] == rows[1]:
-        note += f"both models predict {shared}"
-    else:
-        note += f"teacher {rows[0]}, student {rows[1]} rows: the first {shared} are compared"
-    return Said(note)
+    assert pieces.tokenizer is not None
+    assert pieces.teachers is not None
+    related = "; ".join(vocabularies(pieces.teachers))
+    tokenizer = pieces.tokenizer
+    return Said(f"{related}; {tokenizer.vocab_size} tokens, end of text {tokenizer.eos_id}")
 
 
 def _positions(config: DistillConfig, pieces: Pieces) -> Said:
-    have = " and ".join(
-        f"the {name} {model.config.max_position_embeddings}"
-        for name, model in (("teacher", pieces.teacher), ("student", pieces.student))
-    )
-    return Said(f"{config.dataset.max_length} in a row; {have}")
+    models = [(each.name, each.model) for each in pieces.teachers or ()]
+    models = [*(models or [("teacher", pieces.teacher)]), ("student", pieces.student)]
+    have = ", ".join(f"{name} {model.config.max_position_embeddings}" for name, model in models)
+    return Said(f"{config.dataset.max_length} in a row, of those that the models have: {have}")
 
 
-def _documents(_config: DistillConfig, pieces: Pieces) -> Said:
+def _documents(config: DistillConfig, pieces: Pieces) -> Said:
     train, held_out = pieces.train, pieces.held_out
     assert train is not None
     assert held_out is not None
@@ -91,11 +91,9 @@ def _documents(_config: DistillConfig, pieces: Pieces) -> Said:
     note = f"{len(train) + len(held_out)} documents, {format_count(tokens)} tokens"
     if train.revision is not None:
         note += f", commit {train.revision}"
-    warnings = list(train.warnings)
     if train.skips.count:
-        warnings.append(f"{train.skips.count} documents cannot be read, and are left out")
-        warnings += train.skips.problems[:_SHOWN]
-    return Said(note, tuple(warnings))
+        note += f"; {train.skips.count} that cannot be read are left out"
+    return Said(f"{note}; {config.dataset.rows}")
 
 
 def _held_out(config: DistillConfig, pieces: Pieces) -> Said:
@@ -161,7 +159,7 @@ _BOTH = ("teacher", "student")
 _CHECKS: tuple[tuple[str, str, tuple[str, ...], Callable[[DistillConfig, Pieces], Said]], ...] = (
     ("teacher", "teacher", ("teacher",), _teacher),
     ("student", "student", ("student",), _student),
-    ("vocabulary", "vocabulary", (*_BOTH, "tokenizer", "shared"), _vocabulary),
+    ("vocabulary", "vocabulary", (*_BOTH, "tokenizer", "teachers"), _vocabulary),
     ("positions", "positions", _BOTH, _positions),
     ("documents", "documents", ("train",), _documents),
     ("held_out", "held out", ("held_out",), _held_out),
@@ -179,7 +177,7 @@ _OPTIONAL: dict[str, Callable[[DistillConfig], bool]] = {
 """Checks of what a configuration need not have, and whether it does."""
 
 _NAMES = {
-    "teacher": "the teacher", "student": "the student", "tokenizer": "the teacher's tokenizer",
-    "shared": "one vocabulary", "train": "the tokenized documents",
+    "teacher": "the teacher", "student": "the student", "tokenizer": "the tokenizer",
+    "teachers": "one vocabulary", "train": "the tokenized documents",
     "held_out": "the tokenized documents", "steps": "the rows", "terms": "both models",
 }  # fmt: skip

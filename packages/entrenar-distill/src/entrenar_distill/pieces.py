@@ -7,32 +7,32 @@ from typing import Any
 
 from entrenar_common.errors import EntrenarError
 from entrenar_common.progress import Progress
-from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.sources import list_files
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
-from entrenar_core.distill import shared_vocabulary
-from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill import inputs as reading
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.inputs import Inputs, read_inputs
+from entrenar_distill.routes import read_routes
 from entrenar_distill.students import make_student, student_folder, student_tokenizer
+from entrenar_distill.teachers import LoadedTeacher, load_teachers
 
 
 @dataclass
 class Pieces:
     """The things that a run needs, None for what could not be had; `errors` says why, by the name
-    of the check that is about it. `inputs` are all of them, where nothing is wrong."""
+    of the check that is about it. `teacher` is the model of the first; `teachers` are all of them,
+    with the student's ids; `inputs` is everything, where nothing is wrong."""
 
     inputs: Inputs | None = None
     teacher: Any = None
     student: Any = None
     tokenizer: Tokenizer | None = None
-    shared: int | None = None
+    teachers: tuple[LoadedTeacher, ...] | None = None
     train: TokenizedDocuments | None = None
     held_out: TokenizedDocuments | None = None
     batches: Batches | None = None
@@ -61,7 +61,7 @@ def read_pieces(config: DistillConfig, *, progress: Progress) -> Pieces:
             pieces.errors["inputs"] = error
         return pieces
     pieces.inputs, pieces.teacher, pieces.student = inputs, inputs.teacher, inputs.new_student()
-    pieces.tokenizer, pieces.shared = inputs.tokenizer, inputs.shared
+    pieces.tokenizer, pieces.teachers = inputs.tokenizer, inputs.teachers
     pieces.train, pieces.held_out, pieces.batches = inputs.train, inputs.held_out, inputs.batches
     pieces.steps = total_steps(config.training, inputs.batches)
     pieces.terms = _terms(config, pieces)
@@ -85,42 +85,48 @@ def _one_by_one(config: DistillConfig, pieces: Pieces, progress: Progress) -> No
 
 
 def _models(config: DistillConfig, pieces: Pieces) -> None:
+    loaded = None
     with pieces.trying("teacher"):
-        folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-        with pieces.trying("vocabulary"):
-            pieces.tokenizer = reading.teacher_tokenizer(folder)
-        pieces.teacher = models.load(folder, dtype=config.training.frozen_dtype)
-        pieces.teacher.freeze()
+        loaded = load_teachers(config.teachers, dtype=config.training.frozen_dtype)
+        pieces.teacher = loaded[0].model
     own = None
     with pieces.trying("student"):
         own = student_folder(config)
-        if own is not None or pieces.teacher is not None:
+        if own is not None or loaded is not None:
             pieces.student = make_student(config, pieces.teacher, own)
-    for name, model in (("teacher", pieces.teacher), ("student", pieces.student)):
+    if loaded is not None:
+        with pieces.trying("vocabulary"):
+            tokenizer, owner = student_tokenizer(own, loaded[0])
+            reading.check_end(tokenizer, owner)
+            pieces.tokenizer = tokenizer
+            if pieces.student is not None:
+                found = tuple(each.with_ids_of(pieces.student, tokenizer) for each in loaded)
+                shared = min(each.vocabulary.shared for each in found)
+                reading.check_top_k(config.distillation.top_k, shared)
+                pieces.teachers = found
+    named = [(each.name, each.model) for each in loaded or ()]
+    for name, model in [*named, ("student", pieces.student)]:
         with pieces.trying("positions"):
             if model is not None:
                 reading.check_length(config.dataset.max_length, name, model)
-    if None in (pieces.teacher, pieces.student, pieces.tokenizer):
-        return
-    with pieces.trying("vocabulary"):
-        tokenizer = pieces.tokenizer
-        assert tokenizer is not None
-        students = student_tokenizer(own, tokenizer)
-        shared = shared_vocabulary(pieces.teacher, pieces.student, tokenizer, students)
-        reading.check_top_k(config.distillation.top_k, shared)
-        pieces.shared = shared
 
 
 def _documents(config: DistillConfig, pieces: Pieces, progress: Progress) -> None:
-    spec = reading.dataset_spec(config.dataset)
+    spec = None
+    with pieces.trying("documents"):
+        spec = reading.dataset_spec(config.dataset)
+    if spec is None:
+        return
     if pieces.tokenizer is None:
         with pieces.trying("documents"):
             if spec.hub is None:
                 list_files(spec)
         return
-    documents = None
+    documents, field = None, config.dataset.route_field
     with pieces.trying("documents"):
         documents = tokenize(spec, pieces.tokenizer, progress=progress)
+        if field is not None:
+            read_routes(config.teachers, spec, field, documents)
     if documents is None:
         return
     with pieces.trying("held_out"):

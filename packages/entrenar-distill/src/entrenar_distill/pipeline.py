@@ -17,7 +17,7 @@ from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import adapted, measure, objectives, quantized
+from entrenar_distill import adapted, measure, objectives, quantized, teachers
 from entrenar_distill.config import DistillConfig, config_hash
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.present import to_markdown
@@ -34,6 +34,7 @@ class Plan:
 
     teacher: str
     teacher_parameters: int
+    vocabulary: str
     student: str
     student_parameters: int
     training_documents: int
@@ -46,6 +47,7 @@ class Plan:
     phases: tuple[str, ...]
     done: dict[str, int]
     output: str
+    rows: str
     loss: str
     loss_settings: dict[str, float]
     quantization: str | None = None
@@ -66,8 +68,10 @@ class Plan:
                 [
                     ("teacher", f"{self.teacher}, {count(self.teacher_parameters)} parameters"),
                     ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
+                    ("vocabulary", self.vocabulary),
                     ("training", _documents(self.training_documents, self.training_tokens)),
                     ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
+                    ("sequences", self.rows),
                     ("loss", self.loss),
                     ("with", ", ".join(settings)),
                     ("normalised", NORMALISER),
@@ -101,8 +105,9 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
             found = store_of(folder, phase, config).latest()
             done |= {phase: found.step} if found else {}
     return Plan(
-        teacher=config.teacher.model_id,
-        teacher_parameters=inputs.teacher.parameter_count(),
+        teacher=teachers.in_words(inputs.teachers),
+        teacher_parameters=sum(each.model.parameter_count() for each in inputs.teachers),
+        vocabulary="; ".join(teachers.vocabularies(inputs.teachers)),
         student=measure.student_name(inputs),
         student_parameters=inputs.new_student().parameter_count(),
         training_documents=len(inputs.train),
@@ -115,6 +120,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
         phases=phases_of(config),
         done=done,
         output=config.output.dir,
+        rows=dataset.rows,
         loss=config.distillation.formula,
         loss_settings=config.distillation.settings(),
         quantization=inputs.quantization,
@@ -142,7 +148,7 @@ def run(
     folder, phases = RunFolder(Path(config.output.dir)), phases_of(config)
     folder.check(resume, phases)
     inputs = read_inputs(config, progress=progress)
-    for text in _warnings(inputs):
+    for text in warnings_of(inputs):
         warn(text)
     with folder.locked(), stop_at_step_end() as stop:
         folder.open(config, inputs.fingerprints(), resume=resume, phases=phases)
@@ -162,11 +168,24 @@ def phases_of(config: DistillConfig) -> tuple[str, ...]:
     return (STUDENT, CONTROL) if config.control else (STUDENT,)
 
 
-def _warnings(inputs: Inputs) -> list[str]:
+def warnings_of(inputs: Inputs) -> list[str]:
+    """What is worth knowing about `inputs` before they are trained on, in sentences."""
     skips, found = inputs.train.skips, list(inputs.train.warnings)
     if skips.count:
         found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
-    training = inputs.config.training
+    found += [
+        f"the vocabulary of the {each.name} is {each.vocabulary}"
+        for each in inputs.teachers
+        if each.vocabulary.kind == "permuted"
+    ]
+    training, dataset = inputs.config.training, inputs.config.dataset
+    # after a first one, which nothing is learned from to write, and with the EOS of those with one
+    cut = int((inputs.train.lengths - inputs.train.closed > dataset.max_length).sum())
+    if cut and dataset.kind != "text":
+        found.append(
+            f"{cut} of {len(inputs.train)} documents are longer than max_length "
+            f"{dataset.max_length}: what is in a later row is learned without what came before it"
+        )
     if training.mixed_precision != "fp32":
         found.append(
             f"mixed_precision {training.mixed_precision}: the teacher's matrices are rounded to "
@@ -216,7 +235,7 @@ class _Session:
     def report(self, phases: tuple[str, ...]) -> RunReport:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained: dict[str, Any] = {"teacher": inputs.teacher}
+        trained = teachers.named_models(inputs.teachers, inputs.routes)
         timings: dict[str, PhaseResult] = {}
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:
@@ -259,7 +278,8 @@ class _Session:
         if phase == CONTROL:
             return LanguageModelling(model)
         inputs = self.inputs
-        return objectives.objective(inputs.config, model, inputs.teacher, shared=inputs.shared)
+        told_by = inputs.told_by()
+        return objectives.objective(inputs.config, model, told_by, teacher=inputs.teacher)
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs = self.inputs.config, self.inputs

@@ -17,7 +17,6 @@ from entrenar_distill.report import (
     QuantizedStudent,
     Reproduction,
     RunReport,
-    Sample,
     TaughtFeature,
     caveats,
 )
@@ -26,6 +25,7 @@ __all__ = ["parts", "to_markdown"]
 
 _WIDTH = 78
 _PROMPT_LINES, _SAMPLE_LINES = 3, 6
+_WHOSE = {"teacher": "the teacher's", "teachers": "that of the teachers as one"}
 _BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
 _PART_LINES = 5
 _HASH = 16  # characters of a hash that are shown: report.json has all of them
@@ -61,7 +61,7 @@ def parts(report: RunReport) -> list[Any]:
         shown.append(_Block("What the student's loss was made of, by step", _parts(report.parts)))
     shown.append(_phases(report))
     if report.samples:
-        shown.append(_Block("Text that the models write", _samples(report.samples)))
+        shown.append(_Block("Text that the models write", _samples(report)))
     shown += [_settings(report), _machine(report)]
     if report.reproduction:
         shown += _reproduction(report.reproduction)
@@ -92,10 +92,14 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
+    first = report.scores[0].name if report.scores else "teacher"
+    whose = _WHOSE.get(first, f"that of {first}")
     caption = (
         "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        "the teacher's."
+        f"{whose}."
     )
+    if report.answers_only:
+        caption += " All of answers alone, with the marks that end them."
     return Table("Quality", columns, rows, caption)
 
 
@@ -202,6 +206,7 @@ def _settings(report: RunReport) -> Fields:
             ("teacher", report.teacher),
             ("student", report.student),
             *commit,
+            *([("vocabulary", "; ".join(report.vocabularies))] if report.vocabularies else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),
@@ -220,12 +225,13 @@ def _machine(report: RunReport) -> Fields:
     return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
 
 
-def _samples(samples: Sequence[Sample]) -> list[str]:
+def _samples(report: RunReport) -> list[str]:
     """Each prompt's last lines, and how every model went on from there."""
     lines: list[str] = []
-    for prompt, group in itertools.groupby(samples, lambda sample: sample.prompt):
+    end = "up to its first answer" if report.answers_only else "up to its middle"
+    for prompt, group in itertools.groupby(report.samples, lambda sample: sample.prompt):
         above, _, begun = prompt.rpartition("\n")
-        lines += ["", "  a held-out document, up to its middle"]
+        lines += ["", f"  a held-out document, {end}"]
         lines += _quoted(above or begun)[-_PROMPT_LINES:]
         for sample in group:
             lines += [f"  {escape_controls(sample.model)} goes on"]

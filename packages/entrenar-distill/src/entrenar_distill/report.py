@@ -51,7 +51,8 @@ class ModelScore:
 
     `loss` is in nats per token; `perplexity` is exp(loss); `bits_per_byte` is loss·tokens /
     (ln 2 · bytes), which does not depend on the tokenizer; `agreement` is the share of tokens for
-    which the likeliest next token is the teacher's (None for the teacher itself).
+    which the likeliest next token is that of the first model in the report: the teacher, several
+    mixed ones as one, or the first of routed ones (None for itself).
     """
 
     name: str
@@ -169,10 +170,13 @@ class RunReport:
     """Everything that a run has to say; `curve` maps a phase to its (step, loss) points, and
     `parts` does so for what the student's loss was made of.
 
-    `scores` hold one entry named teacher, one named student and, after a run with a control, one
-    named control; where the student was quantized after training, also one named "student in …" of
-    the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
-    `dataset_revision` is the commit of a dataset on the hub.
+    `scores` hold one entry named teacher, or of several one named teachers where they are mixed and
+    those named teacher 1 and so on, the first of which is agreed with or not; one named student
+    and, after a run with a control, one named control; where the student was quantized after
+    training, also one named "student in …" of the file. `vocabularies` say how the ids of each
+    teacher are related to the student's. `formula` is the loss; `beta`, `skew` and `top_k` are
+    given where it has them. `dataset_revision` is the commit of a dataset on the hub.
+    `answers_only`: tokens of answers alone were scored, and bytes of answers counted; None for all.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -196,6 +200,8 @@ class RunReport:
     features: tuple[TaughtFeature, ...] | None = None
     parts: dict[str, tuple[tuple[int, float], ...]] | None = None
     reproduction: Reproduction | None = None
+    vocabularies: tuple[str, ...] | None = None
+    answers_only: bool | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""
@@ -245,14 +251,17 @@ def verdict(report: RunReport) -> str:
 def caveats(report: RunReport) -> list[str]:
     """What a reader should know before trusting the figures; empty when there is nothing."""
     found: list[str] = []
-    teacher, control, baseline = report.score("teacher"), report.score("control"), report.baseline
+    control, baseline = report.score("control"), report.baseline
+    teacher, mixed = report.score("teacher"), report.score("teachers")
+    name = "The teacher" if teacher else "The mixture of the teachers"
+    teacher = teacher or mixed
     if teacher and baseline and not teacher.bits_per_byte < baseline.bits_per_byte:
         found.append(
-            f"The teacher predicts the held-out text no better than {baseline.name}: "
+            f"{name} predicts the held-out text no better than {baseline.name}: "
             "it has little to teach."
         )
     if teacher and control and not teacher.bits_per_byte < control.bits_per_byte:
-        found.append("The teacher is no better than the control: it has nothing to teach.")
+        found.append(f"{name} is no better than the control: it has nothing to teach.")
     if report.skipped_steps:
         found.append(
             f"{report.skipped_steps} optimizer steps were skipped: loss or gradient not finite."

@@ -10,7 +10,7 @@ from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.testing import difference
 from entrenar_distill.check import Check
 from entrenar_distill.self_check_gradient import loss_of
-from entrenar_distill.self_check_subject import Subject, changed, labelled
+from entrenar_distill.self_check_subject import Subject, changed, hidden_states, labelled
 
 _BOUNDS = 1e-9, 1e-4
 
@@ -21,19 +21,20 @@ def causality(subject: Subject) -> Iterator[Check]:
     batch = subject.batch
     time = batch.ids.shape[1]
     title = "what comes later changes what is predicted"
-    if time < 2:
-        yield Check.skipped("causal_models", title, "the rows have one token")
+    columns = np.flatnonzero((batch.labels != IGNORED).any(axis=0))
+    columns = columns[columns < time - 1]
+    if not len(columns):
+        yield Check.skipped("causal_models", title, "no label has a token behind it")
         return
-    cuts = sorted({0, time // 2, time - 2})
-    vocabulary = min(subject.student.config.vocab_size, subject.teacher.config.vocab_size)
+    cuts = sorted({int(columns[i]) for i in (0, len(columns) // 2, -1)})
+    vocabulary = min(model.config.vocab_size for model in subject.models)
     bound, models, losses, deaf = subject.bound(*_BOUNDS), [], [], []
-    objective = subject.objective(subject.student, subject.teacher)
+    objective = subject.whole()
     for cut in cuts:
         places = np.broadcast_to(np.arange(time), batch.ids.shape)
         other = changed(batch, places > cut, vocabulary)
-        for model in (subject.student, subject.teacher):
-            with no_grad():
-                plain, found = (model.hidden(b.ids).data[:, : cut + 1] for b in (batch, other))
+        for model in subject.models:
+            plain, found = (hidden_states(model, b)[:, : cut + 1] for b in (batch, other))
             models.append(difference(found, plain))
         until, after = labelled(batch, places <= cut), labelled(other, places <= cut)
         losses.append(_relative(objective, until, after, subject.step))
@@ -61,11 +62,13 @@ def _relative(objective, plain: Batch, other: Batch, step: int) -> float:
 
 def labels(batch: Batch, documents: TokenizedDocuments, eos_id: int | None) -> Check:
     """Each id is the one that its document has there, and each label the one after it: of the
-    document, its EOS, or behind that the first one of the next document."""
+    document, its EOS, or behind that the first one of the next document, where rows are read as
+    wholes. What is not trained on has no label."""
     title = "labels that are not the next token"
     if batch.documents is None or batch.positions is None:
         return Check.skipped("labels", title, "the rows do not say which documents they are of")
-    wrong = seen = 0
+    end = None if documents.closed else eos_id
+    wrong = 0
     places = zip(
         batch.ids.flat, batch.labels.flat, batch.documents.flat, batch.positions.flat, strict=True
     )
@@ -73,26 +76,26 @@ def labels(batch: Batch, documents: TokenizedDocuments, eos_id: int | None) -> C
         if document < 0:
             wrong += label != IGNORED
             continue
-        here, after = _tokens(documents, int(document), int(position), eos_id)
+        here, _ = _token(documents, int(document), int(position), end)
+        after, trained = _token(documents, int(document), int(position) + 1, end)
         wrong += here != token
-        if label == IGNORED:
-            continue
-        seen += 1
-        if after is None and document + 1 < len(documents):
-            after = _tokens(documents, int(document) + 1, 0, eos_id)[0]
-        wrong += label != after
-    note = f"of {seen} labels and {batch.ids.size} ids, beside the documents themselves"
-    return Check.measured("labels", title, wrong, 0, note)
+        if after is not None:
+            wrong += label != (after if trained else IGNORED)
+        elif label != IGNORED:
+            following, trained = _token(documents, int(document) + 1, 0, end)
+            wrong += batch.bounded or not trained or label != following
+    note = f"of {batch.targets} labels and {batch.ids.size} ids, beside the documents themselves"
+    return Check.measured("labels", title, int(wrong), 0, note)
 
 
-def _tokens(
-    documents: TokenizedDocuments, document: int, position: int, eos_id: int | None
-) -> tuple[int | None, int | None]:
-    """The token of a document at a position and the one after it, its EOS included; None behind
-    its end."""
-    tokens = documents.document(document)
-    found = [
-        int(tokens[place]) if place < len(tokens) else eos_id if place == len(tokens) else None
-        for place in (position, position + 1)
-    ]
-    return found[0], found[1]
+def _token(
+    documents: TokenizedDocuments, document: int, position: int, end: int | None
+) -> tuple[int | None, bool]:
+    """The token of a document at a position, and whether it is trained on; `end` behind its last
+    one, and None further on."""
+    if document >= len(documents):
+        return None, False
+    tokens, targets = documents.document(document), documents.targets(document)
+    if position < len(tokens):
+        return int(tokens[position]), targets is None or bool(targets[position])
+    return (end if position == len(tokens) else None), True

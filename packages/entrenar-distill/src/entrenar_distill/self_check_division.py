@@ -24,7 +24,7 @@ def accumulation(subject: Subject) -> Iterator[Check]:
     if rows < 2:
         yield Check.skipped("accumulation", title, "there is only one row")
         return
-    objective = subject.objective(subject.student, subject.teacher)
+    objective = subject.whole()
     parameters = trained(subject.student, objective)
     whole = step_of(objective, parameters, [batch], step=subject.step)
     for parts in sorted({2, rows}):
@@ -37,7 +37,7 @@ def accumulation(subject: Subject) -> Iterator[Check]:
 def padding(subject: Subject, *, fill: int = 0) -> Iterator[Check]:
     """Positions without a label behind a row change neither loss nor gradient; positions before it
     that the mask leaves out do not change what the models say about the others."""
-    objective = subject.objective(subject.student, subject.teacher)
+    objective = subject.whole()
     parameters = trained(subject.student, objective)
     plain = step_of(objective, parameters, [subject.batch], step=subject.step)
     longer = padded(subject.batch, PADDING, fill)
@@ -47,10 +47,8 @@ def padding(subject: Subject, *, fill: int = 0) -> Iterator[Check]:
     bound = subject.bound(*_BOUNDS)
     yield Check.measured("padding_right", title, apart(found, plain), bound, note)
     title = f"{PADDING} positions of padding at the left"
-    worst = max(
-        _left(model, subject.batch.ids, fill) for model in (subject.student, subject.teacher)
-    )
-    note = "relative difference of hidden states of both models, with a mask"
+    worst = max(_left(model, subject.batch.ids, fill) for model in subject.models)
+    note = "relative difference of hidden states of all models, with a mask"
     yield Check.measured("padding_left", title, worst, bound, note)
 
 

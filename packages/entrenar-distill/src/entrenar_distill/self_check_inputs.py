@@ -1,9 +1,12 @@
 """The self-check of a configuration: its own models, rows and loss."""
 
+from dataclasses import replace
 from typing import Any
 
 from entrenar_common.progress import Progress
 from entrenar_core.data.batches import Batch
+from entrenar_core.distill import Teacher
+from entrenar_core.train.objective import Objective
 from entrenar_distill import features, objectives
 from entrenar_distill.check import Check
 from entrenar_distill.inputs import Inputs
@@ -19,6 +22,7 @@ from entrenar_distill.self_check_subject import (
     first_rows,
     in_float64,
 )
+from entrenar_distill.teachers import teacher_of
 
 KINKED = ("tvd",)
 """Divergences without a derivative where two probabilities are equal."""
@@ -38,27 +42,34 @@ def check_inputs(inputs: Inputs, *, progress: Progress | None = None) -> list[Ch
 
 
 def subject_of(inputs: Inputs) -> Subject:
-    """The run's student before its first step, its teacher, and the first rows that they read; in
-    float64 where both are small enough."""
-    config, teacher, student = inputs.config, inputs.teacher, inputs.new_student()
-    if teacher.parameter_count() + student.parameter_count() <= FLOAT64_PARAMETERS:
-        teacher, student = in_float64(teacher), in_float64(student)
+    """The run's student before its first step, its teachers, and the first rows that they read; in
+    float64 where all are small enough."""
+    config, loaded, student = inputs.config, inputs.teachers, inputs.new_student()
+    models = [each.model for each in loaded]
+    if sum(model.parameter_count() for model in (*models, student)) <= FLOAT64_PARAMETERS:
+        models, student = [in_float64(model) for model in models], in_float64(student)
+    places = {id(model): number for number, model in enumerate(models)}
 
-    def whole(learner: Any, tells: Any) -> Any:
-        return objectives.objective(config, learner, tells, shared=inputs.shared)
+    def told_by(teachers: tuple[Any, ...]) -> Teacher:
+        chosen = [replace(loaded[places[id(model)]], model=model) for model in teachers]
+        routes = inputs.routes if len(chosen) == len(loaded) else None
+        return teacher_of(chosen, routes, inputs.train)
 
-    def logits(learner: Any, tells: Any) -> Any:
-        shared = inputs.shared if learner is not tells else tells.config.vocab_size
-        return objectives.predictions(config, learner, tells, shared=shared)
+    def whole(learner: Any, teachers: tuple[Any, ...]) -> Objective:
+        return objectives.objective(config, learner, told_by(teachers), teacher=teachers[0])
 
+    def logits(learner: Any, teachers: tuple[Any, ...]) -> Objective:
+        return objectives.predictions(config, learner, told_by(teachers))
+
+    limits = [m.config.max_position_embeddings for m in (*models, student)]
     return Subject(
-        student, teacher, whole, logits, _rows(inputs),
+        student, tuple(models), whole, logits, _rows(inputs, limits),
         step=_step(inputs), smooth=config.distillation.loss not in KINKED,
     )  # fmt: skip
 
 
-def _rows(inputs: Inputs) -> Batch:
-    limits = [m.config.max_position_embeddings for m in (inputs.teacher, inputs.new_student())]
+def _rows(inputs: Inputs, limits: list[int]) -> Batch:
+    """Rows that have room for padding in models of so many positions."""
     tokens = max(1, min(TOKENS, *(limit - PADDING for limit in limits)))
     batches = inputs.batches
     rows = batches.steps_per_epoch * batches.batch_size

@@ -17,13 +17,14 @@ POISON = 1e3
 def mask(subject: Subject) -> Iterator[Check]:
     """With hidden states poisoned where there is no label, loss and gradients are the same; and
     the positions that the gradient reaches are those with a label."""
-    batch = labelled(subject.batch, _holes(subject.batch))
+    holed = labelled(subject.batch, _holes(subject.batch))
+    batch = holed if holed.targets else subject.batch
     ignored = batch.labels == IGNORED
     states, weight = hidden_of(subject)
     steps = []
     for factor in (1.0, POISON):
         head = HiddenStates(np.where(ignored[..., None], factor * states, states), weight)
-        objective = subject.logits(head, subject.teacher)
+        objective = subject.logits(head, subject.teachers)
         values = {"hidden": head.states, "weight": head.output_weight}
         steps.append(step_of(objective, values, [batch], step=subject.step))
     title = "poisoned states without a label"

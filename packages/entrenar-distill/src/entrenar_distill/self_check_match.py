@@ -1,7 +1,7 @@
 """A teacher that learns from itself has nothing to learn."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -20,30 +20,35 @@ def match(subject: Subject) -> Iterator[Check]:
 
     A divergence is nowhere negative, so that none of its values is larger than their sum.
     """
-    teacher = copy.copy(subject.teacher)
-    objective = subject.logits(teacher, subject.teacher)
     batch = subject.batch
+    alone = [subject.logits(copy.copy(teacher), (teacher,)) for teacher in subject.teachers]
     names = (
-        ("self_divergence", "divergence of the teacher from itself"),
+        ("self_divergence", "divergence of a teacher from itself"),
         ("self_agreement", "tokens in which it does not agree with itself"),
         ("self_everywhere", "that divergence at any one position"),
         ("self_first", "that divergence at the first label of a row"),
     )
-    parts = _parts(objective, batch, subject.step)
-    if not {"divergence", "agreement"} <= parts.keys():
+    every = [_parts(objective, batch, subject.step) for objective in alone]
+    if not all({"divergence", "agreement"} <= parts.keys() for parts in every):
         why = "the loss does not say its divergence and agreement"
         yield from (Check.skipped(name, title, why) for name, title in names)
         return
     first = labelled(batch, _first(batch))
-    begun = _parts(objective, first, subject.step)["divergence"]
+    begun = _worst(_parts(one, first, subject.step)["divergence"] for one in alone)
+    mean = _worst(parts["divergence"] for parts in every)
     found = (
-        (abs(parts["divergence"]), f"mean over {batch.targets} tokens"),
-        (1 - parts["agreement"], f"share of {batch.targets} tokens"),
-        (abs(parts["divergence"]) * batch.targets, "no single value is above their sum"),
-        (abs(begun) * first.targets, f"sum over {first.targets} rows"),
+        (mean, f"mean over {batch.targets} tokens"),
+        (_worst(1 - parts["agreement"] for parts in every), f"share of {batch.targets} tokens"),
+        (mean * batch.targets, "no single value is above their sum"),
+        (begun * first.targets, f"sum over {first.targets} rows"),
     )
     for (name, title), (value, note) in zip(names, found, strict=True):
         yield Check.measured(name, title, value, BOUND, note)
+
+
+def _worst(values: Iterable[float]) -> float:
+    """The largest of some numbers without their signs, NaN where one is."""
+    return float(np.abs(list(values)).max())
 
 
 def _parts(objective: Objective, batch: Batch, step: int) -> dict[str, float]:

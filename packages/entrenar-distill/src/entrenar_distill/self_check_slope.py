@@ -11,7 +11,7 @@ from entrenar_core.data.batches import Batch
 from entrenar_core.rng import stream
 from entrenar_distill.check import Check
 from entrenar_distill.self_check_gradient import loss_of, step_of, trained
-from entrenar_distill.self_check_subject import Subject
+from entrenar_distill.self_check_subject import Subject, hidden_states
 
 DIRECTIONS = 2
 """Random directions besides that of the gradient."""
@@ -42,8 +42,7 @@ class HiddenStates:
 
 def hidden_of(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """The student's last hidden states for the batch and its output projection, in float64."""
-    with no_grad():
-        states = subject.student.hidden(subject.batch.ids).data
+    states = hidden_states(subject.student, subject.batch)
     return states.astype(np.float64), subject.student.output_weight.data.astype(np.float64)
 
 
@@ -57,12 +56,12 @@ def slope(subject: Subject, *, seed: int = 0) -> Iterator[Check]:
     states, weight = hidden_of(subject)
     head = HiddenStates(states, weight)
     values = {"hidden": head.states, "weight": head.output_weight}
-    at_head = _Slopes(subject.logits(head, subject.teacher), values, subject.batch, subject.step)
+    at_head = _Slopes(subject.logits(head, subject.teachers), values, subject.batch, subject.step)
     size, bound = (_STEP, _BOUND) if subject.smooth else (_KINKED_STEP, _KINKED_BOUND)
     found = at_head.worst(size, seed)
     note = f"{DIRECTIONS + 1} directions, float64" + _kinks(subject)
     yield Check.measured("gradient_head", "gradient by hidden states and head", found, bound, note)
-    objective = subject.objective(subject.student, subject.teacher)
+    objective = subject.whole()
     weights = trained(subject.student, objective)
     whole = _Slopes(objective, weights, subject.batch, subject.step)
     found = whole.worst(subject.bound(size, _SINGLE_STEP), seed)

@@ -8,6 +8,7 @@ from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.hub import resolve_model
 from entrenar_distill.config import DistillConfig
+from entrenar_distill.teachers import LoadedTeacher
 
 
 def make_student(config: DistillConfig, teacher: Any, folder: Path | None) -> Any:
@@ -44,8 +45,9 @@ def student_folder(config: DistillConfig) -> Path | None:
     return resolve_model(student.model_id, student.revision) if student.model_id else None
 
 
-def student_tokenizer(folder: Path | None, teachers: Tokenizer) -> Tokenizer:
-    """The student's own tokenizer; one that is made here, or has none, uses the teacher's."""
+def student_tokenizer(folder: Path | None, teacher: LoadedTeacher) -> tuple[Tokenizer, str]:
+    """The student's own tokenizer, and whose it is, in words; one that is made here, or has none,
+    uses the teacher's."""
     if folder is None or not has_tokenizer(folder):
-        return teachers
-    return load_tokenizer(folder)
+        return teacher.tokenizer, f"{teacher.path}: the {teacher.name}'s"
+    return load_tokenizer(folder), f"{folder}: the student's"

@@ -15,6 +15,7 @@ __all__ = ["IGNORED", "Batch", "Batches"]
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_ROWS_AT_ONCE = 1024
 IGNORED = -100  # the label that cross-entropy leaves out, in PyTorch and here
 
 
@@ -26,6 +27,7 @@ class Batch:
     documents: the document that each id is of, its EOS included, int64 (B, T), -1 for padding;
                None where ids are of no document
     positions: the id's place in that document, int64 (B, T), 0 for padding; None as above
+    bounded: whether a model is to read each document of a row as if it were alone
     """
 
     ids: Int64
@@ -33,6 +35,12 @@ class Batch:
     row_ids: Int64
     documents: Int64 | None = None
     positions: Int64 | None = None
+    bounded: bool = False
+
+    @property
+    def segments(self) -> Int64 | None:
+        """`documents` where they are to be kept apart, None where rows are read as wholes."""
+        return self.documents if self.bounded else None
 
     @property
     def targets(self) -> int:
@@ -50,8 +58,9 @@ class Batch:
         cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
         return [self.part(cut) for cut in cuts]
 
-    def part(self, rows: slice, tokens: slice = slice(None)) -> "Batch":
-        """Some rows, and of these some columns; views, not copies."""
+    def part(self, rows: slice | Int64, tokens: slice = slice(None)) -> "Batch":
+        """Some rows, by a slice or by their numbers, and of these some columns; views of what a
+        slice takes, else copies."""
         cut = rows, tokens
         return Batch(
             self.ids[cut],
@@ -59,6 +68,7 @@ class Batch:
             self.row_ids[rows],
             None if self.documents is None else self.documents[cut],
             None if self.positions is None else self.positions[cut],
+            self.bounded,
         )
 
 
@@ -121,6 +131,7 @@ class _Source:
         seq_len: int,
         batch_size: int,
         packing: bool,
+        boundaries: bool,
         eos_id: int | None,
         pad_id: int | None,
     ) -> None:
@@ -130,17 +141,34 @@ class _Source:
                 hint="typical are 128 to 2048 tokens and 4 to 64 rows",
             )
         fill = pad_id if pad_id is not None else eos_id
-        if fill is None or (packing and eos_id is None):
+        separated = not docs.closed
+        if fill is None or (packing and separated and eos_id is None):
             raise ConfigError(
                 "the tokenizer has no end-of-text token to put between documents",
                 hint="name one as eos_token in its tokenizer_config.json",
             )
+        if boundaries and not packing:
+            raise ConfigError(
+                "boundaries between the documents of a row, of which each has only one",
+                hint="pack documents, or leave boundaries out",
+            )
         self._docs = docs
         self._seq_len = seq_len
+        self._boundaries = boundaries
         self._fill = fill
         self._eos = eos_id if eos_id is not None else fill
         layout = _Packed if packing else _Padded
-        self.rows: _Rows = layout(docs.lengths + (eos_id is not None), seq_len)
+        self.rows: _Rows = layout(docs.lengths + (separated and eos_id is not None), seq_len)
+        self.kept = self._kept()
+
+    def _kept(self) -> Int64:
+        """The rows in which something is trained on, of those that are full."""
+        every = np.arange(self.rows.full)
+        if self._docs.trained is None:
+            return every
+        blocks = np.split(every, range(_ROWS_AT_ONCE, len(every), _ROWS_AT_ONCE))
+        wanted = [np.any(self.gather(block).labels != IGNORED, axis=1) for block in blocks]
+        return every[np.concatenate(wanted)]
 
     def gather(self, row_ids: Int64) -> Batch:
         document, position, present = self.rows.places(row_ids, self._seq_len + 1)
@@ -148,9 +176,16 @@ class _Source:
         inside = present & (position < docs.lengths[document])
         values = np.where(present, self._eos, self._fill).astype(np.int64)
         values[inside] = docs.tokens[(docs.starts[document] + position)[inside]]
-        labels = np.where(present[:, 1:], values[:, 1:], IGNORED)
+        counts = present.copy()
+        if docs.trained is not None:
+            counts[inside] = docs.trained[(docs.starts[document] + position)[inside]]
+        labels = np.where(counts[:, 1:], values[:, 1:], IGNORED)
         owners, places = np.where(present, document, -1), np.where(present, position, 0)
-        return Batch(values[:, :-1], labels, row_ids, owners[:, :-1], places[:, :-1])
+        if self._boundaries:
+            # nothing in its own document leads to a first token
+            labels[owners[:, 1:] != owners[:, :-1]] = IGNORED
+        of_ids = owners[:, :-1], places[:, :-1]
+        return Batch(values[:, :-1], labels, row_ids, *of_ids, self._boundaries)
 
     def names(self, row_ids: Int64) -> list[str]:
         document, _, present = self.rows.places(row_ids, self._seq_len + 1)
@@ -161,11 +196,18 @@ class Batches:
     """Training batches: position 0, 1, 2 … counts batches from the start, across epochs.
 
     With `packing`, documents are joined by EOS into one stream and cut into rows; without, each
-    document has rows of its own, padded with `pad_id` (or `eos_id`). Each epoch has every full row
+    document has rows of its own, padded with `pad_id` (or `eos_id`). With `boundaries`, a model
+    reads each document of a packed row as if it were alone (`Batch.segments`), and the first token
+    of a document is no target, as in a row of its own; what a row's end cuts off of a document is
+    read without what came before. Each epoch has every full row
     at most once, in an order that depends on seed and epoch only; the rows that do not fill
-    a batch are left out of that epoch.
+    a batch are left out of that epoch. Rows in which nothing is trained on are left out of all.
 
-    Raises ConfigError when there is not one whole batch, or no EOS token to join documents with.
+    Documents that are `closed` have no EOS after them. Tokens that are not `trained` on are no
+    labels; the EOS after a document is one.
+
+    Raises ConfigError when there is not one whole batch, when nothing is trained on, without an EOS
+    token to join documents with, or for boundaries without packing.
 
     >>> docs = TokenizedDocuments.from_arrays(["a"], [np.arange(9, dtype=np.int32)], [9])
     >>> batches = Batches(docs, seq_len=3, batch_size=1, seed=0, eos_id=0, pad_id=None)
@@ -183,14 +225,20 @@ class Batches:
         eos_id: int | None,
         pad_id: int | None = None,
         packing: bool = True,
+        boundaries: bool = False,
     ) -> None:
-        self._source = _Source(docs, seq_len, batch_size, packing, eos_id, pad_id)
-        self.rows = self._source.rows.full
+        self._source = _Source(docs, seq_len, batch_size, packing, boundaries, eos_id, pad_id)
+        self.rows = len(self._source.kept)
         self.batch_size = batch_size
         self.seq_len = seq_len
         self.steps_per_epoch = self.rows // batch_size
         self._seed = seed
         self._order: tuple[int, Int64] | None = None
+        if self.rows == 0 and self._source.rows.full:
+            raise ConfigError(
+                f"of {docs.total_tokens} tokens in {len(docs)} documents none is trained on",
+                hint="give a dataset with answers, or loss_on: all",
+            )
         if self.steps_per_epoch == 0:
             raise ConfigError(
                 f"{docs.total_tokens} tokens in {len(docs)} documents make {self.rows} rows "
@@ -214,5 +262,5 @@ class Batches:
         if self._order is None or self._order[0] != epoch:
             # Raw bits are the same in every version of numpy; its permutation need not be.
             bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
-            self._order = epoch, np.argsort(bits, kind="stable")
+            self._order = epoch, self._source.kept[np.argsort(bits, kind="stable")]
         return self._order[1]

@@ -7,11 +7,11 @@ read; what makes the whole file unusable (it changed, no such column) is raised.
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from entrenar_common.errors import (
     EntrenarError,
@@ -45,16 +45,32 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and the name it is known by; `source_bytes` of its file were read to get it."""
+    """A text and the name it is known by; `source_bytes` of its file were read to get it.
+
+    `answers` are the characters, from and up to, that a model is to learn to write; None for all.
+    """
 
     name: str
     text: str
     source_bytes: int = 0
+    answers: tuple[tuple[int, int], ...] | None = None
 
     @property
     def utf8_bytes(self) -> int:
-        """The length of the text in UTF-8, which bits per byte are counted in."""
-        return len(self.text) if self.text.isascii() else len(self.text.encode())
+        """The length in UTF-8 of the text, or of its answers: bits per byte are counted in it."""
+        text = self.text
+        if self.answers is not None:
+            text = "".join(text[start:end] for start, end in self.answers)
+        return len(text) if text.isascii() else len(text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Some fields of a row, as the values that JSON has; name and `source_bytes` as above."""
+
+    name: str
+    values: dict[str, Any]
+    source_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ class BadDocument:
 
 
 Item = Document | BadDocument
+RowItem = Row | BadDocument
 
 
 def bad(message: str) -> BadDocument:
@@ -150,6 +167,13 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
+def document_of(row: Row, text: str, answers: tuple[tuple[int, int], ...] | None) -> Item:
+    """The document that was made of a row; a bad one where its text has no UTF-8 form."""
+    if not text.isascii() and (problem := surrogate(text)):
+        return bad(f"{row.name}: {problem}")
+    return Document(row.name, text, row.source_bytes, answers)
+
+
 class _Number(str):
     """A number as it was written: only one field is wanted, and huge integers parse slowly."""
 
@@ -157,7 +181,15 @@ class _Number(str):
 
 
 _DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
-_JSON_NAMES = {type(None): "null", bool: "a boolean", list: "a list", dict: "an object"}
+_WHOLE = json.JSONDecoder(parse_constant=_no_constant)
+_JSON_NAMES = {
+    type(None): "null", bool: "a boolean", list: "a list", dict: "an object", str: "text",
+}  # fmt: skip
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    return _JSON_NAMES.get(type(value), "a number")
 
 
 def read_jsonl(source: Source, text_field: str) -> Iterator[Item]:
@@ -170,37 +202,66 @@ def read_jsonl(source: Source, text_field: str) -> Iterator[Item]:
                 yield _json_document(line, source.place(line.number), text_field)
 
 
+def jsonl_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:
+    """The `fields` of each line, by the settings that name them."""
+    with source.opened() as file:
+        for line in _lines(file, source):
+            if isinstance(line, BadDocument):
+                yield line
+            elif line.text.strip():
+                yield _json_row(line, source.place(line.number), fields)
+
+
 def _json_document(line: _Line, where: str, text_field: str) -> Item:
+    value = _json_object(line, where, {"text_field": text_field}, _DECODER)
+    if isinstance(value, BadDocument):
+        return value
+    text = value[text_field]
+    if type(text) is not str:
+        return bad(f"{where}: field {text_field!a} is {kind_of(text)}, wanted text")
+    if not text.isascii() and (problem := surrogate(text)):
+        return bad(f"{where}: {problem}")
+    return Document(where, text, line.size)
+
+
+def _json_row(line: _Line, where: str, fields: Mapping[str, str]) -> RowItem:
+    value = _json_object(line, where, fields, _WHOLE)
+    if isinstance(value, BadDocument):
+        return value
+    return Row(where, {field: value[field] for field in fields.values()}, line.size)
+
+
+def _json_object(
+    line: _Line, where: str, fields: Mapping[str, str], decoder: json.JSONDecoder
+) -> dict[str, Any] | BadDocument:
     try:
-        value = _DECODER.decode(line.text)
+        value = decoder.decode(line.text)
     except json.JSONDecodeError as error:
         return bad(f"{where}: column {error.colno}: not valid JSON: {error.msg}")
     except (ValueError, RecursionError) as error:
         return bad(f"{where}: not valid JSON: {error}")
     if not isinstance(value, dict):
         return bad(f"{where}: not a JSON object")
-    if text_field not in value:
-        return missing_field(where, text_field, list(value))
-    text = value[text_field]
-    if type(text) is not str:
-        kind = _JSON_NAMES.get(type(text), "a number")
-        return bad(f"{where}: field {text_field!a} is {kind}, wanted text")
-    if not text.isascii() and (problem := _surrogate(text)):
-        return bad(f"{where}: {problem}")
-    return Document(where, text, line.size)
+    for setting, field in fields.items():
+        if field not in value:
+            return missing_field(where, field, list(value), setting)
+    return value
 
 
-def missing_field(where: str, text_field: str, names: list[str]) -> BadDocument:
+def missing_field(
+    where: str, field: str, names: list[str], setting: str = "text_field"
+) -> BadDocument:
     shown = ", ".join(names[:20]) or "none"
     return BadDocument(
         FormatError(
-            f"{where}: there is no field {text_field!a}",
-            hint=f"set text_field of the dataset to one of: {escape_controls(shown)}",
+            f"{where}: there is no field {field!a}",
+            hint=f"set {setting} of the dataset to one of: {escape_controls(shown)}",
         )
     )
 
 
-def _surrogate(text: str) -> str | None:
+def surrogate(text: str) -> str | None:
+    """What is wrong with a text that has no UTF-8 form."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -210,22 +271,33 @@ def _surrogate(text: str) -> str | None:
 
 def read_csv(source: Source, text_field: str) -> Iterator[Item]:
     """One document for each row below the header row; quoted fields may span lines."""
+    for row in csv_rows(source, {"text_field": text_field}):
+        if isinstance(row, BadDocument):
+            yield row
+        else:
+            yield Document(row.name, row.values[text_field], row.source_bytes)
+
+
+def csv_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:
+    """The `fields` of each row, by the settings that name them."""
     with source.opened() as file:
         table = _CsvTable(file, source)
         header = table.next_row()
         if isinstance(header, BadDocument):
             raise header.error
-        if header is None or header.count(text_field) != 1:
-            problem = missing_field(source.place(1), text_field, header or [])
-            raise problem.error
-        column = header.index(text_field)
+        for setting, field in fields.items():
+            if header is None or header.count(field) != 1:
+                raise missing_field(source.place(1), field, header or [], setting).error
+        assert header is not None
+        columns = {field: header.index(field) for field in fields.values()}
         while (row := table.next_row()) is not None:
             if isinstance(row, BadDocument):
                 yield row
             elif len(row) != len(header):
                 yield bad(f"{table.where}: {len(row)} fields, the header has {len(header)}")
             else:
-                yield Document(table.where, row[column], table.taken())
+                values = {field: row[column] for field, column in columns.items()}
+                yield Row(table.where, values, table.taken())
 
 
 class _CsvTable:

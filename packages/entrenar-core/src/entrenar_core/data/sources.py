@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +15,22 @@ from entrenar_common.errors import ConfigError, NotFoundError, StorageError
 from entrenar_common.text import escape_controls
 from entrenar_core.data.globs import translate_glob
 from entrenar_core.data.hub_dataset import HubSource, HubSpec, list_hub_files
-from entrenar_core.data.parquet import read_parquet
+from entrenar_core.data.parquet import parquet_rows, read_parquet
 from entrenar_core.data.readers import (
     BadDocument,
     Document,
     Item,
+    RowItem,
     Source,
+    csv_rows,
     file_state,
+    jsonl_rows,
     opened_file,
     read_csv,
     read_jsonl,
     read_text,
 )
+from entrenar_core.data.row_kinds import Convert, RowKind
 
 __all__ = [
     "DatasetSpec",
@@ -42,6 +46,11 @@ READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
     "jsonl": read_jsonl,
     "csv": read_csv,
     "parquet": read_parquet,
+}
+ROW_READERS: dict[str, Callable[[Source, Mapping[str, str]], Iterator[RowItem]]] = {
+    "jsonl": jsonl_rows,
+    "csv": csv_rows,
+    "parquet": parquet_rows,
 }
 FORMATS = ("auto", *READERS)
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
@@ -62,6 +71,7 @@ class DatasetSpec:
     format:  "auto" (by suffix: .jsonl .csv .parquet, otherwise one text file is one document),
              "text", "jsonl", "csv" or "parquet".
     text_field: the field or column that has the text.
+    rows:    what else than a text each row is; None for a text.
     skip_bad: leave out documents that cannot be read, and count them, instead of raising.
     max_documents: read no more than the first this many.
     hub:     a dataset on the hub, in the place of paths, exclude and format.
@@ -75,6 +85,7 @@ class DatasetSpec:
     max_documents: int | None = None
     root: Path = field(default_factory=Path)
     hub: HubSpec | None = None
+    rows: RowKind | None = None
 
     def __post_init__(self) -> None:
         if self.hub is not None and (self.paths or self.exclude or self.format != "auto"):
@@ -145,12 +156,16 @@ def iter_documents(spec: DatasetSpec, *, skips: Skips | None = None) -> Iterator
 
 
 def read_documents(
-    sources: Sequence[AnySource], spec: DatasetSpec, *, skips: Skips | None = None
+    sources: Sequence[AnySource],
+    spec: DatasetSpec,
+    *,
+    skips: Skips | None = None,
+    convert: Convert | None = None,
 ) -> Iterator[Document]:
-    """`iter_documents` of files that were listed before."""
+    """`iter_documents` of files that were listed before; `convert` is what `spec.rows` opened."""
     skips = Skips() if skips is None else skips
     count = 0
-    for document in _good_documents(sources, spec, skips):
+    for document in _good_documents(sources, spec, skips, convert):
         yield document
         count += 1
         if count == spec.max_documents:
@@ -159,22 +174,40 @@ def read_documents(
         raise ConfigError(
             f"the dataset has no documents: {len(sources)} files were read, "
             f"{skips.count} bad documents left out, the others are empty",
-            hint="check paths, format and text_field of the dataset",
+            hint="check paths, format and fields of the dataset",
             details=skips.problems,
         )
 
 
 def _good_documents(
-    sources: Sequence[AnySource], spec: DatasetSpec, skips: Skips
+    sources: Sequence[AnySource], spec: DatasetSpec, skips: Skips, convert: Convert | None
 ) -> Iterator[Document]:
     for source in sources:
-        for item in READERS[source.format](source, spec.text_field):
+        for item in _items(source, spec, convert):
             if isinstance(item, BadDocument):
                 if not spec.skip_bad:
                     raise item.error
                 skips.add(str(item.error))
             elif item.text:
                 yield item
+
+
+def _items(source: AnySource, spec: DatasetSpec, convert: Convert | None) -> Iterator[Item]:
+    if spec.rows is None:
+        yield from READERS[source.format](source, spec.text_field)
+        return
+    if convert is None:
+        raise ConfigError(
+            f"{source.name}: documents are made of its rows with a tokenizer",
+            hint="tokenize the dataset",
+        )
+    if source.format not in ROW_READERS:
+        raise ConfigError(
+            f"{source.name}: a file of text has no fields for conversations or completions",
+            hint=f"give files of {', '.join(ROW_READERS)}, or set format of the dataset",
+        )
+    for row in ROW_READERS[source.format](source, spec.rows.fields()):
+        yield row if isinstance(row, BadDocument) else convert(row)
 
 
 def list_files(spec: DatasetSpec) -> list[AnySource]:

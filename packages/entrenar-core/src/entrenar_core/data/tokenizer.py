@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from entrenar_common.errors import ConfigError, FormatError, NotFoundError
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.data.library_errors import LibraryErrors
 from entrenar_core.data.tokenizer_json import check_tokenizer
 from entrenar_core.io import files
 
@@ -26,6 +26,7 @@ Ids = npt.NDArray[np.int32]
 _ROLES = ("bos", "eos", "pad")
 _SMALLEST_VOCAB = 257  # 256 bytes and the end-of-text token
 _TEMPLATE = "chat_template.jinja"
+_SPECIAL_MAP = "special_tokens_map.json"
 _PROBE = "Probe 12, naïve: 漢字 🙂\n\n  end"
 
 
@@ -38,32 +39,6 @@ def started(progress: Progress | None, task_name: str, total: int | None) -> Ite
         yield progress
     finally:
         progress.finish()
-
-
-class LibraryErrors:
-    """Turns the errors of `tokenizers` into FormatError; `where` names the file.
-
-    The library raises the plain Exception, and a panic of its Rust code as a BaseException of a
-    class that cannot be imported: neither can be named in an `except` clause without catching more.
-    """
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None and (kind is Exception or kind.__name__ == "PanicException"):
-            raise FormatError(
-                f"{self._where}: the tokenizer cannot be used: {error}",
-                hint="the tokenizer file is damaged or was edited: fetch or write it again",
-            ) from error
 
 
 class Tokenizer:
@@ -81,6 +56,7 @@ class Tokenizer:
         self._inner = inner
         self._where = where
         self._special = dict(special)
+        self._named = {f"{role}_token": token for role, token in special.items()}
         self._config: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
         self.bos_id, self.eos_id, self.pad_id = (self._special_id(role) for role in _ROLES)
@@ -118,6 +94,7 @@ class Tokenizer:
         special, config = _read_special(folder, inner)
         tokenizer = cls(inner, special=special, where=str(path))
         tokenizer._config = config
+        tokenizer._named = _all_named(_read_object(folder / _SPECIAL_MAP)) | _all_named(config)
         template = folder / _TEMPLATE
         if template.is_file():
             tokenizer._texts[template.name] = files.read_text(template)
@@ -135,6 +112,7 @@ class Tokenizer:
         special = {role: token for role in _ROLES if (token := _named(config, role)) is not None}
         tokenizer = cls(inner, special=special, where=where)
         tokenizer._config = dict(config)
+        tokenizer._named = _all_named(config)
         return tokenizer
 
     def to_json(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -159,7 +137,24 @@ class Tokenizer:
         made = Tokenizer(self._inner, special=self._special, where=self._where)
         made._config = {key: v for key, v in self._config.items() if key != "chat_template"}
         made._texts = {_TEMPLATE: template}
+        made._named = self._named
         return made
+
+    @property
+    def where(self) -> str:
+        """What error messages call it: the path of its file, if it has one."""
+        return self._where
+
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """The special tokens that a chat template knows by name, such as `bos_token`."""
+        return dict(self._named)
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """The tokens that control a model and stand for no text, with their ids."""
+        added = self._inner.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in added if token.special}
 
     def save(self, folder: str | Path) -> None:
         """Writes the files that `Tokenizer.load` and transformers' AutoTokenizer read."""
@@ -170,7 +165,7 @@ class Tokenizer:
         config = default | tokens | {"clean_up_tokenization_spaces": False} | self._config
         files.write_text(folder / "tokenizer.json", self._inner.to_str(pretty=True) + "\n")
         files.write_json(folder / "tokenizer_config.json", config)
-        files.write_json(folder / "special_tokens_map.json", tokens)
+        files.write_json(folder / _SPECIAL_MAP, tokens)
         for name, text in self._texts.items():
             files.write_text(folder / name, text)
 
@@ -184,12 +179,24 @@ class Tokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[Ids]:
         """`encode` of each text, in parallel inside the library's own threads (no fork)."""
-        for index, text in enumerate(texts):
-            if not text.isascii():
-                _check_text(text, index)
+        _check_texts(texts)
         with LibraryErrors(self._where):
             encodings = self._inner.encode_batch_fast(list(texts))
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_spans(self, texts: Sequence[str], *, template: bool) -> list[tuple[Ids, Ids]]:
+        """ids (n,) of each text, and the characters that each is of, from and up to, (n, 2).
+
+        Without `template`, nothing is put around the text. A token that the template puts there is
+        of no characters: both numbers are 0.
+        """
+        _check_texts(texts)
+        with LibraryErrors(self._where):
+            encodings = self._inner.encode_batch(list(texts), add_special_tokens=template)
+        return [
+            (np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2))
+            for e in encodings
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens included; bytes that are not UTF-8 show as U+FFFD."""
@@ -256,6 +263,12 @@ def _check_added(added: list[dict[str, Any]], inner: tokenizers.Tokenizer, where
             )
 
 
+def _check_texts(texts: Sequence[str]) -> None:
+    for index, text in enumerate(texts):
+        if not text.isascii():
+            _check_text(text, index)
+
+
 def _check_text(text: str, index: int) -> None:
     try:
         text.encode()
@@ -283,7 +296,7 @@ def _read_special(
     model = _read_object(folder / "config.json")
     special: dict[str, str] = {}
     for role in _ROLES:
-        for source in (config, _read_object(folder / "special_tokens_map.json")):
+        for source in (config, _read_object(folder / _SPECIAL_MAP)):
             token = _named(source, role)
             if token is not None:
                 special.setdefault(role, token)
@@ -300,6 +313,12 @@ def _named(config: dict[str, Any], role: str) -> str | None:
     token = config.get(f"{role}_token")
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else None
+
+
+def _all_named(config: dict[str, Any]) -> dict[str, str]:
+    """What `config` calls something_token, as transformers' tokenizers do."""
+    roles = [key.removesuffix("_token") for key in config if key.endswith("_token")]
+    return {f"{role}_token": token for role in roles if (token := _named(config, role)) is not None}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Distillation:
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         expected = self.teacher.expected(batch)
-        return self.loss_of(self.student.hidden(batch.ids), expected, batch, normalizer)
+        found = self.student.hidden(batch.ids, documents=batch.segments)
+        return self.loss_of(found, expected, batch, normalizer)
 
     def loss_of(self, found: Tensor, expected: Expected, batch: Batch, normalizer: int) -> Tensor:
         """The loss of the student's last hidden states (B, T, width) for `batch`, beside what is

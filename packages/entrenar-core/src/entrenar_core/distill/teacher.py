@@ -24,10 +24,14 @@ class LiveTeacher:
         self.model, self.shared = model, shared
 
     def expected(self, batch: Batch) -> Expected:
+        return self.hidden(batch)
+
+    def hidden(self, batch: Batch) -> ops.FromHidden:
+        """The same, as what has logits of its own."""
         with no_grad(), no_dropout():
-            hidden = self.model.hidden(batch.ids)
+            hidden = self.model.hidden(batch.ids, documents=batch.segments)
         return self.expected_of(hidden.data)
 
-    def expected_of(self, hidden: Any) -> Expected:
+    def expected_of(self, hidden: Any) -> ops.FromHidden:
         """The same, of the model's last hidden states (B, T, width)."""
         return ops.FromHidden(hidden, self.model.output_weight.data, shared=self.shared)

@@ -57,6 +57,7 @@ from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
 from entrenar_core.kernels.matmul import matmul as matmul
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack
+from entrenar_core.kernels.mixture import add_to_mixture as add_to_mixture
 from entrenar_core.kernels.momentum import lion as lion
 from entrenar_core.kernels.momentum import rmsprop as rmsprop
 from entrenar_core.kernels.momentum import sgd as sgd

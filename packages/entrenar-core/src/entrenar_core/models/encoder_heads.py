@@ -50,9 +50,12 @@ class MaskedLM(EncoderHead):
         ids: np.ndarray,
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
+        *,
+        documents: np.ndarray | None = None,
     ) -> Tensor:
         """The transformed states (B, T, D), of which `decoder` makes logits."""
-        return self.transform(self.encoder.hidden(ids, mask, token_type_ids))
+        states = self.encoder.hidden(ids, mask, token_type_ids, documents=documents)
+        return self.transform(states)
 
     def loss(
         self,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from entrenar_core.kernels.divergences import DIVERGENCES, Divergence
 from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw, with_options
 
@@ -55,6 +57,24 @@ def _each_divergence() -> Iterator[Case]:
         yield _distillation(3, 40, 40, 40, name=name, top_k=1, spread=20.0)
 
 
+def _mixture(
+    rows: int, width: int, added: int,
+    *, weight: float = 0.3, temperature: float = 2.0, spread: float = 3.0, excluded: float = 0.0,
+) -> Case:  # fmt: skip
+    """A share `excluded` of the ids is impossible to both."""
+
+    def make(d: Draw) -> Arguments:
+        mixture = d.normal(rows, width) * d.dtype.type(spread)
+        logits = d.normal(rows, added) * d.dtype.type(spread)
+        mixture[:, : int(excluded * width)] = logits[:, : int(excluded * width)] = -np.inf
+        return {
+            "mixture": mixture, "logits": logits, "weight": weight, "temperature": temperature
+        }  # fmt: skip
+
+    name = f"({rows}, {width}) and {added}, weight {weight}, T {temperature}, spread {spread}"
+    return Case(f"{name}, {excluded} excluded", make)
+
+
 CASES: dict[str, list[Case]] = {
     "loss.cross_entropy": [
         _losses(1, 1, ignored=0.0),
@@ -86,5 +106,13 @@ CASES: dict[str, list[Case]] = {
         _distillation(2, WIDE, WIDE, WIDE),
         _distillation(2, WIDE, WIDE, WIDE, name="jsd", top_k=100),
         *_each_divergence(),
+    ],
+    "mixture.add_to_mixture": [
+        _mixture(1, 1, 1, weight=1.0),
+        _mixture(7, 131, 131),
+        _mixture(7, 120, 131, weight=0.9, temperature=0.7),
+        _mixture(5, 40, 40, spread=40.0, temperature=5.0),
+        _mixture(5, 40, 41, excluded=0.5),
+        _mixture(2, WIDE, WIDE),
     ],
 }

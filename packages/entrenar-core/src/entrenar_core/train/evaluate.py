@@ -11,11 +11,11 @@ import numpy as np
 
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import kernels
-from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.data.documents import TokenizedDocuments
+from entrenar_core.train.predicting import predicting
 from entrenar_core.train.warm_up import TOKENS as WARM_UP
-from entrenar_core.train.windows import window_counts, windows
+from entrenar_core.train.windows import target_counts, window_counts, windows
 
 BINS = 15
 """Intervals of equal width that confidences are sorted into."""
@@ -27,12 +27,12 @@ _LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model made of each document, in the documents' order; sums over its tokens, of which
-    the EOS after it is one.
+    """What a model made of each document, in the documents' order; sums over its tokens that are
+    trained on, of which the EOS after it, where there is one, is one.
 
     nats:   Σ −log p
     tokens: how many there are
-    bytes:  the document's UTF-8 length
+    bytes:  the UTF-8 length of the document, or of what is trained on in it
     agreed: at how many of them the most likely token is the first model's
     divergence: Σ KL(first model ‖ this one), over the ids that both have
     in_top: how many were among the `TOP` most likely ones
@@ -88,7 +88,7 @@ def score(
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, Scores]:
     """Score `models` on the same windows, as `windows` says; agreement and divergence are from the
-    first of them.
+    first of them. One may be a `Blend` of several.
 
     `between` is called before each batch: it may raise to end the work.
     """
@@ -109,8 +109,8 @@ def score(
             each.add(owners)
         progress.advance(len(ids))
     progress.finish()
-    lengths, sizes = documents.lengths + 1, documents.byte_counts
-    return {name: each.scores(lengths, sizes) for name, each in zip(models, running, strict=True)}
+    counts, sizes = target_counts(documents), documents.byte_counts
+    return {name: each.scores(counts, sizes) for name, each in zip(models, running, strict=True)}
 
 
 def _measure(running: list["_Running"], part: slice, targets: np.ndarray) -> None:
@@ -129,10 +129,9 @@ class _Running:
     """What is known of one model: sums over documents, and the tokens of the batch at hand."""
 
     def __init__(self, model: Any, documents: int):
-        self.model, self.seconds = model, 0.0
+        self.model, self.seconds, self.source = model, 0.0, predicting(model)
         self.sums = np.zeros((documents, 5))
         self.calibration = np.zeros((documents, BINS, 3))
-        self.logits = np.empty((0, 0))
 
     def load_kernels(self, token: int) -> None:
         """Read some tokens: kernels are loaded at their first call, which is not part of the
@@ -145,21 +144,17 @@ class _Running:
     def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
         """The hidden states of a batch, at the positions that something is predicted from."""
         started = time.perf_counter()
-        with no_grad():
-            hidden = self.model.hidden(ids).data
-        self.rows, count = hidden.reshape(-1, hidden.shape[-1])[chosen], len(chosen)
-        self.losses, self.confidence = (np.empty(count, hidden.dtype) for _ in range(2))
+        self.source.read(ids, chosen)
+        count, dtype = len(chosen), self.source.dtype
+        self.losses, self.confidence = (np.empty(count, dtype) for _ in range(2))
         self.ranks, self.best = (np.empty(count, np.int64) for _ in range(2))
-        self.divergence, self.agreed = np.empty(count, hidden.dtype), np.empty(count, bool)
+        self.divergence, self.agreed = np.empty(count, dtype), np.empty(count, bool)
         self.seconds += time.perf_counter() - started
 
     def predict(self, part: slice, targets: np.ndarray) -> np.ndarray:
         """Look at the logits (part, V), which are overwritten by those of the next part."""
         started = time.perf_counter()
-        weight, rows = self.model.output_weight.data, self.rows[part]
-        if not len(self.logits):
-            self.logits = np.empty((CHUNK, len(weight)), rows.dtype)
-        logits = kernels.matmul(rows, weight, trans_b=True, out=self.logits[: len(rows)])
+        logits = self.source.logits(part)
         found = kernels.predictions(logits, targets[part])
         self.losses[part], self.ranks[part], self.best[part], self.confidence[part] = found
         self.seconds += time.perf_counter() - started

@@ -41,7 +41,7 @@ class LanguageModelling:
         """Every step is alike."""
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
-        hidden = self.model.hidden(batch.ids)
+        hidden = self.model.hidden(batch.ids, documents=batch.segments)
         return ops.linear_cross_entropy(
             hidden, self.model.output_weight, batch.labels, normalizer=normalizer
         )

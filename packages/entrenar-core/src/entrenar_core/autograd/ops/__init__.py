@@ -71,6 +71,7 @@ from entrenar_core.autograd.ops.low_rank import low_rank_weight as low_rank_weig
 from entrenar_core.autograd.ops.matmul import embedding as embedding
 from entrenar_core.autograd.ops.matmul import linear as linear
 from entrenar_core.autograd.ops.matmul import matmul as matmul
+from entrenar_core.autograd.ops.mixed import Mixed as Mixed
 from entrenar_core.autograd.ops.norm import layer_norm as layer_norm
 from entrenar_core.autograd.ops.norm import rms_norm as rms_norm
 from entrenar_core.autograd.ops.quant import fake_quantize as fake_quantize
@@ -84,6 +85,7 @@ from entrenar_core.autograd.ops.reduce import min as min  # noqa: A004
 from entrenar_core.autograd.ops.reduce import std as std
 from entrenar_core.autograd.ops.reduce import sum as sum  # noqa: A004
 from entrenar_core.autograd.ops.reduce import var as var
+from entrenar_core.autograd.ops.routed import Routed as Routed
 from entrenar_core.autograd.ops.shape import expand as expand
 from entrenar_core.autograd.ops.shape import flip as flip
 from entrenar_core.autograd.ops.shape import pad as pad
