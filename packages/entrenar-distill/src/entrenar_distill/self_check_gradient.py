@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.autograd import Parameter
+from entrenar_core.autograd import Parameter, Tensor
 from entrenar_core.data.batches import Batch
 from entrenar_core.train.objective import Objective
 
@@ -31,7 +31,7 @@ def trained(student: Any, objective: Objective) -> dict[str, Parameter]:
 
 def step_of(
     objective: Objective,
-    parameters: Mapping[str, Parameter],
+    parameters: Mapping[str, Tensor],
     batches: Sequence[Batch],
     *,
     step: int,
