@@ -11,7 +11,7 @@ from entrenar_core.data.batches import IGNORED, Batch, Batches
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.distill import Distillation, LiveTeacher
 from entrenar_core.kernels.divergences import Divergence
-from entrenar_core.testing import tiny_llama
+from entrenar_core.testing import tiny_llama, tiny_model
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_distill.check import Status
 from entrenar_distill.self_check import CHECKS, self_check
@@ -88,10 +88,10 @@ def test_a_loss_with_kinks_passes_with_its_own_bound(subject):
     assert failed(slope(kinked)) == set()
 
 
+@pytest.mark.parametrize("kind", ["mistral", "gpt2"])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_models_in_float32_pass_with_the_bounds_of_float32(subject, check):
-    student = tiny_llama(seed=1, num_hidden_layers=1)
-    teacher = tiny_llama(seed=2, num_hidden_layers=1)
+def test_models_in_float32_pass_with_the_bounds_of_float32(subject, check, kind):
+    student, teacher = (tiny_model(kind, seed=seed) for seed in (1, 2))
     teacher.freeze()
     single = replace(subject, student=student, teachers=(teacher,))
     assert not single.double
