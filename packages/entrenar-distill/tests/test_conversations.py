@@ -13,7 +13,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_distill import pipeline
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
-from entrenar_distill.report import read_report
+from entrenar_distill.report_json import read_report
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: "

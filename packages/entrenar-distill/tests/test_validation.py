@@ -9,7 +9,7 @@ import pytest
 from entrenar_core.convert.gguf import GGUFPlan, gguf_nbytes
 from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.io import files
-from entrenar_distill import pieces as pieces_module
+from entrenar_distill import causal
 from entrenar_distill.check import Check, Status, lines_of, marks_for
 from entrenar_distill.cli import main
 from entrenar_distill.config import resolve
@@ -150,7 +150,7 @@ def test_an_error_that_no_single_check_finds_is_shown(said, write_config, monkey
     def refuse(*_args, **_named):
         raise ConfigError("something new", hint="look")
 
-    monkeypatch.setattr(pieces_module, "read_inputs", refuse)
+    monkeypatch.setattr(causal, "read_inputs", refuse)
     code, checks = said(write_config())
     assert (code, statuses(checks)) == (1, {"inputs": "problem"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__, evaluate_command, validate_command
+from entrenar_distill import __version__, cache_command, evaluate_command, validate_command
 from entrenar_distill.settings_option import set_option
 
 
@@ -57,7 +57,7 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
         out.emit(found, schema="entrenar.distill.plan/1")
         return
     report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)
-    out.emit(report, schema="entrenar.distill.run/1")
+    out.emit(report, schema=report.SCHEMA)
 
 
 @main.command()
@@ -136,4 +136,5 @@ def export(
 
 
 main.add_command(evaluate_command.evaluate)
+main.add_command(cache_command.cache)
 main.add_command(validate_command.validate)

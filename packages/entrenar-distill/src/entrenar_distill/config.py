@@ -17,6 +17,14 @@ from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
 from entrenar_distill.paths import FilePath
 from entrenar_distill.student_section import StudentConfig
+from entrenar_distill.task_names import (
+    CAUSAL_LM,
+    SENTENCE_EMBEDDING,
+    SEQUENCE_CLASSIFICATION,
+    UNUSED,
+    TaskName,
+    check_keys,
+)
 from entrenar_distill.teacher_section import TeacherConfig, Teachers
 
 __all__ = [
@@ -77,6 +85,12 @@ def _teachers(info: ValidationInfo) -> tuple[TeacherConfig, ...]:
 class DistillConfig(StrictModel):
     """A distillation: a student learns from a teacher on a dataset."""
 
+    task: TaskName = Field(
+        CAUSAL_LM,
+        description="what the models are for: causal-lm, text that goes on; masked-lm, tokens "
+        "behind a mask; sentence-embedding, a vector for each text; sequence-classification, a "
+        "class for each text",
+    )
     teacher: Teachers = Field(description="the model that is learned from, or a list of several")
     student: StudentConfig
     distillation: DistillationConfig = Field(
@@ -89,6 +103,37 @@ class DistillConfig(StrictModel):
         False,
         description="also train the same student without the teacher, to measure what it brought",
     )
+
+    @field_validator("distillation", "dataset")
+    @classmethod
+    def _of_the_task(cls, value: StrictModel, info: ValidationInfo) -> StrictModel:
+        if "task" in info.data:
+            check_keys(info.data["task"], str(info.field_name), value)
+        return value
+
+    @field_validator("control")
+    @classmethod
+    def _has_labels(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value or "task" not in info.data:
+            return value
+        task, dataset = info.data["task"], info.data.get("dataset")
+        if task == SENTENCE_EMBEDDING:
+            raise ValueError("sentence-embedding has none: without the teacher nothing is learned")
+        if task == SEQUENCE_CLASSIFICATION and dataset and dataset.label_field is None:
+            raise ValueError("needs dataset.label_field: a control learns from labels alone")
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _labels_where_they_count(cls, value: DatasetConfig, info: ValidationInfo) -> DatasetConfig:
+        loss = info.data.get("distillation")
+        classes = info.data.get("task") == SEQUENCE_CLASSIFICATION
+        if classes and loss and loss.alpha < 1 and value.label_field is None:
+            raise ValueError(
+                f"label_field is missing: with distillation.alpha {loss.alpha:g} labels count too "
+                "(with alpha 1 none are needed)"
+            )
+        return value
 
     @field_validator("output")
     @classmethod
@@ -193,7 +238,8 @@ def as_yaml(config: DistillConfig) -> str:
     """The whole of `config`, defaults included, as the text of a file that says the same."""
     import yaml  # read_yaml has it imported by now, but only where there was a file
 
-    data = config.model_dump(mode="json", exclude_none=True)
+    unused: Any = UNUSED[config.task]
+    data = config.model_dump(mode="json", exclude_none=True, exclude=unused)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 

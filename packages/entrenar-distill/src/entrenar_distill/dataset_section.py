@@ -39,8 +39,10 @@ class DatasetConfig(StrictModel):
     split: str | None = Field(
         None, min_length=1, description="hub: which part to read; train when absent"
     )
-    format: Literal["auto", "text", "jsonl", "csv", "parquet"] = Field(
-        "auto", description="format of the files; auto goes by their suffix"
+    format: Literal["auto", "text", "lines", "jsonl", "csv", "parquet"] = Field(
+        "auto",
+        description="format of the files; auto goes by their suffix; lines: each line of a text "
+        "file is a document (text: each file is one)",
     )
     kind: Literal["text", "chat", "completion"] = Field(
         "text",
@@ -77,7 +79,22 @@ class DatasetConfig(StrictModel):
         description="what is learned of conversations and completions: the answers, which it is "
         "when absent, or all of the text",
     )
-    max_length: int = Field(256, ge=2, description="tokens in a sequence")
+    text_pair_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field or column that holds a second text, for pairs that are classified",
+    )
+    label_field: str | None = Field(
+        None,
+        min_length=1,
+        description="field or column that holds the class of a text: a label of the teacher, or "
+        "its number",
+    )
+    max_length: int = Field(
+        256,
+        ge=2,
+        description="tokens in a sequence; whole texts are cut to it, special tokens included",
+    )
     packing: bool = Field(
         True, description="join documents into full sequences, instead of one document in each"
     )
@@ -85,6 +102,12 @@ class DatasetConfig(StrictModel):
         False,
         description="with packing, let a token see its own document only, at positions that start "
         "anew with each, as if it were not packed",
+    )
+    mask_share: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="share of the tokens that are hidden, for masked-lm; others in each epoch",
     )
     streaming: bool = Field(
         False, description="hub: fetch only what is read, and keep no copy of the files"

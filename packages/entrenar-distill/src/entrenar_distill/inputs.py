@@ -1,13 +1,11 @@
 """Everything that a run reads, checked before it starts: models, tokenizer, documents."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
-from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.hub_dataset import HubSpec
@@ -16,9 +14,10 @@ from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.distill import Teacher
+from entrenar_core.distill.cache import CachedTeacher
 from entrenar_core.io import files
 from entrenar_core.train.loop import total_steps
-from entrenar_distill import features, quantized
+from entrenar_distill import cached, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.routes import Routes, read_routes
@@ -39,7 +38,8 @@ class Inputs:
     teachers have its ids; `routes` says which teacher a document is learned from, None where each
     is learned from all; `documents` is the fingerprint of all documents; `quantization` says in
     words what is trained on stored weights and `features` what is learned from inside the teacher,
-    None for nothing.
+    None for nothing. With a `cache` of the teacher's predictions its model is a
+    `cached.StoredTeacher`.
     """
 
     config: DistillConfig
@@ -53,6 +53,7 @@ class Inputs:
     documents: str
     quantization: str | None = None
     features: str | None = None
+    cache: CachedTeacher | None = None
 
     @property
     def teacher(self) -> Any:
@@ -61,7 +62,7 @@ class Inputs:
 
     def told_by(self) -> Teacher:
         """Who tells the student about batches of `train`."""
-        return teacher_of(self.teachers, self.routes, self.train)
+        return self.cache or teacher_of(self.teachers, self.routes, self.train)
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -73,20 +74,25 @@ class Inputs:
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
-        found = {each.name: _hash_of_teacher(each) for each in self.teachers}
-        found |= {"tokenizer": self.tokenizer.fingerprint, "documents": self.documents}
+        found = {"tokenizer": self.tokenizer.fingerprint, "documents": self.documents}
+        if self.cache is None:
+            found |= {each.name: each.fingerprint for each in self.teachers}
+        else:  # what is in it is of these files: the cache was checked for that
+            found["teacher"] = self.cache.folder.plan.keys.teacher
+            found["cache"] = self.cache.folder.fingerprint
         if self.train.revision is not None:
             found[DATASET_REVISION] = self.train.revision
         if self.routes is not None:
             found["routes"] = self.routes.fingerprint
         if self.student_folder is not None:
-            found["student"] = _hash_of_model(self.student_folder)
+            found["student"] = cached.hash_of_model(self.student_folder)
         return found
 
 
 def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
+    cached.check_inside(config)
     loaded = load_teachers(config.teachers, dtype=config.training.frozen_dtype)
     first = loaded[0]
     student_from = student_folder(config)
@@ -106,7 +112,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     batches = batches_of(config, train, tokenizer)
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
-    return Inputs(
+    inputs = Inputs(
         config,
         teachers,
         student_from,
@@ -119,6 +125,7 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
     )
+    return replace(inputs, cache=cached.open_cache(inputs)) if config.teachers[0].cache else inputs
 
 
 def batches_of(config: DistillConfig, train: TokenizedDocuments, tokenizer: Tokenizer) -> Batches:
@@ -167,21 +174,6 @@ def _row_kind(dataset: DatasetConfig) -> RowKind | None:
     if dataset.kind == "completion":
         return Completions(dataset.prompt_field, dataset.completion_field, answers_only)
     return None
-
-
-def _hash_of_model(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in models.model_files(folder):
-        digest.update(files.sha256_file(path).encode())
-    return digest.hexdigest()
-
-
-def _hash_of_teacher(teacher: LoadedTeacher) -> str:
-    """Of its weights, and where its ids are not the student's, of its tokenizer."""
-    found = _hash_of_model(teacher.path)
-    if teacher.vocabulary.kind != "permuted":
-        return found
-    return hashlib.sha256(f"{found} {teacher.tokenizer.fingerprint}".encode()).hexdigest()
 
 
 def check_end(tokenizer: Tokenizer, owner: str) -> None:

@@ -14,7 +14,23 @@ from entrenar_distill.feature_sections import AttentionSection, ProgressiveSecti
 if TYPE_CHECKING:
     from entrenar_core.kernels.divergences import Divergence
 
-__all__ = ["DistillationConfig"]
+__all__ = ["DistillationConfig", "EmbeddingSection"]
+
+
+class EmbeddingSection(StrictModel):
+    """How sentence embeddings are learned from the teacher's."""
+
+    loss: Literal["cosine", "mse"] = Field(
+        "cosine",
+        description="of each text: 1 − the cosine to the teacher's embedding, or the mean square "
+        "of the difference",
+    )
+    pairwise: float = Field(
+        0.0,
+        ge=0,
+        description="weight of learning the similarities between the texts of a micro-batch too: "
+        "the only part that depends on how a step is cut into micro-batches",
+    )
 
 
 class DistillationConfig(StrictModel):
@@ -64,6 +80,9 @@ class DistillationConfig(StrictModel):
         description="only the teacher's so many likeliest ids count by themselves, all others "
         "together as one; every id when absent",
     )
+    embedding: EmbeddingSection | None = Field(
+        None, description="the loss of sentence-embedding; its defaults when absent"
+    )
     progressive: ProgressiveSection | None = Field(
         None, description="also learn from the teacher's hidden states; not done when absent"
     )
@@ -96,9 +115,17 @@ class DistillationConfig(StrictModel):
     @property
     def formula(self) -> str:
         """What is minimised, in ASCII; with the factor T² where the divergence has it."""
-        found = f"alpha*{self.divergence().formula} + (1-alpha)*CE, per valid token"
+        return self.with_features(f"{self.mixture}, per valid token")
+
+    @property
+    def mixture(self) -> str:
+        """The teacher's and the labels' part of `formula`."""
+        return f"alpha*{self.divergence().formula} + (1-alpha)*CE"
+
+    def with_features(self, formula: str) -> str:
+        """`formula` and the terms about what is inside the teacher."""
         inside = [section for section in (self.progressive, self.attention) if section]
-        return "".join([found, *(f" + {section.weight:g}*{section.part}" for section in inside)])
+        return "".join([formula, *(f" + {section.weight:g}*{section.part}" for section in inside)])
 
     def settings(self) -> dict[str, float]:
         """The numbers that stand in the loss's formula, and top_k where it is given."""

@@ -90,15 +90,15 @@ def report(
             _model_score(name, trained[name], scores[name], reference=next(iter(trained)))
             for name in trained
         ),
-        phases=tuple(_timing(name, result) for name, result in timings.items()),
+        phases=tuple(timing(name, result) for name, result in timings.items()),
         environment=environment(),
         difference=difference,
         baseline=gzip_baseline(inputs),
-        curve={name: _curve(folder.metrics.records(name)) for name in timings},
+        curve={name: curve(folder.metrics.records(name)) for name in timings},
         samples=samples,
         parts=_parts(folder.metrics.records("student")) or None,
         reproduction=reproduction(config, inputs.fingerprints(), folder),
-        files=_files(folder),
+        files=files_of(folder),
         dataset_revision=inputs.train.revision,
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
@@ -134,11 +134,12 @@ def _model_score(name: str, model: Any, scores: Scores, *, reference: str) -> Mo
     )
 
 
-def _timing(name: str, result: PhaseResult) -> PhaseTiming:
+def timing(name: str, result: PhaseResult) -> PhaseTiming:
+    """What a phase took, for a report."""
     return PhaseTiming(name, result.seconds, result.tokens, result.tokens_per_second, result.steps)
 
 
-def _curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+def curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
     """Cross-entropy over the steps, which student and control have in common."""
     return _averaged(
         [(r["step"], r.get("cross_entropy", r["loss"])) for r in records if r["loss"] is not None]
@@ -221,7 +222,7 @@ def _prompt(tokenizer: Tokenizer, document: np.ndarray, size: int) -> np.ndarray
     return document[end - size : end]
 
 
-def student_name(inputs: Inputs) -> str:
+def student_name(inputs: Any) -> str:
     """What the student started as, in a few words."""
     student = inputs.config.student
     if student.model_id is not None:
@@ -231,7 +232,8 @@ def student_name(inputs: Inputs) -> str:
     return "initialised from a config"
 
 
-def _files(folder: RunFolder) -> dict[str, str]:
+def files_of(folder: RunFolder) -> dict[str, str]:
+    """What is in the folder of a finished run, by its purpose."""
     names = {
         "model": ".",
         "report": "report.md",
@@ -263,6 +265,7 @@ def _next_commands(
         tool=program(),
         python=sys.executable,
         transformers=importlib.util.find_spec("transformers") is not None,
+        cached=inputs.cache is not None,
     )
 
 

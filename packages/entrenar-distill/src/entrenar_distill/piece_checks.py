@@ -9,8 +9,9 @@ from entrenar_distill import features
 from entrenar_distill.check import Check, Status
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.pieces import Pieces
-from entrenar_distill.pipeline import warnings_of
 from entrenar_distill.report import NORMALISER
+from entrenar_distill.task import task_of
+from entrenar_distill.task_names import CAUSAL_LM
 from entrenar_distill.teachers import in_words, vocabularies
 
 
@@ -22,10 +23,13 @@ class Said:
     warnings: tuple[str, ...] = ()
 
 
+_TOGETHER = "all of it together"
+
+
 def piece_checks(config: DistillConfig, pieces: Pieces) -> Iterator[Check]:
     """A check for each thing that the configuration has: refused with its error, not made where
     something is missing that it is about, or with what was looked at."""
-    for name, title, needs, describe in _CHECKS:
+    for name, title, needs, describe in _CHECKS if config.task == CAUSAL_LM else ():
         error = pieces.errors.get(name)
         missing = next((need for need in needs if getattr(pieces, need) is None), None)
         if error is not None:
@@ -40,11 +44,14 @@ def piece_checks(config: DistillConfig, pieces: Pieces) -> Iterator[Check]:
             said = describe(config, pieces)
             status = Status.WARNING if said.warnings else Status.OK
             yield Check(name, title, status, said.note, details=said.warnings)
-    doubts = warnings_of(pieces.inputs) if pieces.inputs is not None else ()
+    if config.task != CAUSAL_LM and pieces.inputs is not None:
+        note = f"read and fits together: all of the task {config.task}, {pieces.steps} steps"
+        yield Check("inputs", _TOGETHER, Status.OK, note)
+    doubts = task_of(config).warnings(pieces.inputs) if pieces.inputs is not None else ()
     if doubts:
         yield Check("warnings", "warnings", Status.WARNING, doubts[0], details=tuple(doubts[1:]))
     if "inputs" in pieces.errors:
-        yield Check.refused("inputs", "all of it together", pieces.errors["inputs"])
+        yield Check.refused("inputs", _TOGETHER, pieces.errors["inputs"])
 
 
 def _model(where: str, model: Any) -> str:

@@ -16,9 +16,10 @@ from entrenar_core.train.loop import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill import inputs as reading
 from entrenar_distill.config import DistillConfig
-from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.routes import read_routes
 from entrenar_distill.students import make_student, student_folder, student_tokenizer
+from entrenar_distill.task import task_of
+from entrenar_distill.task_names import CAUSAL_LM
 from entrenar_distill.teachers import LoadedTeacher, load_teachers
 
 
@@ -26,9 +27,9 @@ from entrenar_distill.teachers import LoadedTeacher, load_teachers
 class Pieces:
     """The things that a run needs, None for what could not be had; `errors` says why, by the name
     of the check that is about it. `teacher` is the model of the first; `teachers` are all of them,
-    with the student's ids; `inputs` is everything, where nothing is wrong."""
+    with the student's ids; `inputs` is everything that the task reads, where nothing is wrong."""
 
-    inputs: Inputs | None = None
+    inputs: Any = None
     teacher: Any = None
     student: Any = None
     tokenizer: Tokenizer | None = None
@@ -54,16 +55,19 @@ def read_pieces(config: DistillConfig, *, progress: Progress) -> Pieces:
     """All that `config` names, read as a run reads it; where that fails, each thing by itself."""
     pieces = Pieces()
     try:
-        inputs = read_inputs(config, progress=progress)
+        inputs = task_of(config).read_inputs(config, progress=progress)
     except EntrenarError as error:
-        _one_by_one(config, pieces, progress)
+        if config.task == CAUSAL_LM:
+            _one_by_one(config, pieces, progress)
         if all(found.message != error.message for found in pieces.errors.values()):
             pieces.errors["inputs"] = error
         return pieces
     pieces.inputs, pieces.teacher, pieces.student = inputs, inputs.teacher, inputs.new_student()
+    pieces.steps = total_steps(config.training, inputs.batches)
+    if config.task != CAUSAL_LM:
+        return pieces
     pieces.tokenizer, pieces.teachers = inputs.tokenizer, inputs.teachers
     pieces.train, pieces.held_out, pieces.batches = inputs.train, inputs.held_out, inputs.batches
-    pieces.steps = total_steps(config.training, inputs.batches)
     pieces.terms = _terms(config, pieces)
     pieces.quantization = inputs.quantization
     return pieces

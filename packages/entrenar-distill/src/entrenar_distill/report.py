@@ -5,7 +5,7 @@ How a report looks is in `entrenar_distill.present`, and in `report_json` what i
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from entrenar_core.environment import Environment
 
@@ -211,6 +211,8 @@ class RunReport:
     dataset_revision: str | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
+
+    SCHEMA: ClassVar[str] = "entrenar.distill.run/1"
 
     def __post_init__(self) -> None:
         if not self.verdict:

@@ -95,6 +95,9 @@ def _left_out(inputs: Inputs) -> list[Check]:
     if config.training.quantization is not None:
         why = "the gradient passes straight through rounding, and is not that of what is computed"
         found.append(Check.skipped("stored_weights", "training on stored weights", why))
+    if inputs.cache is not None:
+        why = "the loss was tried with the teacher itself, not with what is cached of it"
+        found.append(Check.skipped("cache", "cached predictions", why))
     shape = inputs.new_student().config
     drops = [name for name in vars(shape) if "drop" in name and getattr(shape, name)]
     if drops:

@@ -7,6 +7,7 @@ from entrenar_core import lora, models
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.hub import resolve_model
+from entrenar_distill import cached
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.teachers import LoadedTeacher
 
@@ -27,7 +28,7 @@ def bare_student(config: DistillConfig, teacher: Any, folder: Path | None) -> An
         held = {} if student.quantize is None else {"quantize": student.quantize}
         return models.load(folder, **held)
     if student.layers_from_teacher is not None:
-        return models.with_layers(teacher, student.layers_from_teacher)
+        return models.with_layers(cached.loaded(teacher), student.layers_from_teacher)
     shape = teacher.config
     inherited = {
         "vocab_size": shape.vocab_size,

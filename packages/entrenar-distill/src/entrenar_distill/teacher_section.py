@@ -42,6 +42,11 @@ class TeacherConfig(StrictModel):
     revision: str | None = Field(
         None, min_length=1, description="branch, tag or commit of a model on the hub"
     )
+    cache: FilePath | None = Field(
+        None,
+        description="folder of the teacher's predictions, made by entrenar-distill cache; the "
+        "teacher itself is then loaded only to be measured",
+    )
     format: Literal["auto", "safetensors", "pytorch", "gguf", "apr"] = Field(
         "auto", description="file format of the weights; auto: what there is"
     )
@@ -76,6 +81,8 @@ def _checked(teachers: Any) -> Any:
     weighted = [teacher for teacher in found if teacher.weight is not None]
     if (routed or weighted) and len(found) == 1:
         raise ValueError("weight and route go with several teachers")
+    if len(found) > 1 and any(teacher.cache for teacher in found):
+        raise ValueError("cache goes with one teacher")
     if routed and weighted:
         raise ValueError("teachers have weights or routes, not both")
     if routed:

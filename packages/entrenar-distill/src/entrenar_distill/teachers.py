@@ -1,5 +1,6 @@
 """The models that are learned from: loaded, given the student's ids, and asked."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,13 +26,15 @@ from entrenar_core.io.hub import resolve_model
 from entrenar_core.io.kinds import is_apr, is_gguf
 from entrenar_core.models.holding import AS_STORED
 from entrenar_core.train.predicting import Blend
+from entrenar_distill.cached import StoredTeacher, hash_of_model, loaded
 from entrenar_distill.routes import Routes
 from entrenar_distill.teacher_section import TeacherConfig
 
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """A model that is learned from.
+    """A model that is learned from, or where it lies (`cached.StoredTeacher`) if its predictions
+    are in a cache.
 
     `name` is what messages and reports call it: "teacher", of several "teacher 1" and so on; `path`
     is its folder or file; `tokenizer` its own. `vocabulary` says how its ids are related to the
@@ -59,8 +62,22 @@ class LoadedTeacher:
             if found.kind == "different":
                 raise different_tokenizers(found.reason, self.tokenizer, tokenizer)
         if found.kind == "permuted":
+            if isinstance(self.model, StoredTeacher):
+                raise ConfigError(
+                    f"{self.path}: the teacher's ids are the student's in another order, and "
+                    "teacher.cache has its predictions by its own",
+                    hint="leave teacher.cache out",
+                )
             models.relabel(self.model, found.order())
         return replace(self, vocabulary=found)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights, and where its ids are not the student's, of its tokenizer."""
+        found = hash_of_model(self.path)
+        if self.vocabulary.kind != "permuted":
+            return found
+        return hashlib.sha256(f"{found} {self.tokenizer.fingerprint}".encode()).hexdigest()
 
     def _decided(self, student: Any, tokenizer: Tokenizer) -> Vocabulary:
         return decide(
@@ -102,8 +119,9 @@ def _load(section: TeacherConfig, name: str, dtype: str) -> LoadedTeacher:
             if path.is_dir()
             else "export the model again, from a folder with a tokenizer",
         )
-    model = models.load(path, dtype=dtype, quantize=section.quantize or AS_STORED)
-    model.freeze()
+    model: Any = StoredTeacher(path, dtype, section.quantize or AS_STORED)
+    if section.cache is None:
+        model = model.load()
     return LoadedTeacher(name, section, path, model, load_tokenizer(path), Vocabulary("different"))
 
 
@@ -149,7 +167,7 @@ TOGETHER = "teachers"
 def named_models(teachers: Sequence[LoadedTeacher], routes: Routes | None) -> dict[str, Any]:
     """What is measured of the teachers, by name; the first one is what the student is compared
     with: the teacher, all of them as one where they are mixed, else the first of them."""
-    found = {each.name: each.model for each in teachers}
+    found = {each.name: loaded(each.model) for each in teachers}
     if len(teachers) == 1 or routes is not None:
         return found
     return {TOGETHER: Blend(tuple(found.values()), tuple(shares(teachers))), **found}

@@ -1,6 +1,6 @@
 """Rows of token ids with their targets, in an order that is a function of the seed only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.rng import stream
 
-__all__ = ["IGNORED", "Batch", "Batches"]
+__all__ = ["IGNORED", "Batch", "Batches", "epoch_order"]
 
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -21,13 +21,15 @@ IGNORED = -100  # the label that cross-entropy leaves out, in PyTorch and here
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`labels[b, t]` is the token that follows `ids[b, t]`, or IGNORED.
+    """`labels[b, t]` is the token to predict at `ids[b, t]`, or IGNORED: the one that follows, or
+    what was there before it was masked.
 
     ids, labels: int64 (B, T); row_ids: which rows of the dataset these are, int64 (B,)
     documents: the document that each id is of, its EOS included, int64 (B, T), -1 for padding;
                None where ids are of no document
     positions: the id's place in that document, int64 (B, T), 0 for padding; None as above
     bounded: whether a model is to read each document of a row as if it were alone
+    mask: the ids that are no padding, for models that would see it, bool (B, T); None for all
     """
 
     ids: Int64
@@ -36,6 +38,7 @@ class Batch:
     documents: Int64 | None = None
     positions: Int64 | None = None
     bounded: bool = False
+    mask: Mask | None = None
 
     @property
     def segments(self) -> Int64 | None:
@@ -46,6 +49,11 @@ class Batch:
     def targets(self) -> int:
         """How many labels are not ignored: what a mean loss divides by."""
         return int(np.count_nonzero(self.labels != IGNORED))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens a step is said to have trained on: those that are predicted."""
+        return self.targets
 
     def split(self, parts: int) -> list["Batch"]:
         """Equal consecutive parts, for accumulating gradients; views, not copies."""
@@ -69,6 +77,7 @@ class Batch:
             None if self.documents is None else self.documents[cut],
             None if self.positions is None else self.positions[cut],
             self.bounded,
+            None if self.mask is None else self.mask[cut],
         )
 
 
@@ -157,6 +166,7 @@ class _Source:
         self._boundaries = boundaries
         self._fill = fill
         self._eos = eos_id if eos_id is not None else fill
+        self.highest_id = max(docs.max_id, fill, self._eos)
         layout = _Packed if packing else _Padded
         self.rows: _Rows = layout(docs.lengths + (separated and eos_id is not None), seq_len)
         self.kept = self._kept()
@@ -167,10 +177,14 @@ class _Source:
         if self._docs.trained is None:
             return every
         blocks = np.split(every, range(_ROWS_AT_ONCE, len(every), _ROWS_AT_ONCE))
-        wanted = [np.any(self.gather(block).labels != IGNORED, axis=1) for block in blocks]
+        wanted = [np.any(self._gather(block).labels != IGNORED, axis=1) for block in blocks]
         return every[np.concatenate(wanted)]
 
     def gather(self, row_ids: Int64) -> Batch:
+        """Rows by their numbers among those that are kept."""
+        return replace(self._gather(self.kept[row_ids]), row_ids=row_ids)
+
+    def _gather(self, row_ids: Int64) -> Batch:
         document, position, present = self.rows.places(row_ids, self._seq_len + 1)
         docs = self._docs
         inside = present & (position < docs.lengths[document])
@@ -188,7 +202,7 @@ class _Source:
         return Batch(values[:, :-1], labels, row_ids, *of_ids, self._boundaries)
 
     def names(self, row_ids: Int64) -> list[str]:
-        document, _, present = self.rows.places(row_ids, self._seq_len + 1)
+        document, _, present = self.rows.places(self.kept[row_ids], self._seq_len + 1)
         return [self._docs.names[int(index)] for index in np.unique(document[present])]
 
 
@@ -254,13 +268,28 @@ class Batches:
         start = step * self.batch_size
         return self._source.gather(self._permutation(epoch)[start : start + self.batch_size])
 
+    def gather(self, row_ids: Int64) -> Batch:
+        """The rows of these numbers, from 0 to `rows` − 1, in this order: the same whatever the
+        seed is."""
+        return self._source.gather(row_ids)
+
+    @property
+    def highest_id(self) -> int:
+        """No id in a row is larger."""
+        return self._source.highest_id
+
     def names(self, row_ids: Int64) -> list[str]:
         """The documents that the rows are made of, in order, each once."""
         return self._source.names(row_ids)
 
     def _permutation(self, epoch: int) -> Int64:
         if self._order is None or self._order[0] != epoch:
-            # Raw bits are the same in every version of numpy; its permutation need not be.
-            bits = stream(self._seed, "data order", epoch).bit_generator.random_raw(self.rows)
-            self._order = epoch, self._source.kept[np.argsort(bits, kind="stable")]
+            self._order = epoch, epoch_order(self.rows, self._seed, epoch)
         return self._order[1]
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Int64:
+    """The order (rows,) in which an epoch has its rows: a function of these numbers alone."""
+    # Raw bits are the same in every version of numpy; its permutation need not be.
+    bits = stream(seed, "data order", epoch).bit_generator.random_raw(rows)
+    return np.argsort(bits, kind="stable")

@@ -13,7 +13,17 @@ from entrenar_core.data.sources import Skips
 from entrenar_core.data.tokenizer import Ids
 from entrenar_core.rng import stream
 
-__all__ = ["Mask", "Sink", "Table", "TokenizedDocuments", "Written", "joined", "packed", "split"]
+__all__ = [
+    "Mask",
+    "Sink",
+    "Table",
+    "TokenizedDocuments",
+    "Written",
+    "division",
+    "joined",
+    "packed",
+    "split",
+]
 
 Counts = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -209,18 +219,25 @@ def split(
     number of documents to the share, and at least one on each side.
     Raises ConfigError for a share outside (0, 1) and for fewer than two documents.
     """
+    kept, held_out = division(len(docs), held_out_share, seed)
+    return docs.select(kept), docs.select(held_out)
+
+
+def division(count: int, held_out_share: float, seed: int) -> tuple[Counts, Counts]:
+    """Which of `count` documents are for training and which are held out, in rising order: what
+    `split` says of them."""
     if not 0 < held_out_share < 1:
         raise ConfigError(
             f"the held-out share is {held_out_share}, wanted a number between 0 and 1",
             hint="0.05 holds out every twentieth document",
         )
-    if len(docs) < 2:
+    if count < 2:
         raise ConfigError(
-            f"{len(docs)} document cannot be split into training and held-out documents",
+            f"{count} document cannot be split into training and held-out documents",
             hint="give the dataset as several files, or one document for each JSON line",
         )
-    held_out = min(max(round(len(docs) * held_out_share), 1), len(docs) - 1)
+    held_out = min(max(round(count * held_out_share), 1), count - 1)
     # Raw bits are the same in every version of numpy; its permutation need not be.
-    bits = stream(seed, "held-out documents").bit_generator.random_raw(len(docs))
+    bits = stream(seed, "held-out documents").bit_generator.random_raw(count)
     order = np.argsort(bits, kind="stable")
-    return docs.select(np.sort(order[held_out:])), docs.select(np.sort(order[:held_out]))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])

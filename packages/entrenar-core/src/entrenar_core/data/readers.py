@@ -43,17 +43,23 @@ class Source(Protocol):
     def opened(self) -> AbstractContextManager[BinaryIO]: ...
 
 
+Value = str | int
+"""What a field that is read beside a text may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A text and the name it is known by; `source_bytes` of its file were read to get it.
 
     `answers` are the characters, from and up to, that a model is to learn to write; None for all.
+    `beside` are values of other fields, in the order in which they were asked for.
     """
 
     name: str
     text: str
     source_bytes: int = 0
     answers: tuple[tuple[int, int], ...] | None = None
+    beside: tuple[Value, ...] = ()
 
     @property
     def utf8_bytes(self) -> int:
@@ -139,6 +145,18 @@ def read_text(source: Source, text_field: str) -> Iterator[Item]:
     if isinstance(text, str):
         text = Document(source.name, text.removeprefix("\ufeff"), len(data))
     yield text
+
+
+def read_lines(source: Source, text_field: str) -> Iterator[Item]:
+    """One document for each line that is not blank, without its end."""
+    del text_field
+    with source.opened() as file:
+        for line in _lines(file, source):
+            if isinstance(line, BadDocument):
+                yield line
+            elif line.text.strip():
+                text = line.text.rstrip("\r\n")
+                yield Document(source.place(line.number), text, line.size)
 
 
 @dataclass(frozen=True, slots=True)

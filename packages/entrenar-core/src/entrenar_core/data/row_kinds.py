@@ -1,8 +1,8 @@
-"""Rows that are more than one text: conversations, and prompts with completions."""
+"""Rows that are more than one text: conversations, completions, texts with labels."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -11,10 +11,17 @@ import numpy.typing as npt
 
 from entrenar_core.data.chat_template import ChatTemplate
 from entrenar_core.data.conversations import Spans, conversation
-from entrenar_core.data.readers import Item, Row, bad, document_of, kind_of
+from entrenar_core.data.readers import Document, Item, Row, bad, document_of, kind_of
 from entrenar_core.data.tokenizer import Ids, Tokenizer
 
-__all__ = ["Completions", "Conversations", "Convert", "RowKind", "answer_mask"]
+__all__ = [
+    "Completions",
+    "Conversations",
+    "Convert",
+    "RowKind",
+    "TextsBeside",
+    "answer_mask",
+]
 
 Convert = Callable[[Row], Item]
 Mask = npt.NDArray[np.bool_]
@@ -109,6 +116,43 @@ class Completions:
         text = prompt + completion
         answers: Spans | None = ((len(prompt), len(text)),) if self.answers_only else None
         return document_of(row, text, answers)
+
+
+@dataclass(frozen=True)
+class TextsBeside:
+    """Rows with a text, and other fields `beside` it, texts or whole numbers, by the settings that
+    name them."""
+
+    text_field: str
+    beside: tuple[tuple[str, str], ...]
+    answers_only: bool = False
+    closed: bool = False
+
+    def fields(self) -> dict[str, str]:
+        return {"text_field": self.text_field, **dict(self.beside)}
+
+    def key(self, tokenizer: Tokenizer) -> Any:
+        del tokenizer  # which is a part of every key
+        return ["beside", self.text_field, self.beside]
+
+    @contextmanager
+    def opened(self, tokenizer: Tokenizer) -> Iterator[Convert]:
+        del tokenizer
+        yield self._document
+
+    def _document(self, row: Row) -> Item:
+        text = row.values[self.text_field]
+        if not isinstance(text, str):
+            return bad(f"{row.name}: field {self.text_field!a} is {kind_of(text)}, wanted text")
+        values = [row.values[field] for _, field in self.beside]
+        for (_, field), value in zip(self.beside, values, strict=True):
+            if type(value) not in (str, int):
+                return bad(
+                    f"{row.name}: field {field!a} is {kind_of(value)}, wanted text or a "
+                    "whole number"
+                )
+        found = document_of(row, text, None)
+        return replace(found, beside=tuple(values)) if isinstance(found, Document) else found
 
 
 def answer_mask(offsets: Ids, answers: Spans) -> Mask:

@@ -28,6 +28,7 @@ from entrenar_core.data.readers import (
     opened_file,
     read_csv,
     read_jsonl,
+    read_lines,
     read_text,
 )
 from entrenar_core.data.row_kinds import Convert, RowKind
@@ -43,6 +44,7 @@ __all__ = [
 
 READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
     "text": read_text,
+    "lines": read_lines,
     "jsonl": read_jsonl,
     "csv": read_csv,
     "parquet": read_parquet,
@@ -69,7 +71,7 @@ class DatasetSpec:
              (`test*` leaves out folders of that name too); one with a slash against the path below
              the folder that was given, below `root`, or from the file system's root.
     format:  "auto" (by suffix: .jsonl .csv .parquet, otherwise one text file is one document),
-             "text", "jsonl", "csv" or "parquet".
+             "text", "lines" (each line of a text file is a document), "jsonl", "csv" or "parquet".
     text_field: the field or column that has the text.
     rows:    what else than a text each row is; None for a text.
     skip_bad: leave out documents that cannot be read, and count them, instead of raising.
@@ -203,7 +205,7 @@ def _items(source: AnySource, spec: DatasetSpec, convert: Convert | None) -> Ite
         )
     if source.format not in ROW_READERS:
         raise ConfigError(
-            f"{source.name}: a file of text has no fields for conversations or completions",
+            f"{source.name}: a file of text has no fields {', '.join(spec.rows.fields().values())}",
             hint=f"give files of {', '.join(ROW_READERS)}, or set format of the dataset",
         )
     for row in ROW_READERS[source.format](source, spec.rows.fields()):

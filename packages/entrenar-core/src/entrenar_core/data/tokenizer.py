@@ -17,16 +17,22 @@ from entrenar_common.errors import ConfigError, FormatError, NotFoundError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.data.library_errors import LibraryErrors
 from entrenar_core.data.tokenizer_json import check_tokenizer
+from entrenar_core.data.tokenizer_roles import (
+    ROLES,
+    SPECIAL_MAP,
+    all_named,
+    named,
+    read_object,
+    read_special,
+)
 from entrenar_core.io import files
 
 __all__ = ["LibraryErrors", "Tokenizer", "started", "train_bpe"]
 
 Ids = npt.NDArray[np.int32]
 
-_ROLES = ("bos", "eos", "pad")
 _SMALLEST_VOCAB = 257  # 256 bytes and the end-of-text token
 _TEMPLATE = "chat_template.jinja"
-_SPECIAL_MAP = "special_tokens_map.json"
 _PROBE = "Probe 12, naïve: 漢字 🙂\n\n  end"
 
 
@@ -59,7 +65,7 @@ class Tokenizer:
         self._named = {f"{role}_token": token for role, token in special.items()}
         self._config: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
-        self.bos_id, self.eos_id, self.pad_id = (self._special_id(role) for role in _ROLES)
+        self.bos_id, self.eos_id, self.pad_id = map(self._special_id, ("bos", "eos", "pad"))
 
     def _special_id(self, role: str) -> int | None:
         token = self._special.get(role)
@@ -91,10 +97,10 @@ class Tokenizer:
             )
         text = files.read_text(path)
         inner = _checked(files.parse_json(text, path), text, str(path))
-        special, config = _read_special(folder, inner)
+        special, config = read_special(folder, inner)
         tokenizer = cls(inner, special=special, where=str(path))
         tokenizer._config = config
-        tokenizer._named = _all_named(_read_object(folder / _SPECIAL_MAP)) | _all_named(config)
+        tokenizer._named = all_named(read_object(folder / SPECIAL_MAP)) | all_named(config)
         template = folder / _TEMPLATE
         if template.is_file():
             tokenizer._texts[template.name] = files.read_text(template)
@@ -109,10 +115,10 @@ class Tokenizer:
         `where` is what error messages call it.
         """
         inner = _checked(content, json.dumps(content), where)
-        special = {role: token for role in _ROLES if (token := _named(config, role)) is not None}
+        special = {role: token for role in ROLES if (token := named(config, role)) is not None}
         tokenizer = cls(inner, special=special, where=where)
         tokenizer._config = dict(config)
-        tokenizer._named = _all_named(config)
+        tokenizer._named = all_named(config)
         return tokenizer
 
     def to_json(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,12 +166,12 @@ class Tokenizer:
         """Writes the files that `Tokenizer.load` and transformers' AutoTokenizer read."""
         folder = Path(folder)
         files.make_folder(folder)
-        tokens = {f"{role}_token": self._special[role] for role in _ROLES if role in self._special}
+        tokens = {f"{role}_token": self._special[role] for role in ROLES if role in self._special}
         default = {"tokenizer_class": "PreTrainedTokenizerFast"}
         config = default | tokens | {"clean_up_tokenization_spaces": False} | self._config
         files.write_text(folder / "tokenizer.json", self._inner.to_str(pretty=True) + "\n")
         files.write_json(folder / "tokenizer_config.json", config)
-        files.write_json(folder / _SPECIAL_MAP, tokens)
+        files.write_json(folder / SPECIAL_MAP, tokens)
         for name, text in self._texts.items():
             files.write_text(folder / name, text)
 
@@ -218,6 +224,26 @@ class Tokenizer:
     @cached_property
     def _vocab_size(self) -> int:
         return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of the token that stands for a hidden one; None where there is no such token.
+
+        Raises FormatError for one that tokenizer.json does not have.
+        """
+        return self._special_id("mask")
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of the tokens that stand for no text, such as those that a template adds."""
+        added = self._inner.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
+
+    @cached_property
+    def text_ids(self) -> Ids:
+        """All other ids that there are, in order."""
+        known = set(self._inner.get_vocab(with_added_tokens=True).values())
+        return np.array(sorted(known - self.special_ids), dtype=np.int32)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -286,54 +312,6 @@ def _adds_tokens(processor: dict[str, Any] | None) -> Any:
     if processor["type"] == "Sequence":
         return [part for part in map(_adds_tokens, processor["processors"]) if part] or None
     return processor
-
-
-def _read_special(
-    folder: Path, inner: tokenizers.Tokenizer
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """The bos, eos and pad tokens as the folder's files say, and tokenizer_config.json itself."""
-    config = _read_object(folder / "tokenizer_config.json")
-    model = _read_object(folder / "config.json")
-    special: dict[str, str] = {}
-    for role in _ROLES:
-        for source in (config, _read_object(folder / _SPECIAL_MAP)):
-            token = _named(source, role)
-            if token is not None:
-                special.setdefault(role, token)
-        number = model.get(f"{role}_token_id")
-        number = number[0] if isinstance(number, list) and number else number
-        if role not in special and isinstance(number, int) and number >= 0:
-            token = inner.id_to_token(number)
-            if token is not None:
-                special[role] = token
-    return special, config
-
-
-def _named(config: dict[str, Any], role: str) -> str | None:
-    token = config.get(f"{role}_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) else None
-
-
-def _all_named(config: dict[str, Any]) -> dict[str, str]:
-    """What `config` calls something_token, as transformers' tokenizers do."""
-    roles = [key.removesuffix("_token") for key in config if key.endswith("_token")]
-    return {f"{role}_token": token for role in roles if (token := _named(config, role)) is not None}
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = files.parse_json(files.read_text(path), path, parse_int=_integer)
-    if not isinstance(value, dict):
-        raise FormatError(f"{path}: not a JSON object", hint="fetch or write the file again")
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text) > 40:  # transformers writes "no limit" as 10³⁰, so int64 is not enough here
-        raise ValueError(f"an integer of {len(text)} digits")
-    return int(text)
 
 
 def train_bpe(

@@ -39,7 +39,7 @@ class MixedTeacher:
         self.teachers, self.weights = tuple(teachers), tuple(weights)
 
     def expected(self, batch: Batch) -> Expected:
-        parts = [teacher.hidden(batch) for teacher in self.teachers]
+        parts = [teacher.expected(batch) for teacher in self.teachers]
         shared = min(teacher.shared for teacher in self.teachers)
         return Mixed(parts, self.weights, shared=shared)
 

@@ -52,6 +52,7 @@ from entrenar_core.kernels.k_blocks import dequantize_q6_k as dequantize_q6_k
 from entrenar_core.kernels.k_blocks import quantize_q4_k as quantize_q4_k
 from entrenar_core.kernels.k_blocks import quantize_q5_k as quantize_q5_k
 from entrenar_core.kernels.k_blocks import quantize_q6_k as quantize_q6_k
+from entrenar_core.kernels.likeliest import likeliest as likeliest
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
@@ -81,6 +82,9 @@ from entrenar_core.kernels.softmax import log_softmax as log_softmax
 from entrenar_core.kernels.softmax import log_softmax_grad as log_softmax_grad
 from entrenar_core.kernels.softmax import softmax as softmax
 from entrenar_core.kernels.softmax import softmax_grad as softmax_grad
+from entrenar_core.kernels.sparse_distillation import (
+    sparse_distillation_grad as sparse_distillation_grad,
+)
 from entrenar_core.kernels.update import accumulate as accumulate
 from entrenar_core.kernels.update import adam as adam
 from entrenar_core.kernels.update import adamw as adamw

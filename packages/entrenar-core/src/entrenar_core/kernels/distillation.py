@@ -58,7 +58,7 @@ def _apart_in_outcomes(xp, divergence, log_p, log_q):
     for x in (log_p, log_q):
         rest = x.copy()
         rest[rows, order] = -xp.inf
-        tails.append(_log_sum(xp, rest))
+        tails.append(log_sum(xp, rest))
         outcomes.append(xp.concatenate([x[rows, order], tails[-1]], axis=-1))
     value, found = _apart(xp, divergence, *outcomes)
     pull = xp.exp(xp.minimum(log_q - tails[1], 0)) * found[:, -1:]
@@ -66,7 +66,7 @@ def _apart_in_outcomes(xp, divergence, log_p, log_q):
     return value, pull
 
 
-def _log_sum(xp, x):
+def log_sum(xp, x):
     """log Σ eˣ of rows that may be −∞ throughout."""
     peak = x.max(axis=-1, keepdims=True)
     peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)

@@ -51,7 +51,12 @@ class Encoder(Network):
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
     ) -> Tensor:
-        return self.sentence.pooling(self.hidden(ids, mask, token_type_ids), mask)
+        return self.from_hidden(self.hidden(ids, mask, token_type_ids), ids, mask)
+
+    def from_hidden(self, hidden: Tensor, ids: np.ndarray, mask: np.ndarray | None) -> Tensor:
+        """The sentence embeddings (B, D) of the last hidden states (B, T, D) of `ids`."""
+        del ids
+        return self.sentence.pooling(hidden, mask)
 
     def hidden(
         self,

@@ -237,7 +237,10 @@ class SequenceClassifier(Decoder):
     score: Linear
 
     def __call__(self, ids: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
-        hidden = self.hidden(ids, mask)  # (B, T, hidden)
+        return self.from_hidden(self.hidden(ids, mask), ids, mask)
+
+    def from_hidden(self, hidden: Tensor, ids: np.ndarray, mask: np.ndarray | None) -> Tensor:
+        """The logits (B, labels) of the last hidden states (B, T, hidden) of `ids`."""
         batch, time = ids.shape
         counted = np.ones(ids.shape, bool) if mask is None else np.asarray(mask).astype(bool)
         if self.config.pad_token_id is not None:

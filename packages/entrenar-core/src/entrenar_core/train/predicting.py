@@ -8,6 +8,7 @@ import numpy as np
 from entrenar_core import kernels
 from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.linear_loss import CHUNK
+from entrenar_core.models.reading import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,9 @@ class Predicting(Protocol):
         """The type of what was read last."""
         ...
 
-    def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
-        """Read ids (B, T), to predict from the positions `chosen` (n,) of all B·T."""
+    def read(self, ids: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
+        """Read ids (B, T), to predict at the positions whose labels (B, T) are not negative; mask
+        (B, T) has those that are no padding."""
         ...
 
     def logits(self, part: slice) -> np.ndarray:
@@ -45,34 +47,42 @@ class Predicting(Protocol):
         ...
 
 
-def predicting(model: Any) -> Predicting:
-    """What predicts as a language model, or as a `Blend` of several, does."""
-    return _Blended(model) if isinstance(model, Blend) else _One(model)
+def predicting(model: Any, reading: Reading) -> Predicting:
+    """What predicts as a model does that is read so, or as a `Blend` of several."""
+    return _Blended(model, reading) if isinstance(model, Blend) else _One(model, reading)
 
 
 class _One:
-    def __init__(self, model: Any):
-        self.model, self._logits = model, np.empty((0, 0))
+    def __init__(self, model: Any, reading: Reading):
+        self._model, self._reading, self._logits = model, reading, np.empty((0, 0))
 
     @property
     def dtype(self) -> np.dtype:
         return self._rows.dtype
 
-    def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
+    def read(self, ids: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
         with no_grad():
-            hidden = self.model.hidden(ids).data
-        self._rows = hidden.reshape(-1, hidden.shape[-1])[chosen]
+            states = self._reading.states(self._model, ids, mask)
+            made = self._reading.predictions(self._model, states, labels)
+        found = made.rows.data
+        self._rows = found.reshape(-1, found.shape[-1])[made.targets.reshape(-1) >= 0]
+        self._weight = made.weight.data
+        self._bias = None if made.bias is None else made.bias.data
 
     def logits(self, part: slice) -> np.ndarray:
-        weight, rows = self.model.output_weight.data, self._rows[part]
+        rows = self._rows[part]
         if not len(self._logits):
-            self._logits = np.empty((CHUNK, len(weight)), rows.dtype)
-        return kernels.matmul(rows, weight, trans_b=True, out=self._logits[: len(rows)])
+            self._logits = np.empty((CHUNK, len(self._weight)), rows.dtype)
+        out, biased = self._logits[: len(rows)], self._bias is not None
+        if biased:
+            out[...] = self._bias
+        return kernels.matmul(rows, self._weight, trans_b=True, out=out, add=biased)
 
 
 class _Blended:
-    def __init__(self, blend: Blend):
-        self._parts, self._weights = [_One(model) for model in blend.models], blend.weights
+    def __init__(self, blend: Blend, reading: Reading):
+        self._parts = [_One(model, reading) for model in blend.models]
+        self._weights = blend.weights
         shared = min(len(model.output_weight.data) for model in blend.models)
         self._mixture = np.empty((CHUNK, shared), blend.models[0].dtype)
 
@@ -80,9 +90,9 @@ class _Blended:
     def dtype(self) -> np.dtype:
         return self._mixture.dtype
 
-    def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
+    def read(self, ids: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
         for part in self._parts:
-            part.read(ids, chosen)
+            part.read(ids, labels, mask)
 
     def logits(self, part: slice) -> np.ndarray:
         mixture = self._mixture[: part.stop - part.start]

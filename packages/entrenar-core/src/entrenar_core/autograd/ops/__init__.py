@@ -55,6 +55,7 @@ from entrenar_core.autograd.ops.join import stack as stack
 from entrenar_core.autograd.ops.linear_loss import DistillationParts as DistillationParts
 from entrenar_core.autograd.ops.linear_loss import linear_cross_entropy as linear_cross_entropy
 from entrenar_core.autograd.ops.linear_loss import linear_distillation as linear_distillation
+from entrenar_core.autograd.ops.logit_loss import logit_distillation as logit_distillation
 from entrenar_core.autograd.ops.loss import binary_cross_entropy as binary_cross_entropy
 from entrenar_core.autograd.ops.loss import (
     binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
