@@ -5,7 +5,6 @@ import json
 import sys
 
 from entrenar_distill.masked_inputs import MaskedInputs
-from entrenar_distill.measure import how_started
 from entrenar_distill.next_steps import command, script
 from entrenar_distill.reproduction import program
 from entrenar_distill.run_folder import RunFolder
@@ -94,7 +93,7 @@ def classification_commands(
 
 def masked_commands(folder: RunFolder, inputs: MaskedInputs, *, whole: bool) -> tuple[str, ...]:
     """Shell commands for a masked language model, each with a comment line above it."""
-    tool, python = how_started()
+    tool, python = program(), sys.executable
     found: list[str] = []
     if not inputs.config.control:
         run = [tool, "run", "--config", str(folder.config), "--output", str(folder.path)]
