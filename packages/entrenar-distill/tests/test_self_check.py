@@ -142,7 +142,7 @@ class WithoutTheFirst(Distillation):
     def loss(self, batch, normalizer):
         hidden = np.array(self.teacher.model.hidden(batch.ids).data)
         hidden[0, 0] *= 1 + 1e-2
-        told = self.teacher.expected_of(hidden, batch)
+        told = self.teacher.expected_of(Tensor(hidden), batch)
         return self.loss_of(self.student.hidden(batch.ids), told, batch, normalizer)
 
 
