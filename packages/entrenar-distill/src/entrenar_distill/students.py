@@ -27,15 +27,20 @@ def bare_student(config: DistillConfig, teacher: Any, folder: Path | None) -> An
         return models.load(folder, **held)
     if student.layers_from_teacher is not None:
         return models.with_layers(teacher, student.layers_from_teacher)
-    shape = teacher.config
-    inherited = {
-        "vocab_size": shape.vocab_size,
-        "max_position_embeddings": shape.max_position_embeddings,
-        "bos_token_id": shape.bos_token_id,
-        "eos_token_id": shape.eos_token_id,
-        "pad_token_id": shape.pad_token_id,
+    raw = {**inherited(teacher.config), **(student.config or {})}
+    return models.from_config(raw, seed=config.training.seed)
+
+
+def inherited(teacher: Any) -> dict[str, Any]:
+    """What an architecture in a configuration has from the config of its teacher, where it says
+    nothing else."""
+    return {
+        "vocab_size": teacher.vocab_size,
+        "max_position_embeddings": teacher.max_position_embeddings,
+        "bos_token_id": teacher.bos_token_id,
+        "eos_token_id": teacher.eos_token_id,
+        "pad_token_id": teacher.pad_token_id,
     }
-    return models.from_config({**inherited, **(student.config or {})}, seed=config.training.seed)
 
 
 def student_folder(config: DistillConfig) -> Path | None:
