@@ -67,7 +67,9 @@ class Case:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def case(teacher: str, student: Any, batch: int, seq_len: int, more: str = "", /, **rest: Any) -> Case:
+def case(
+    teacher: str, student: Any, batch: int, seq_len: int, more: str = "", /, **rest: Any
+) -> Case:
     control = rest.pop("control", False)
     return Case(teacher, student, batch, seq_len, control, more, rest)
 

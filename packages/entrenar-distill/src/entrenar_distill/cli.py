@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__, evaluate_command
+from entrenar_distill import __version__, estimate_command, evaluate_command
+from entrenar_distill.set_option import set_option
 
 
 @tool("entrenar-distill", version=__version__)
@@ -13,27 +14,12 @@ def main() -> None:
     """Distil a language model into a smaller one, and measure what that brought."""
 
 
-def _settings(_context: click.Context, _option: click.Option, values: tuple[str, ...]):
-    pairs = [value.partition("=") for value in values]
-    for (key, separator, _), value in zip(pairs, values, strict=True):
-        if not separator or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE, such as training.epochs=3")
-    return [(key, text) for key, _, text in pairs]
-
-
 @main.command()
 @click.option("--config", type=click.Path(), help="YAML file with the whole configuration.")
 @click.option("--teacher", help="Teacher: a model folder, or a model on the hub (org/name).")
 @click.option("--student", help="Student: a model folder, or a model on the hub (org/name).")
 @click.option("--output", help="Folder of the student and the report.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=_settings,
-    help="Change one key of the configuration, such as training.epochs=3. Repeatable.",
-)
+@set_option
 @click.option(
     "--control/--no-control",
     default=None,
@@ -149,4 +135,5 @@ def export(
     out.emit(report, schema="entrenar.distill.export/1")
 
 
+main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)

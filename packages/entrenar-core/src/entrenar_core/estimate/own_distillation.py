@@ -102,7 +102,8 @@ def _of_student(student: ModelShape, asked: Distilling) -> list[Term]:
         for term in activations(student, asked.setup)
     ]
     predicted = [
-        replace(term, name=f"student's {term.name}") for term in loss_of_predictions(student, asked.setup)
+        replace(term, name=f"student's {term.name}")
+        for term in loss_of_predictions(student, asked.setup)
     ]
     waiting = [
         replace(term, when=FEATURES)

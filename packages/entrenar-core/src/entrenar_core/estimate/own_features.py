@@ -24,8 +24,8 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Loss:
-    """`kept(student, teacher, heads)` is what its pullbacks hold of widths and heads; `passing` what
-    is there besides while it is computed; `of_heads`: it is about queries, keys and values."""
+    """`kept(student, teacher, heads)` is what its pullbacks hold; `passing` what is there besides
+    while it is computed; `of_heads`: it is about queries, keys and values."""
 
     kept: Callable[[ModelShape, ModelShape, int], Numbers]
     passing: Callable[[ModelShape, ModelShape, int], Numbers]
@@ -45,7 +45,7 @@ def _of_maps() -> Loss:
     """The rows of the student, a number for each of them, its root, and where that is 0."""
     return Loss(
         lambda s, _, __: Numbers(s.blocks.hidden + 3),
-        lambda _, t, __: Numbers(0.0),
+        lambda _, __, ___: Numbers(0.0),
     )
 
 

@@ -12,8 +12,8 @@ work on the whole input, while logits are computed, or in both of the last two."
 TEACHER, FEATURES, CONTROL, READING, MEASURING = (
     "teacher", "features", "control", "reading", "measuring"
 )  # fmt: skip
-"""When a term of a distillation is there: while the teacher reads a batch, while what is inside both
-models is compared, in a step of the control, while what was written is read again, and while all
+"""When a term of a distillation is there: while the teacher reads a batch, while features of both
+models are compared, in a step of the control, while what was written is read again, and while all
 models are measured."""
 
 STEP, LEARNING, AFTERWARDS = "step", "learning", "afterwards"

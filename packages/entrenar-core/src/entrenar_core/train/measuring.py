@@ -2,6 +2,7 @@
 process of its own."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,14 @@ def make_model(raw: Mapping[str, Any], folder: Path) -> None:
     """Save a model of the config `raw` with drawn weights in `folder`; in a process of its own, so
     that it leaves nothing in the memory of this one."""
     _peak({"task": "make", "raw": dict(raw), "folder": str(folder)})
+
+
+def installed_memory() -> int | None:
+    """The main memory of this machine in bytes; None where the system does not say it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def available_memory() -> int:
