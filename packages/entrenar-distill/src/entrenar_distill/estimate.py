@@ -15,7 +15,6 @@ from entrenar_core.data.tokens import tokenize
 from entrenar_core.estimate.fitting import largest
 from entrenar_core.estimate.own_distillation import own_distillation
 from entrenar_core.estimate.own_weights import BASES, BLOCKS, FLOAT
-from entrenar_core.estimate.setup import FLOATS
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Memory
 from entrenar_core.estimate.trained import trained_parameters
@@ -200,11 +199,16 @@ def _teachers(plan: Planned, limit: int | None) -> tuple[TeacherRow, ...]:
             continue
         held = sum(t.bytes for t in memory.terms if t.name.startswith("teacher's weights"))
         held += memory["teacher's quantization constants"]
-        how = f"training.mixed_precision={_KEYS[base]}" if base in FLOATS else "in Python only"
         fits = None if limit is None else memory.total <= limit
         found.append(
             TeacherRow(
-                base, held, memory.total, memory.phase, fits, base == plan.asked.teacher, how
+                precision=base,
+                teacher_bytes=held,
+                total_bytes=memory.total,
+                peak_phase=memory.phase,
+                fits=fits,
+                chosen=base == plan.asked.teacher,
+                run_with=_KEYS.get(base),
             )
         )
     return tuple(found)

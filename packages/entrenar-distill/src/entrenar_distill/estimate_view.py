@@ -42,7 +42,8 @@ class TermRow:
 
 @dataclass(frozen=True)
 class TeacherRow:
-    """The whole with the teacher in one precision; how: what a run is told for it."""
+    """The whole with the teacher in one precision; run_with: the `training.mixed_precision` that a
+    run has it by, None where it has none."""
 
     precision: str
     teacher_bytes: int
@@ -50,7 +51,7 @@ class TeacherRow:
     peak_phase: str
     fits: bool | None
     chosen: bool
-    how: str
+    run_with: str | None
 
 
 @dataclass(frozen=True)
@@ -142,18 +143,19 @@ class EstimateReport:
     def _by_teacher(self) -> Table:
         rows = [
             [
-                f"{row.precision} (chosen)" if row.chosen else row.precision,
+                Text(row.precision, "good") if row.chosen else row.precision,
                 format_binary(row.teacher_bytes),
                 format_binary(row.total_bytes),
-                PHASES[row.peak_phase],
+                row.peak_phase,
                 *_fit(row.fits),
-                row.how,
+                row.run_with,
             ]
             for row in self.teachers
         ]
         fits = [] if self.limit_bytes is None else ["fits"]
-        columns = ["teacher in", "its weights", "peak", "which is", *fits, "how"]
-        return Table("By the precision of the teacher", columns, rows)
+        columns = ["teacher in", "its weights", "total", "peak", *fits, "mixed_precision"]
+        caption = "Those without a mixed_precision are held by models.load(..., quantize=...)."
+        return Table("By the precision of the teacher", columns, rows, caption)
 
     def _by_term(self) -> list[Any]:
         total = format_binary(self.total_bytes)

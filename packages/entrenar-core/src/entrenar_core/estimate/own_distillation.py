@@ -14,7 +14,7 @@ from entrenar_core.estimate.inference import Inference
 from entrenar_core.estimate.own_features import features
 from entrenar_core.estimate.own_inference import block_of_pass
 from entrenar_core.estimate.own_memory import activations, loss_of_predictions, trained
-from entrenar_core.estimate.own_weights import FLOAT, dequantized, loading, weights
+from entrenar_core.estimate.own_weights import FLOAT, dequantized, weights
 from entrenar_core.estimate.setup import in_few_bits
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import (
@@ -55,7 +55,8 @@ def own_distillation(student: ModelShape, teacher: ModelShape, asked: Distilling
         *_afterwards(student, teacher, asked),
         _widened(asked),
     ]
-    return Memory((*terms, _overhead(terms)), COMPUTED)
+    terms = [*terms, *_reading(student, terms), _overhead(terms)]
+    return Memory(tuple(term for term in terms if term.bytes), COMPUTED)
 
 
 COMPUTED = (
@@ -144,7 +145,6 @@ def _afterwards(student: ModelShape, teacher: ModelShape, asked: Distilling) -> 
     changed = widened if in_few_bits(asked.setup.base) or asked.setup.base != WHOLE else 0
     found = [
         Term("student read again", again, f"{asked.files} × what was written", AFTERWARDS),
-        replace(loading(student, base), when=READING),
         *_measured(student, teacher, asked),
     ]
     if changed:
@@ -153,6 +153,19 @@ def _afterwards(student: ModelShape, teacher: ModelShape, asked: Distilling) -> 
         why = "until it is read again"
         found.append(Term("trained student", _state(student, asked), why, READING))
     return found
+
+
+def _reading(student: ModelShape, terms: Sequence[Term]) -> list[Term]:
+    """While the student is read again: what steps have freed stays with the process
+    (`train.process.keep_freed_memory`), so the pages of a file come on top of the largest step."""
+    memory = Memory(tuple(terms), "")
+    largest = max(map(memory.during, (TEACHER, LOSS, FEATURES, BACKWARD, CONTROL)))
+    freed = max(0, largest - memory.during(READING))
+    why = "of the largest step, kept for the next one"
+    return [
+        Term("freed and kept", freed, why, READING),
+        Term("file being read", FLOAT * max(student.sizes), "the pages of a tensor", READING),
+    ]
 
 
 def _measured(student: ModelShape, teacher: ModelShape, asked: Distilling) -> list[Term]:
@@ -177,6 +190,6 @@ def _overhead(terms: Sequence[Term]) -> Term:
     the other left."""
     memory = Memory(tuple(terms), "")
     smaller = min(memory.of(LOSS), memory.of(BACKWARD))
-    size = own_constants.BASE + round(own_constants.FRAGMENTS * smaller)
+    size = own_constants.BASE + own_constants.PROGRAM + round(own_constants.FRAGMENTS * smaller)
     why = "the process without a model; what the allocator cannot use"
     return Term("fixed overhead", size, why)
