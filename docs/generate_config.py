@@ -57,7 +57,7 @@ def _described(
 
 def _section(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | None:
     """What a key refers to, when it is a section, or a section that may be absent."""
-    references = [part["$ref"] for part in field.get("anyOf", [field]) if "$ref" in part]
+    references = [part["$ref"] for part in _choices(field) if "$ref" in part]
     return schema["$defs"][references[0].rpartition("/")[2]] if references else None
 
 
@@ -76,8 +76,13 @@ def _code(value: Any) -> str:
 
 
 def _type(field: dict[str, Any]) -> str:
-    choices = [part for part in field.get("anyOf", [field]) if part.get("type") != "null"]
+    choices = [part for part in _choices(field) if part.get("type") != "null"]
     return " or ".join(_one_type(part) for part in choices)
+
+
+def _choices(field: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a key may be, one of which is a section where it is either that or a list of such."""
+    return field.get("anyOf") or field.get("oneOf") or [field]
 
 
 def _one_type(part: dict[str, Any]) -> str:

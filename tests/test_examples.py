@@ -14,6 +14,7 @@ import yaml
 
 from entrenar_core import lora, models
 from entrenar_core.data.tokenizer import Tokenizer
+from text_cases import encoder, word_tokenizer
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -174,3 +175,21 @@ def test_the_teacher_and_what_was_made_of_it_are_merged(folder):
         t = 0.5 if "self_attn" in name else 0.7 if ".layers." in name else 0.3
         wanted = slerp(teacher[name].data, adapted[name].data, t)
         np.testing.assert_allclose(parameter.data, wanted, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_sentence_embeddings_are_distilled_on_the_sentences_of_docstrings(tmp_path):
+    """With an encoder of toy size, and few of the sentences."""
+    run([EXAMPLES / "05_sentences.py", "demo/sentences.txt"], tmp_path)
+    lines = (tmp_path / "demo/sentences.txt").read_text().splitlines()
+    assert len(set(lines)) == len(lines) > 5000
+    assert all(4 <= len(line.split()) <= 60 for line in lines)
+    (tmp_path / "demo/sentences.txt").write_text("\n".join(lines[:60]))
+    models.save(encoder("embedding", num_hidden_layers=6), tmp_path / "teacher")
+    word_tokenizer().save(tmp_path / "teacher")
+    changed = {"teacher.model_id": "teacher", "training.batch_size": 8}
+    changed |= {"dataset.name": "demo/sentences.txt", "training.max_steps": "null"}
+    report = distill(tmp_path, "05_embed.yaml", changed)["data"]
+    assert report["steps"] == 7
+    student = models.load(tmp_path / "demo/embedder")
+    assert student.config.num_hidden_layers == 2
+    assert student.sentence.max_tokens == 32

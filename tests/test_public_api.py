@@ -85,7 +85,11 @@ def test_the_packages_have_one_version():
         ("entrenar_core.optim", "AdamW learning_rate"),
         ("entrenar_core.quant", "FORMATS quantize dequantize Integer NF4 Grain quant_error"),
         ("entrenar_core.qat", "QatConfig prepare calibrate sensitivities choose"),
-        ("entrenar_core.distill", "Distillation Divergence DIVERGENCES shared_vocabulary"),
+        (
+            "entrenar_core.distill",
+            "Distillation Divergence DIVERGENCES LiveTeacher MixedTeacher RoutedTeacher decide "
+            "shared_vocabulary Vocabulary",
+        ),
         ("entrenar_core.data.tokenizer", "Tokenizer train_bpe"),
         ("entrenar_core.train.loop", "Trainer PhaseResult"),
         ("entrenar_core.io.safetensors", "SafetensorsFile SafetensorsFolder write_file"),

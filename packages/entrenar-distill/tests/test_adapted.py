@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from entrenar_common.errors import ConfigError, InterruptedRun
+from entrenar_common.progress import NullProgress
 from entrenar_core import lora, models
 from entrenar_core.train.checkpoint import CheckpointStore
-from entrenar_distill import pipeline, present
+from entrenar_distill import causal, present
 from entrenar_distill.config import resolve
+from entrenar_distill.inputs import read_inputs
 from entrenar_distill.report_json import read_report
 
 pytestmark = pytest.mark.tier2
@@ -77,12 +79,10 @@ def test_an_adapter_alone_is_measured_on_its_base(world, write_config, train, tm
     assert not (folder / "model.safetensors").exists()
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert not report.adapter.fused
-    inputs = pipeline.read_inputs(
-        resolve(folder / "distill.yaml"), progress=pipeline.NullProgress()
-    )
+    inputs = read_inputs(resolve(folder / "distill.yaml"), progress=NullProgress())
     model = models.load(world / "teacher")
     lora.load_adapter(model, folder / "adapter")
-    assert pipeline.held_out_loss(model, inputs, inputs.held_out) == report.score("student").loss
+    assert causal.held_out_loss(model, inputs, inputs.held_out) == report.score("student").loss
     assert any("lora.load_adapter" in command for command in report.next_commands)
 
 

@@ -1,15 +1,15 @@
 """The configuration of a distillation: the schema, the command line over it, the fingerprint."""
 
-import json
 from typing import get_args
 
 import pytest
 import yaml
 
-from entrenar_common.errors import ConfigError, UnsupportedError
+from entrenar_common.errors import ConfigError
+from entrenar_core.data.hub_dataset import HubSpec
 from entrenar_core.distill import DIVERGENCES, Divergence
-from entrenar_core.train.config import json_schema
 from entrenar_distill.config import DistillConfig, config_hash, resolve
+from entrenar_distill.inputs import dataset_spec
 from entrenar_distill.loss import DistillationConfig
 
 SMALL = {
@@ -172,8 +172,11 @@ def test_the_formula_of_a_loss_names_its_weight_and_its_factor(write, loss):
         ("dataset.name", "''", "must not be empty"),
         ("dataset.name", "3", "must be a path or a list of paths"),
         ("dataset.max_length", "1", "must be at least 2, not 1"),
-        ("dataset.source", "fiels", "must be 'files', not 'fiels'"),
+        ("dataset.source", "fiels", "must be 'files' or 'huggingface', not 'fiels'"),
         ("dataset.split", "train", "belongs to source: huggingface"),
+        ("dataset.subset", "en", "belongs to source: huggingface"),
+        ("dataset.revision", "v1", "belongs to source: huggingface"),
+        ("dataset.streaming", "true", "belongs to source: huggingface"),
         ("output.keep_checkpoints", "0", "must be at least 1, not 0"),
         ("control", "yes", "must be true or false, not 'yes'"),
     ],
@@ -182,6 +185,12 @@ def test_a_value_that_makes_no_sense_is_refused(write, key, value, text):
     message = error_of(write(), ConfigError, overrides=[(key, value)])
     assert message.startswith(f"--set {key}: ")
     assert text in message
+
+
+def test_boundaries_without_packing_are_refused(write):
+    key = "dataset.boundaries"
+    message = error_of(write(dataset={"packing": False}), ConfigError, overrides=[(key, "true")])
+    assert f"{key}: goes with packing" in message
 
 
 def test_a_list_with_a_wrong_item_is_one_problem(write):
@@ -198,41 +207,47 @@ def test_missing_sections_are_named():
     ]
 
 
-# --- what comes later -------------------------------------------------------------------------
+# --- formats of a teacher ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("dataset.source", "huggingface"),
-        ("dataset.streaming", "true"),
-        ("teacher.format", "pytorch"),
-    ],
-)
-def test_what_comes_later_is_refused_by_name_and_not_ignored(write, key, value):
-    message = error_of(write(), UnsupportedError, overrides=[(key, value)])
-    assert key in message
-    assert "not supported yet" in message
-
-
-def test_a_dataset_on_the_hub_is_unsupported_as_a_whole(write):
-    dataset = {"source": "huggingface", "name": "wikitext", "split": "train", "streaming": True}
-    message = error_of(write(dataset=dataset), UnsupportedError)
-    assert len(message.splitlines()) == 3
-
-
-def test_among_mistakes_what_comes_later_is_one_problem_more(write):
-    path = write(distillation={"alpha": 2}, teacher={"model_id": "t", "format": "pytorch"})
+def test_a_format_that_no_teacher_has_is_a_mistake_with_those_that_there_are(write):
+    path = write(distillation={"alpha": 2}, teacher={"model_id": "t", "format": "onnx"})
     message = error_of(path, ConfigError)
-    assert "teacher.format: 'pytorch' is not supported yet" in message
+    assert "teacher.format" in message
+    assert all(f"'{name}'" in message for name in ("auto", "safetensors", "pytorch", "gguf", "apr"))
     assert "distillation.alpha: must be at most 1" in message
 
 
-def test_the_schema_shows_only_what_works():
-    schema = json_schema(DistillConfig)
-    text = json.dumps(schema)
-    absent = ["huggingface", "split"]
-    assert [word for word in absent if f'"{word}"' in text] == []
+# --- a dataset on the hub ---------------------------------------------------------------------
+
+ON_THE_HUB = {"source": "huggingface", "name": "org/data"}
+
+
+def test_a_dataset_on_the_hub_is_read_by_its_keys(write):
+    keys = {"revision": "v1", "subset": "en", "split": "test", "streaming": True}
+    spec = dataset_spec(resolve(write(dataset={**ON_THE_HUB, **keys})).dataset)
+    assert spec.hub == HubSpec("org/data", **keys)
+    assert spec.paths == ()
+
+
+def test_of_a_dataset_on_the_hub_the_split_is_train(write):
+    spec = dataset_spec(resolve(write(dataset=ON_THE_HUB)).dataset)
+    assert spec.hub == HubSpec("org/data", revision=None, subset=None, split="train")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("name", "./texts", "must be the name of one dataset on the hub"),
+        ("name", "[org/a, org/b]", "must be the name of one dataset on the hub"),
+        ("exclude", "b", "belongs to source: files"),
+        ("format", "csv", "belongs to source: files"),
+        ("revision", "''", "must not be empty"),
+    ],
+)
+def test_what_does_not_go_with_the_hub_is_refused(write, key, value, text):
+    path = write(dataset=ON_THE_HUB)
+    assert text in error_of(path, ConfigError, overrides=[(f"dataset.{key}", value)])
 
 
 # --- the command line -------------------------------------------------------------------------
@@ -288,6 +303,13 @@ def test_the_fingerprint_ignores_a_control_which_the_student_does_not_depend_on(
 def test_the_fingerprint_ignores_how_the_same_thing_is_written(write):
     explicit = write(dataset={"name": ["texts/*.txt"], "max_length": 256}, training={"epochs": 1})
     assert config_hash(resolve(explicit)) == config_hash(resolve(write()))
+
+
+def test_the_fingerprint_ignores_how_documents_of_the_hub_are_come_by(write):
+    first = config_hash(resolve(write(dataset=ON_THE_HUB)))
+    pinned = write(dataset={**ON_THE_HUB, "revision": "a" * 40, "streaming": True})
+    assert config_hash(resolve(pinned)) == first
+    assert config_hash(resolve(pinned, overrides=[("dataset.split", "test")])) != first
 
 
 @pytest.mark.parametrize(

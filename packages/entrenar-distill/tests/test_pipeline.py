@@ -12,6 +12,7 @@ from entrenar_common.progress import NullProgress
 from entrenar_common.testing import run_cli
 from entrenar_core import models
 from entrenar_core.distill import DIVERGENCES, Divergence
+from entrenar_distill import pipeline
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
 from entrenar_distill.inputs import read_inputs
@@ -226,6 +227,23 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(make_config, tmp_path, caps
     assert found["loss"] == "alpha*T^2*KL(teacher||student) + (1-alpha)*CE, per valid token"
     assert found["loss_settings"] == {"temperature": 2.0, "alpha": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["distill.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rows", "bounded"),
+    [
+        ({}, "packed documents", False),
+        ({"boundaries": True}, "packed documents, each read by itself", True),
+        ({"packing": False}, "one document in each", False),
+    ],
+)
+def test_what_rows_have_of_documents_is_planned_and_done(
+    make_config, tmp_path, dataset, rows, bounded
+):
+    config = resolve(make_config(tmp_path, dataset=dataset))
+    assert pipeline.plan(config).rows == rows
+    batch = read_inputs(config, progress=NullProgress()).batches.batch(0)
+    assert (batch.segments is not None) == bounded
 
 
 def test_the_whole_configuration_can_be_written_and_read_again(make_config, tmp_path):

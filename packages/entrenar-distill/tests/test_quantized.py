@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from entrenar_common.errors import ConfigError, InterruptedRun, UnsupportedError
+from entrenar_common.progress import NullProgress
 from entrenar_core import models
 from entrenar_core.convert.lattice import formats_of
 from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.quant import quantize
 from entrenar_core.train.checkpoint import CheckpointStore
-from entrenar_distill import pipeline, present
+from entrenar_distill import causal, pipeline, present
 from entrenar_distill.config import resolve
+from entrenar_distill.inputs import read_inputs
 from entrenar_distill.report_json import read_report
 
 pytestmark = pytest.mark.tier2
@@ -87,7 +89,7 @@ def test_the_folder_has_what_the_recipe_makes_of_the_trained_weights(finished):
 def test_student_and_control_are_measured_on_stored_weights(finished):
     folder, report = finished
     config = resolve(folder / "distill.yaml")
-    inputs = pipeline.read_inputs(config, progress=pipeline.NullProgress())
+    inputs = read_inputs(config, progress=NullProgress())
     for phase in ("student", "control"):
         model, trained = models.load(folder), masters(folder, phase)
         for name, form in formats_of(model, recipe_named("q4_0")).items():
@@ -95,7 +97,7 @@ def test_student_and_control_are_measured_on_stored_weights(finished):
         for name, parameter in model.named_parameters().items():
             if parameter.ndim < 2:
                 parameter.data[...] = trained[name]
-        wanted = pipeline.held_out_loss(model, inputs, inputs.held_out)
+        wanted = causal.held_out_loss(model, inputs, inputs.held_out)
         assert report.score(phase).loss == wanted
         assert log(folder, phase)[-1]["held_out_loss"] == wanted
 

@@ -10,7 +10,7 @@ import pytest
 
 from entrenar_common.errors import CheckpointError, InterruptedRun, RefusedError
 from entrenar_core.io import files
-from entrenar_distill import measure, pipeline
+from entrenar_distill import causal, measure, pipeline
 from entrenar_distill.cli import main
 
 pytestmark = pytest.mark.tier2
@@ -110,7 +110,7 @@ def test_a_second_interrupt_does_not_wait(write_config, capsys, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
-    monkeypatch.setattr(pipeline, "held_out_loss", evaluate)
+    monkeypatch.setattr(causal, "held_out_loss", evaluate)
     path = write_config(training={"evaluate_every": 1})
     started = time.monotonic()
     assert in_process(capsys, "--config", path)[0] == 130

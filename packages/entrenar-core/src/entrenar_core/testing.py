@@ -119,7 +119,7 @@ def difference(found: Any, wanted: Any) -> float:
     finite = np.isfinite(b)
     if not np.array_equal(np.where(finite, 0, a), np.where(finite, 0, b), equal_nan=True):
         return np.inf
-    error, size = np.abs(a - b)[finite].max(), np.abs(b[finite]).max()
+    error, size = np.abs(a[finite] - b[finite]).max(), np.abs(b[finite]).max()
     return float(error / size) if size and np.isfinite(error) else np.inf
 
 

@@ -75,6 +75,44 @@ def test_each_id_is_said_to_be_where_it_is_from(packing, lengths, seq_len, batch
 @pytest.mark.tier2
 @settings(deadline=None)
 @given(lengths=corpora, **shapes)
+def test_with_boundaries_only_the_first_token_of_each_document_is_no_target(
+    lengths, seq_len, batch_size, seed
+):
+    docs = documents(*lengths)
+    options = {"seq_len": seq_len, "batch_size": batch_size, "seed": seed, "eos_id": EOS}
+    try:
+        whole = Batches(docs, **options)
+    except ConfigError:  # not one batch
+        return
+    bounded = Batches(docs, **options, boundaries=True)
+    firsts = np.cumsum([0, *(n + 1 for n in lengths)])  # in the stream
+    for wanted, found in zip(one_epoch(whole), one_epoch(bounded), strict=True):
+        assert np.array_equal(found.ids, wanted.ids)
+        targets = found.row_ids[:, None] * seq_len + np.arange(1, seq_len + 1)
+        labels = np.where(np.isin(targets, firsts), IGNORED, wanted.labels)
+        assert np.array_equal(found.labels, labels)
+
+
+def test_a_batch_hands_out_its_documents_only_where_they_are_to_be_kept_apart():
+    options = {"seq_len": 3, "batch_size": 2, "seed": 0, "eos_id": EOS}
+    whole, bounded = (Batches(documents(5, 6), **options, boundaries=b) for b in (False, True))
+    assert whole.batch(0).segments is None
+    batch = bounded.batch(0)
+    assert np.array_equal(batch.segments, batch.documents)
+    assert [np.array_equal(part.segments, part.documents) for part in batch.split(2)] == [True] * 2
+
+
+def test_boundaries_without_packing_are_refused():
+    with pytest.raises(ConfigError, match="of which each has only one"):
+        Batches(
+            documents(9), seq_len=2, batch_size=1, seed=0, eos_id=EOS, packing=False,
+            boundaries=True,
+        )  # fmt: skip
+
+
+@pytest.mark.tier2
+@settings(deadline=None)
+@given(lengths=corpora, **shapes)
 def test_each_token_is_a_target_once_an_epoch_up_to_the_dropped_tail(
     lengths, seq_len, batch_size, seed
 ):

@@ -9,7 +9,7 @@ import pytest
 from entrenar_common.errors import FormatError, UnsupportedError
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokenizer_from_gguf import tokenizer_json_from_gguf
-from entrenar_core.data.tokenizer_gguf import gguf_tokenizer
+from entrenar_core.data.tokenizer_gguf import as_in_gguf, gguf_tokenizer
 from entrenar_core.io.gguf_file import GGUFFile
 from entrenar_core.io.gguf_values import ValueType, array, text, texts, u32
 from entrenar_core.io.gguf_write import write_gguf
@@ -192,3 +192,9 @@ def test_types_may_be_missing():
     again = back(without("gpt-2", "token_type"))
     ours = Tokenizer.from_json(*make("gpt-2"))
     assert np.array_equal(again.encode("a plain text"), ours.encode("a plain text"))
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "llama 2", "qwen 2"])
+def test_a_tokenizer_as_in_gguf_is_that_of_the_file(name):
+    ours, again = Tokenizer.from_json(*make(name)), back(keys_of(name))
+    assert as_in_gguf(ours).same_as(again)

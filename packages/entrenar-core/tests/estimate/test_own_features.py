@@ -12,6 +12,7 @@ from entrenar_core.estimate.distilling import Compared
 from entrenar_core.estimate.own_features import LOSSES, kept
 from entrenar_core.estimate.own_weights import FLOAT
 from entrenar_core.estimate.shape import model_shape
+from entrenar_core.models.features import Wanted
 
 BATCH, TIME, HEADS = 2, 48, 8
 COMMON = {
@@ -26,9 +27,7 @@ PAIR = [features.LayerPair(1, 1)]  # not the last: its states are kept by the no
 def term_of(loss, student, teacher):
     if loss in ATTENTION_LOSSES:
         heads = HEADS if loss == "minilm" else None
-        return features.attention_term(
-            loss, student, teacher, loss=loss, pairs=PAIR, heads=heads
-        )
+        return features.attention_term(loss, student, teacher, loss=loss, pairs=PAIR, heads=heads)
     return features.hidden_term(loss, student, teacher, loss=loss, pairs=PAIR)
 
 
@@ -45,8 +44,8 @@ def test_a_loss_keeps_what_is_said(loss):
     ids += np.arange(TIME)  # no two positions alike
     ids %= COMMON["vocab_size"]
     ours, theirs = term.wanted(0)
-    last = features.LayerPair(2, 2).student + 1  # the pass is kept whole, as by the loss of logits
-    ours |= type(ours)(hidden_states=frozenset([last]))
+    # the pass is kept whole, as it is by the loss of logits
+    ours |= Wanted(hidden_states=frozenset([COMMON["num_hidden_layers"]]))
     with no_grad():
         expected = teacher.select_features(ids, theirs)
     found = student.select_features(ids, ours)
@@ -57,6 +56,4 @@ def test_a_loss_keeps_what_is_said(loss):
     shapes = [model_shape(raw, name="", origin="") for raw in (STUDENT, TEACHER)]
     learned = bool(term.projections)
     said = kept(Compared(loss, ((1, 1),), learned=learned, heads=HEADS), *shapes)
-    assert held == pytest.approx(
-        FLOAT * BATCH * TIME * (said.tokens + said.pairs * TIME), rel=0.01
-    )
+    assert held == pytest.approx(FLOAT * BATCH * TIME * (said.tokens + said.pairs * TIME), rel=0.01)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from entrenar_core import kernels
-from entrenar_core.distill import DIVERGENCES, Divergence
+from entrenar_core.distill import DIVERGENCES, Divergence, Matching
+from entrenar_core.kernels.aligned import FINITE
 
 pytestmark = pytest.mark.tier2
 
@@ -82,6 +83,24 @@ def test_every_divergence_of_a_bad_row_is_not_finite(dtype, place, bad, which, t
         )  # fmt: skip
         assert np.isfinite(value).tolist() == [True, False, True], name
         assert np.isfinite(z).all(axis=1).tolist() == [True, False, True], name
+
+
+@pytest.mark.parametrize("row", [2, 3])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_group_with_a_bad_row_is_not_finite(dtype, place, bad, which, row):
+    matching = Matching(np.arange(20), np.arange(20)[::-1].copy(), 37, 37, 0.5, 0.5)
+    groups = np.array([[0, 2, 0, 2], [2, 2, 2, 2], [4, 2, 4, 2]])
+    for name in FINITE:
+        z, y = normal(6, 37, dtype=dtype), normal(6, 37, dtype=dtype)
+        (z, y)[which][row, place] = bad
+        tokens = np.arange(6)
+        _, value, apart = kernels.aligned_grad(
+            z, y, tokens, tokens, groups, matching=matching, divergence=Divergence(name),
+            alpha=1.0, scale=1.0, group_scale=1.0,
+        )  # fmt: skip
+        assert np.isfinite(value + apart).tolist() == [True, False, True], name
+        assert np.isfinite(z).all(axis=1)[[0, 1, 4, 5]].all(), name
+        assert not np.isfinite(z[2:4]).all(), name
 
 
 def test_the_prediction_of_a_bad_row_is_not_finite(dtype, place, bad):

@@ -26,6 +26,7 @@ KINDS = {
     "bert": {"model_type": "bert", "vocab_size": 61, "hidden_size": 64, "num_hidden_layers": 2,
              "num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 32},
 }  # fmt: skip
+WIDE = {"hidden_size": 256, "intermediate_size": 512}
 FORMS = ["nf4", "int8", "q4_0", "q8_0", "int3"]
 
 
@@ -183,6 +184,19 @@ def test_blocks_of_a_gguf_file_stay_as_they_are(tmp_path, kind, form):
         assert np.array_equal(np.asarray(matrix), wanted.named_parameters()[name].data), name
         assert matrix.kept.data.flags.owndata
     assert difference(model(IDS).data, wanted(IDS).data) <= 1e-6
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_k_m", "f16", "f32"])
+def test_what_a_file_has_in_few_bits_can_stay_as_it_is_and_nothing_else(tmp_path, kind):
+    """q4_k_m has matrices of two types, where they are of whole blocks."""
+    write_model(tmp_path / "plain", CONFIGS["llama"] | WIDE)
+    export(tmp_path / "plain", tmp_path / "model.gguf", form="gguf", quantization=kind)
+    model, wanted = (models.load(tmp_path / "model.gguf", quantize=how) for how in ("stored", None))
+    types = {matrix.kept.form.name for matrix in held_in(model).values()}
+    assert types == {"q8_0": {"q8_0"}, "q4_k_m": {"q4_k", "q6_k"}}.get(kind, set())
+    for name, parameter in wanted.named_parameters().items():
+        assert np.array_equal(np.asarray(model.named_parameters()[name].data), parameter.data)
+    assert difference(model(IDS).data, wanted(IDS).data) < 1e-5
 
 
 def test_blocks_of_another_type_are_stored_anew(tmp_path):

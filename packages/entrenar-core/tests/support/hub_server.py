@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
@@ -26,7 +26,8 @@ class Stored:
     elsewhere: kept by another server, to which requests are sent on; ranges: whether ranges are
     served; cuts: where the connection is cut, counted from the answer's first byte; statuses:
     answered instead, to a HEAD those in `heads`; etags, totals, starts: said instead of the true
-    ETag, size and place; said: the size that HEAD says.
+    ETag, size and place; said: the size that HEAD says; listed: the bytes whose size and hash the
+    hub says in lists and to a HEAD.
     """
 
     head: bytes
@@ -40,6 +41,7 @@ class Stored:
     totals: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     said: int | None = None
+    listed: bytes | None = None
 
     @property
     def length(self) -> int:
@@ -47,7 +49,18 @@ class Stored:
 
     @property
     def etag(self) -> str:
-        return hashlib.sha256(self.head).hexdigest()
+        """SHA-256 where another server keeps it, as LFS does, otherwise what git calls it."""
+        content = self.head if self.listed is None else self.listed
+        if self.elsewhere:
+            return hashlib.sha256(content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+    def entry(self, path: str) -> dict[str, Any]:
+        """The file in the list of a tree."""
+        size = self.length if self.listed is None else len(self.listed)
+        found = {"type": "file", "path": path, "size": size, "oid": self.etag[:40]}
+        lfs = {"oid": self.etag, "size": size, "pointerSize": 130}
+        return {**found, "lfs": lfs} if self.elsewhere else found
 
     def part(self, begin: int, end: int) -> Iterator[bytes]:
         while begin < end:
@@ -59,17 +72,33 @@ class Stored:
 
 @dataclass
 class Repository:
-    """A model; `answer` is what every request for it gets instead: status, X-Error-Code, body."""
+    """A model or dataset at one commit, which `revisions` are names of; `others` has it at others.
+
+    `answer` is what every request for it gets instead: status, X-Error-Code, body; `gated` what
+    requests for files get.
+    """
 
     files: dict[str, Stored] = field(default_factory=dict)
     answer: tuple[int, str | None, bytes] | None = None
     revisions: tuple[str, ...] = ("main", COMMIT)
+    commit: str = COMMIT
+    others: tuple["Repository", ...] = ()
+    gated: bool = False
+
+    def at(self, revision: str) -> "Repository | None":
+        both = (self, *self.others)
+        return next((each for each in both if revision in each.revisions), None)
 
 
 def repository(files: Mapping[str, bytes | Stored]) -> Repository:
     """A repository with these files."""
     kept = {n: f if isinstance(f, Stored) else Stored(f) for n, f in files.items()}
     return Repository(kept)
+
+
+def branch(name: str, commit: str, files: Mapping[str, bytes | Stored]) -> Repository:
+    """What a repository has in another branch."""
+    return replace(repository(files), revisions=(name, commit), commit=commit)
 
 
 @dataclass
@@ -117,15 +146,16 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(self.path.split("?")[0]).strip("/")
         said = self.headers.get("Range"), self.headers.get("Authorization")
         self.hub.requests.append(Asked(self.name, self.command, path, *said))
-        name = "/".join(path.removeprefix("api/models/").split("/")[:2])
+        plain = path.removeprefix("api/").removeprefix("models/")
+        name = "/".join(plain.split("/")[: 3 if plain.startswith("datasets/") else 2])
         found = self.hub.repositories.get(name)
         if found is None:
             self.refuse("RepoNotFound")
         elif found.answer is not None:
             status, code, body = found.answer
             self.answer(status, body, **({"X_Error_Code": code} if code else {}))
-        elif path.startswith("api/models/"):
-            self.describe(name, found, path.removeprefix(f"api/models/{name}"))
+        elif path.startswith("api/"):
+            self.describe(name, found, plain.removeprefix(name))
         else:
             self.file(name, found, *path.removeprefix(f"{name}/resolve/").split("/", 1))
 
@@ -133,49 +163,50 @@ class Handler(BaseHTTPRequestHandler):
 
     def describe(self, name: str, found: Repository, rest: str) -> None:
         kind, _, revision = rest.strip("/").partition("/")
-        if kind and revision not in found.revisions:
+        there = found.at(revision or "main")
+        if there is None:
             self.refuse("RevisionNotFound")
         elif kind == "tree":
-            entries = [
-                {"type": "file", "path": n, "size": f.length, "oid": f"{number:040x}"}
-                for number, (n, f) in enumerate(found.files.items())
-            ]
+            entries = [file.entry(path) for path, file in there.files.items()]
             self.answer(200, json.dumps(entries).encode())
         else:
-            siblings = [{"rfilename": n, "size": f.length} for n, f in found.files.items()]
-            said = {"id": name, "sha": COMMIT, "siblings": siblings}
+            siblings = [{"rfilename": n, "size": f.length} for n, f in there.files.items()]
+            said = {"id": name.removeprefix("datasets/"), "sha": there.commit, "siblings": siblings}
             self.answer(200, json.dumps(said).encode())
 
     def file(self, name: str, found: Repository, revision: str, path: str) -> None:
-        stored = found.files.get(path)
-        if revision not in found.revisions:
+        there = found.at(revision)
+        stored = there and there.files.get(path)
+        if there is None:
             self.refuse("RevisionNotFound")
+        elif found.gated:
+            self.answer(403, b"{}", X_Error_Code="GatedRepo")
         elif stored is None:
             self.refuse("EntryNotFound")
         elif self.command == "HEAD" and stored.heads:
             self.answer(stored.heads.pop(0))
         elif stored.elsewhere and self.name == "hub":
             self.answer(
-                302, b"see there", Location=self.hub.store + self.path, X_Repo_Commit=COMMIT,
-                X_Linked_Etag=f'"{stored.etag}"', X_Linked_Size=str(stored.length),
+                302, b"see there", Location=self.hub.store + self.path, X_Repo_Commit=there.commit,
+                X_Linked_Etag=f'"{stored.etag}"', X_Linked_Size=str(stored.entry(path)["size"]),
             )  # fmt: skip
         else:
-            self.content(f"{name}/{path}", stored)
+            self.content(f"{name}/{path}", there.commit, stored)
 
-    def content(self, place: str, stored: Stored) -> None:
+    def content(self, place: str, commit: str, stored: Stored) -> None:
         get, asked = self.command == "GET", self.headers.get("Range")
         if get and stored.statuses:
             self.answer(stored.statuses.pop(0))
             return
         begin, end = 0, stored.length
         if asked and stored.ranges:
-            first, last = map(int, asked.removeprefix("bytes=").split("-"))
-            begin, end = first, min(last + 1, end)
+            first, last = asked.removeprefix("bytes=").split("-")
+            begin, end = int(first), min(int(last) + 1, end) if last else end
         total = stored.totals.pop(0) if get and stored.totals else str(stored.length)
         etag = stored.etags.pop(0) if get and stored.etags else stored.etag
         self.send_response(206 if asked and stored.ranges else 200)
         self.send_header("ETag", f'"{etag}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", commit)
         said = stored.said if stored.said is not None and not get else end - begin
         self.send_header("Content-Length", str(said))
         if asked and stored.ranges:

@@ -215,10 +215,28 @@ def test_an_override_without_a_key_is_a_problem(problems, key):
     assert "not a key" in message
 
 
-@pytest.mark.parametrize("key", ["training.epochs.more", "extra.names.0"])
+@pytest.mark.parametrize("key", ["training.epochs.more", "extra.names.0.more"])
 def test_an_override_below_a_value_is_a_problem(problems, key):
     message, _ = problems("training: {epochs: 1}\nextra: {names: [a]}", [(key, "3")])
     assert f"--set {key}: there is no such key" in message
+
+
+def test_an_override_can_change_an_item_of_a_list(load):
+    config, located = load("extra: {names: [a, b]}", [("extra.names.1", "c")])
+    assert config.extra.names == ("a", "c")
+    assert located.where(("extra", "names", 1)) == "--set extra.names.1"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("extra.names.2", "the items of extra.names are 0 to 1"),
+        ("extra.names.first", "say which of them, as in extra.names.0.first"),
+    ],
+)
+def test_an_override_of_an_item_that_a_list_has_not_is_a_problem(problems, key, text):
+    message, _ = problems("extra: {names: [a, b]}", [(key, "c")])
+    assert f"--set {key}: is in a list of 2: {text}" in message
 
 
 def test_an_override_that_does_not_parse_is_a_problem(problems):

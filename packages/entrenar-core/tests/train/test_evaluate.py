@@ -9,6 +9,7 @@ from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.train import evaluate
 from entrenar_core.train.evaluate import BINS, perplexity, score
+from entrenar_core.train.predicting import Blend
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
@@ -50,6 +51,20 @@ def test_scores_are_those_of_each_document_on_its_own(documents, batch_size):
             assert found[name].agreed[i] == agreed
     assert found["a"].agreement == 1.0
     assert found["a"].tokens.tolist() == (documents.lengths + 1).tolist()
+
+
+def test_a_blend_is_scored_by_the_mean_of_probabilities(documents):
+    one, two = models.from_config(SHAPE, seed=1), models.from_config(SHAPE, seed=2)
+    blend = Blend((one, two), (0.3, 0.7))
+    found = score({"both": blend, "one": one}, documents, seq_len=16, batch_size=2, eos_id=0)
+    for i in range(4):  # those of one window
+        text = np.concatenate([[0], documents.document(i), [0]])
+        each = [softmax(model(text[None, :-1]).numpy()[0].astype(float)) for model in (one, two)]
+        mixed = 0.3 * each[0] + 0.7 * each[1]
+        nats = -np.log(mixed[np.arange(len(mixed)), text[1:]]).sum()
+        assert found["both"].nats[i] == pytest.approx(nats, rel=1e-5)
+        assert found["one"].agreed[i] == (mixed.argmax(1) == each[0].argmax(1)).sum()
+    assert blend.parameter_count() == 2 * one.parameter_count()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__, estimate_command, evaluate_command
+from entrenar_distill import __version__, cache_command, estimate_command, evaluate_command
 from entrenar_distill.set_option import set_option
 
 
@@ -16,7 +16,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", type=click.Path(), help="YAML file with the whole configuration.")
-@click.option("--teacher", help="Teacher: a model folder, or a model on the hub (org/name).")
+@click.option("--teacher", help="Teacher: a model folder, a GGUF or APR file, or org/name.")
 @click.option("--student", help="Student: a model folder, or a model on the hub (org/name).")
 @click.option("--output", help="Folder of the student and the report.")
 @set_option
@@ -57,7 +57,7 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
         out.emit(found, schema="entrenar.distill.plan/1")
         return
     report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)
-    out.emit(report, schema="entrenar.distill.run/1")
+    out.emit(report, schema=report.SCHEMA)
 
 
 @main.command()
@@ -137,3 +137,4 @@ def export(
 
 main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)
+main.add_command(cache_command.cache)

@@ -17,7 +17,15 @@ from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
 from entrenar_distill.paths import FilePath
 from entrenar_distill.student_section import StudentConfig
-from entrenar_distill.teacher_section import TeacherConfig
+from entrenar_distill.task_names import (
+    CAUSAL_LM,
+    SENTENCE_EMBEDDING,
+    SEQUENCE_CLASSIFICATION,
+    UNUSED,
+    TaskName,
+    check_keys,
+)
+from entrenar_distill.teacher_section import TeacherConfig, Teachers
 
 __all__ = [
     "DatasetConfig",
@@ -68,10 +76,22 @@ def _section_of_defaults(section: type[StrictModel]) -> Any:
     return Field(default_factory=lambda: section.model_validate({}))
 
 
+def _teachers(info: ValidationInfo) -> tuple[TeacherConfig, ...]:
+    """Those that are given, none where they are wrong."""
+    found = info.data.get("teacher", ())
+    return found if isinstance(found, tuple) else (found,)
+
+
 class DistillConfig(StrictModel):
     """A distillation: a student learns from a teacher on a dataset."""
 
-    teacher: TeacherConfig
+    task: TaskName = Field(
+        CAUSAL_LM,
+        description="what the models are for: causal-lm, text that goes on; masked-lm, tokens "
+        "behind a mask; sentence-embedding, a vector for each text; sequence-classification, a "
+        "class for each text",
+    )
+    teacher: Teachers = Field(description="the model that is learned from, or a list of several")
     student: StudentConfig
     distillation: DistillationConfig = Field(
         default_factory=lambda: DistillationConfig.model_validate({})
@@ -83,6 +103,37 @@ class DistillConfig(StrictModel):
         False,
         description="also train the same student without the teacher, to measure what it brought",
     )
+
+    @field_validator("distillation", "dataset")
+    @classmethod
+    def _of_the_task(cls, value: StrictModel, info: ValidationInfo) -> StrictModel:
+        if "task" in info.data:
+            check_keys(info.data["task"], str(info.field_name), value)
+        return value
+
+    @field_validator("control")
+    @classmethod
+    def _has_labels(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value or "task" not in info.data:
+            return value
+        task, dataset = info.data["task"], info.data.get("dataset")
+        if task == SENTENCE_EMBEDDING:
+            raise ValueError("sentence-embedding has none: without the teacher nothing is learned")
+        if task == SEQUENCE_CLASSIFICATION and dataset and dataset.label_field is None:
+            raise ValueError("needs dataset.label_field: a control learns from labels alone")
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _labels_where_they_count(cls, value: DatasetConfig, info: ValidationInfo) -> DatasetConfig:
+        loss = info.data.get("distillation")
+        classes = info.data.get("task") == SEQUENCE_CLASSIFICATION
+        if classes and loss and loss.alpha < 1 and value.label_field is None:
+            raise ValueError(
+                f"label_field is missing: with distillation.alpha {loss.alpha:g} labels count too "
+                "(with alpha 1 none are needed)"
+            )
+        return value
 
     @field_validator("output")
     @classmethod
@@ -112,6 +163,39 @@ class DistillConfig(StrictModel):
             raise ValueError("format gguf needs student.lora.fuse: a whole model is written")
         return value
 
+    def pinned(self, revision: str | None) -> "DistillConfig":
+        """The same on the dataset's commit `revision`; None is for files, which have none."""
+        if revision is None:
+            return self
+        dataset = self.dataset.model_copy(update={"revision": revision})
+        return self.model_copy(update={"dataset": dataset})
+
+    @field_validator("distillation")
+    @classmethod
+    def _one_inside(cls, value: DistillationConfig, info: ValidationInfo) -> DistillationConfig:
+        teachers = _teachers(info)
+        for name in ("progressive", "attention"):
+            if len(teachers) > 1 and getattr(value, name) is not None:
+                raise ValueError(
+                    f"{name} compares with the inside of one teacher, and there are {len(teachers)}"
+                )
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _routes_of_a_field(cls, value: DatasetConfig, info: ValidationInfo) -> DatasetConfig:
+        routed = any(teacher.route for teacher in _teachers(info))
+        if routed and value.route_field is None:
+            raise ValueError("teachers have routes: route_field must name the field they go by")
+        if value.route_field is not None and "teacher" in info.data and not routed:
+            raise ValueError("route_field goes with teachers that have a route")
+        return value
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The teacher, or all of them."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
     @property
     def recipe(self) -> str | None:
         """The recipe of the GGUF file that is written, None where none is."""
@@ -132,7 +216,7 @@ def resolve(
 ) -> DistillConfig:
     """The configuration in the file at `path`, with the command line laid over it.
 
-    `teacher` and `student` are folders or hub ids and replace the file's model, its revision
+    `teacher` and `student` are folders, files or hub ids and replace the file's model, its revision
     included; `student` replaces an architecture or a choice of layers too. `overrides` are dotted
     keys with values as text, and come last. Raises what `load_config` raises.
     """
@@ -154,18 +238,22 @@ def as_yaml(config: DistillConfig) -> str:
     """The whole of `config`, defaults included, as the text of a file that says the same."""
     import yaml  # read_yaml has it imported by now, but only where there was a file
 
-    data = config.model_dump(mode="json", exclude_none=True)
+    unused: Any = UNUSED[config.task]
+    data = config.model_dump(mode="json", exclude_none=True, exclude=unused)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def config_hash(config: DistillConfig) -> str:
-    """SHA-256 over what decides the student: everything but where and how often it is saved, and
-    whether a control is trained beside it.
+    """SHA-256 over what decides the student: everything but where and how often it is saved,
+    whether a control is trained beside it, and how documents of a dataset on the hub are come by.
 
-    Two configurations with the same hash train the same weights from the same files, so a run can
-    be resumed under a new output folder or checkpoint interval, and given a control afterwards.
+    Two configurations with the same hash train the same weights from the same documents, so a run
+    can be resumed under a new output folder or checkpoint interval, and given a control afterwards.
     """
     apart = {"dir", "keep_checkpoints", "checkpoint_every"}
-    decides = config.model_dump(mode="json", exclude={"output": apart, "control": True})
+    fetched = {"revision", "streaming"}  # the documents themselves are compared beside the config
+    decides = config.model_dump(
+        mode="json", exclude={"output": apart, "control": True, "dataset": fetched}
+    )
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

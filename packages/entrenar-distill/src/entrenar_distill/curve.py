@@ -83,7 +83,7 @@ def _panel(
     plot = _rasterized(dots, inner, height, scale)
     first, last = f"{series[0][0]:g}", f"{series[-1][0]:g}"
     ends = f"{series[0][1]:.4g} → {series[-1][1]:.4g}"
-    title = f"{name[: max(0, inner - len(ends) - 1)]} {ends}"
+    title = f"{name} {ends}" if len(name) + 1 + len(ends) <= inner else name[:inner]
     below = first if first == last else first + last.rjust(inner - len(first))
     lines = [f" {title}", *(f"┤{row}" for row in plot), "└" + "─" * inner, f" {below}"]
     return [line[:columns].ljust(columns + _GAP) for line in lines]

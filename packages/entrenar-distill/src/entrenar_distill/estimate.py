@@ -42,7 +42,7 @@ PRECISIONS = {
     **{name: name for name in (*BASES, *BLOCKS)},
 }  # fmt: skip
 """What users write for the precision of a teacher → what estimates call it."""
-_KEYS = {"float32": "fp32", "bfloat16": "bf16"}
+_KEYS = {"float32": "mixed_precision: fp32", "bfloat16": "mixed_precision: bf16"}
 NO_DATA = "none"
 
 
@@ -208,7 +208,7 @@ def _teachers(plan: Planned, limit: int | None) -> tuple[TeacherRow, ...]:
                 peak_phase=memory.phase,
                 fits=fits,
                 chosen=base == plan.asked.teacher,
-                run_with=_KEYS.get(base),
+                run_with=_KEYS.get(base, f"quantize: {base}"),
             )
         )
     return tuple(found)
@@ -260,7 +260,7 @@ def _steps(config: DistillConfig, progress: Progress) -> int | None:
         return config.training.max_steps
     if config.dataset.name == (NO_DATA,):
         return None
-    folder = resolve_model(config.teacher.model_id, config.teacher.revision)
+    folder = resolve_model(config.teachers[0].model_id, config.teachers[0].revision)
     tokenizer = load_tokenizer(folder)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
     train, _ = split(documents, config.dataset.held_out, config.training.seed)
@@ -272,5 +272,6 @@ def _steps(config: DistillConfig, progress: Progress) -> int | None:
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         packing=config.dataset.packing,
+        boundaries=config.dataset.boundaries,
     )
     return total_steps(config.training, batches)

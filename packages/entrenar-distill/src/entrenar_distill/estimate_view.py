@@ -42,8 +42,7 @@ class TermRow:
 
 @dataclass(frozen=True)
 class TeacherRow:
-    """The whole with the teacher in one precision; run_with: the `training.mixed_precision` that a
-    run has it by, None where it has none."""
+    """The whole with the teacher in one precision; run_with: the setting that a run has it by."""
 
     precision: str
     teacher_bytes: int
@@ -51,7 +50,7 @@ class TeacherRow:
     peak_phase: str
     fits: bool | None
     chosen: bool
-    run_with: str | None
+    run_with: str
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,8 @@ class EstimateReport:
             for row in self.teachers
         ]
         fits = [] if self.limit_bytes is None else ["fits"]
-        columns = ["teacher in", "its weights", "total", "peak", *fits, "mixed_precision"]
-        caption = "Those without a mixed_precision are held by models.load(..., quantize=...)."
+        columns = ["teacher in", "its weights", "total", "peak", *fits, "by"]
+        caption = "By: training.mixed_precision or teacher.quantize of the configuration."
         return Table("By the precision of the teacher", columns, rows, caption)
 
     def _by_term(self) -> list[Any]:

@@ -1,55 +1,70 @@
 """Everything that a run reads, checked before it starts: models, tokenizer, documents."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import ConfigError, NotFoundError
+from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
-from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
-from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
+from entrenar_core.data.hub_dataset import HubSpec
+from entrenar_core.data.row_kinds import Completions, Conversations, RowKind
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
-from entrenar_core.distill import shared_vocabulary
+from entrenar_core.distill import Teacher
+from entrenar_core.distill.cache import CachedTeacher
 from entrenar_core.io import files
-from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.loop import total_steps
-from entrenar_distill import features, quantized
+from entrenar_distill import cached, cross_tokenizer, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
+from entrenar_distill.cross_tokenizer import CrossTokenizer
+from entrenar_distill.report import DATASET_REVISION
+from entrenar_distill.routes import Routes, read_routes
 from entrenar_distill.students import (
     bare_student,
     make_student,
     student_folder,
     student_tokenizer,
 )
+from entrenar_distill.teachers import LoadedTeacher, load_teachers, teacher_of
 
 
 @dataclass(frozen=True)
 class Inputs:
     """A run's models and data.
 
-    `student_folder` is None for a student that is made here; `shared` is the number of token ids
-    that both models predict with one meaning; `documents` is the fingerprint of all documents;
+    `student_folder` is None for a student that is made here; `tokenizer` and all documents are the
+    student's, and the teachers have its ids; `routes` says which teacher a document is learned
+    from, None where each is learned from all; `documents` is the fingerprint of all documents;
     `quantization` says in words what is trained on stored weights and `features` what is learned
-    from inside the teacher, None for nothing.
+    from inside the teacher, None for nothing. With a `cache` of the teacher's predictions its model
+    is a `cached.StoredTeacher`. What a teacher with another tokenizer reads is in `across`.
     """
 
     config: DistillConfig
-    teacher: Any
-    teacher_folder: Path
+    teachers: tuple[LoadedTeacher, ...]
     student_folder: Path | None
     tokenizer: Tokenizer
     train: TokenizedDocuments
     held_out: TokenizedDocuments
     batches: Batches
-    shared: int
+    routes: Routes | None
     documents: str
     quantization: str | None = None
     features: str | None = None
+    across: CrossTokenizer | None = None
+    cache: CachedTeacher | None = None
+
+    @property
+    def teacher(self) -> Any:
+        """The model of the teacher, of several that of the first, from which students are made."""
+        return self.teachers[0].model
+
+    def told_by(self) -> Teacher:
+        """Who tells the student about batches of `train`."""
+        return self.cache or teacher_of(self.teachers, self.routes, self.train)
 
     def new_student(self) -> Any:
         """The student before its first step: equal each time, so that the control starts there."""
@@ -61,32 +76,46 @@ class Inputs:
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
-        found = {
-            "teacher": _hash_of_model(self.teacher_folder),
-            "tokenizer": self.tokenizer.fingerprint,
-            "documents": self.documents,
-        }
+        found = {"tokenizer": self.tokenizer.fingerprint, "documents": self.documents}
+        if self.cache is None:
+            found |= {each.name: each.fingerprint for each in self.teachers}
+        else:  # what is in it is of these files: the cache was checked for that
+            found["teacher"] = self.cache.folder.plan.keys.teacher
+            found["cache"] = self.cache.folder.fingerprint
+        if self.train.revision is not None:
+            found[DATASET_REVISION] = self.train.revision
+        if self.routes is not None:
+            found["routes"] = self.routes.fingerprint
         if self.student_folder is not None:
-            found["student"] = _hash_of_model(self.student_folder)
+            found["student"] = cached.hash_of_model(self.student_folder)
+        if self.across is not None:
+            found["teacher's tokenizer"] = self.across.tokenizer.fingerprint
         return found
 
 
 def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     """Load what `config` names. Everything that can be wrong with it is an error here, before
     anything is trained or written."""
-    teacher_folder = resolve_model(config.teacher.model_id, config.teacher.revision)
-    tokenizer = _tokenizer(teacher_folder, "teacher")
-    teacher = models.load(teacher_folder, dtype=config.training.frozen_dtype)
-    teacher.freeze()
+    cached.check_inside(config)
+    cross_tokenizer.check(config)
+    across = config.distillation.cross_tokenizer is not None
+    loaded = load_teachers(config.teachers, dtype=config.training.frozen_dtype)
+    first = loaded[0]
     student_from = student_folder(config)
-    student = make_student(config, teacher, student_from)
-    students_own = student_tokenizer(student_from, tokenizer)
-    shared = shared_vocabulary(teacher, student, tokenizer, students_own)
+    tokenizer, owner = student_tokenizer(config, student_from, first)
+    _check_end(tokenizer, owner)
+    student = make_student(config, first.model, student_from)
+    teachers = tuple(each.with_ids_of(student, tokenizer, across=across) for each in loaded)
+    teacher, shared = first.model, min(each.vocabulary.shared for each in teachers)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    _check_top_k(config.distillation.top_k, shared)
-    for name, model in (("teacher", teacher), ("student", student)):
-        _check_length(config.dataset.max_length, name, model)
-    documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
+    _check_length(config.dataset.max_length, "student", student)
+    if not across:  # a teacher that reads other tokens reads as many as it can
+        check_top_k(config.distillation.top_k, shared)
+        for each in teachers:
+            _check_length(config.dataset.max_length, each.name, each.model)
+    spec, field = dataset_spec(config.dataset), config.dataset.route_field
+    documents = tokenize(spec, tokenizer, progress=progress)
+    routes = None if field is None else read_routes(config.teachers, spec, field, documents)
     train, held_out = split(documents, config.dataset.held_out, config.training.seed)
     batches = Batches(
         train,
@@ -96,60 +125,78 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         packing=config.dataset.packing,
+        boundaries=config.dataset.boundaries,
     )
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
-    return Inputs(
+    theirs = None
+    if across:
+        _check_end(first.tokenizer, f"{first.path}: the teacher's")
+        theirs = cross_tokenizer.read(
+            config, spec, documents, teacher=teacher, teachers=first.tokenizer, students=tokenizer,
+            progress=progress,
+        )  # fmt: skip
+        theirs.objective(student, teacher, config)  # raises where the models do not fit
+    inputs = Inputs(
         config,
-        teacher,
-        teacher_folder,
+        teachers,
         student_from,
         tokenizer,
         train,
         held_out,
         batches,
-        shared,
+        routes,
         documents.fingerprint,
         quantized.check(student, config, steps, tokenizer),
         features.summary(inside),
+        theirs,
     )
+    return replace(inputs, cache=cached.open_cache(inputs)) if config.teachers[0].cache else inputs
 
 
 def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
-    """The files that the `dataset` section names."""
+    """The files that the `dataset` section names, here or on the hub."""
+    hub = None
+    if dataset.source == "huggingface":
+        hub = HubSpec(
+            dataset.name[0],
+            revision=dataset.revision,
+            subset=dataset.subset,
+            split=dataset.split or "train",
+            streaming=dataset.streaming,
+        )
     return DatasetSpec(
-        paths=dataset.name,
+        paths=() if hub else dataset.name,
+        hub=hub,
         exclude=dataset.exclude,
         format=dataset.format,
         text_field=dataset.text_field,
         skip_bad=dataset.skip_bad,
         max_documents=dataset.max_documents,
+        rows=_row_kind(dataset),
     )
 
 
-def _hash_of_model(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in models.model_files(folder):
-        digest.update(files.sha256_file(path).encode())
-    return digest.hexdigest()
+def _row_kind(dataset: DatasetConfig) -> RowKind | None:
+    answers_only = dataset.answers_only
+    if dataset.kind == "chat":
+        template = dataset.chat_template
+        source = None if template is None else files.read_text(Path(template))
+        return Conversations(dataset.messages_field, source, answers_only)
+    if dataset.kind == "completion":
+        return Completions(dataset.prompt_field, dataset.completion_field, answers_only)
+    return None
 
 
-def _tokenizer(folder: Path, name: str) -> Tokenizer:
-    if not has_tokenizer(folder):
-        raise NotFoundError(
-            f"{folder}: the {name} has no tokenizer.json",
-            hint="copy the tokenizer files of the model into its folder",
-        )
-    tokenizer = load_tokenizer(folder)
+def _check_end(tokenizer: Tokenizer, owner: str) -> None:
     if tokenizer.eos_id is None:
         raise ConfigError(
-            f"{folder}: the {name}'s tokenizer names no end-of-text token",
+            f"{owner} tokenizer names no end-of-text token",
             hint="name one as eos_token in tokenizer_config.json: it separates documents",
         )
-    return tokenizer
 
 
-def _check_top_k(top_k: int | None, shared: int) -> None:
+def check_top_k(top_k: int | None, shared: int) -> None:
     if top_k is not None and top_k > shared:
         raise ConfigError(
             f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "

@@ -9,12 +9,29 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from entrenar_core.train.strict import StrictModel
+from entrenar_distill.cross_tokenizer_section import CrossTokenizerSection
 from entrenar_distill.feature_sections import AttentionSection, ProgressiveSection
 
 if TYPE_CHECKING:
     from entrenar_core.kernels.divergences import Divergence
 
-__all__ = ["DistillationConfig"]
+__all__ = ["DistillationConfig", "EmbeddingSection"]
+
+
+class EmbeddingSection(StrictModel):
+    """How sentence embeddings are learned from the teacher's."""
+
+    loss: Literal["cosine", "mse"] = Field(
+        "cosine",
+        description="of each text: 1 − the cosine to the teacher's embedding, or the mean square "
+        "of the difference",
+    )
+    pairwise: float = Field(
+        0.0,
+        ge=0,
+        description="weight of learning the similarities between the texts of a micro-batch too: "
+        "the only part that depends on how a step is cut into micro-batches",
+    )
 
 
 class DistillationConfig(StrictModel):
@@ -64,12 +81,37 @@ class DistillationConfig(StrictModel):
         description="only the teacher's so many likeliest ids count by themselves, all others "
         "together as one; every id when absent",
     )
+    embedding: EmbeddingSection | None = Field(
+        None, description="the loss of sentence-embedding; its defaults when absent"
+    )
     progressive: ProgressiveSection | None = Field(
         None, description="also learn from the teacher's hidden states; not done when absent"
     )
     attention: AttentionSection | None = Field(
         None, description="also learn from the teacher's attention; not done when absent"
     )
+
+    cross_tokenizer: CrossTokenizerSection | None = Field(
+        None,
+        description="learn from a teacher with another tokenizer, which is refused when absent",
+    )
+
+    @field_validator("cross_tokenizer")
+    @classmethod
+    def _compares_groups(
+        cls, value: CrossTokenizerSection | None, info: ValidationInfo
+    ) -> CrossTokenizerSection | None:
+        if value is None:
+            return None
+        from entrenar_core.kernels.aligned import FINITE
+
+        loss = info.data.get("loss", FINITE[0])
+        if loss not in FINITE:
+            raise ValueError(f"goes with loss {', '.join(FINITE)}, not {loss}: others are infinite")
+        others = [n for n in ("top_k", "progressive", "attention") if info.data.get(n) is not None]
+        if others:
+            raise ValueError(f"does not go with {' and '.join(others)}: tokens are not in pairs")
+        return value
 
     @field_validator("beta", "skew")
     @classmethod
@@ -96,9 +138,24 @@ class DistillationConfig(StrictModel):
     @property
     def formula(self) -> str:
         """What is minimised, in ASCII; with the factor T² where the divergence has it."""
-        found = f"alpha*{self.divergence().formula} + (1-alpha)*CE, per valid token"
+        return self.with_features(f"{self.mixture}, per valid token")
+
+    @property
+    def mixture(self) -> str:
+        """The teacher's and the labels' part of `formula`."""
+        part = self.divergence().formula
+        if self.cross_tokenizer is None:
+            return f"alpha*{part} + (1-alpha)*CE"
+        part = part.removeprefix("T^2*")
+        return (
+            f"alpha*T^2*[w_matched*{part} + w_sorted*sum|sorted teacher - sorted student|], per "
+            "group of tokens + (1-alpha)*CE"
+        )
+
+    def with_features(self, formula: str) -> str:
+        """`formula` and the terms about what is inside the teacher."""
         inside = [section for section in (self.progressive, self.attention) if section]
-        return "".join([found, *(f" + {section.weight:g}*{section.part}" for section in inside)])
+        return "".join([formula, *(f" + {section.weight:g}*{section.part}" for section in inside)])
 
     def settings(self) -> dict[str, float]:
         """The numbers that stand in the loss's formula, and top_k where it is given."""

@@ -16,7 +16,7 @@ from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
-from entrenar_distill import features
+from entrenar_distill import features, teachers
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
 from entrenar_distill.quantized import GGUF
@@ -48,20 +48,12 @@ def report(
     quantization: QuantizedStudent | None = None,
     adapter: AdaptedStudent | None = None,
 ) -> RunReport:
-    """Score `trained` (teacher first, then student and control) and put the report together.
+    """Score `trained` (teachers first, then student and control) and put the report together.
 
     Raises InterruptedRun when `stop` is set meanwhile.
     """
     config = inputs.config
-    scores = score(
-        trained,
-        inputs.held_out,
-        seq_len=config.dataset.max_length,
-        batch_size=config.training.batch_size,
-        eos_id=inputs.tokenizer.eos_id or 0,
-        progress=progress,
-        between=lambda: stop.check("measuring the models"),
-    )
+    scores = _scores(inputs, trained, progress, stop)
     difference = None
     if "control" in scores:
         difference = bits_per_byte_difference(
@@ -75,36 +67,83 @@ def report(
         config.distillation, trained["student"], inputs.teacher, seed=config.training.seed
     )
     return RunReport(
-        teacher=config.teacher.model_id,
+        teacher=teachers.in_words(inputs.teachers),
         student=student_name(inputs),
         temperature=config.distillation.temperature,
         alpha=config.distillation.alpha,
         beta=settings.get("beta"),
         skew=settings.get("skew"),
         top_k=config.distillation.top_k,
+        tokenizers=inputs.across and inputs.across.words,
         formula=config.distillation.formula,
         steps=timings["student"].steps,
         seed=config.training.seed,
-        scores=tuple(_model_score(name, trained[name], scores[name]) for name in trained),
-        phases=tuple(_timing(name, result) for name, result in timings.items()),
+        vocabularies=None if inputs.across else teachers.vocabularies(inputs.teachers),
+        scores=tuple(
+            _model_score(
+                name,
+                trained[name],
+                scores[name],
+                beside_teacher=inputs.across is None and name != next(iter(trained)),
+            )
+            for name in trained
+        ),
+        phases=tuple(timing(name, result) for name, result in timings.items()),
         environment=environment(),
         difference=difference,
         baseline=gzip_baseline(inputs),
-        curve={name: _curve(folder.metrics.records(name)) for name in timings},
+        curve={name: curve(folder.metrics.records(name)) for name in timings},
         samples=samples,
         parts=_parts(folder.metrics.records("student")) or None,
         reproduction=reproduction(config, inputs.fingerprints(), folder),
-        files=_files(folder),
+        files=files_of(folder),
+        dataset_revision=inputs.train.revision,
         skipped_steps=sum(result.skipped for result in timings.values()),
         quantization=quantization,
         adapter=adapter,
+        answers_only=True if inputs.held_out.trained is not None else None,
         features=features.taught(inside, folder.metrics.records("student")),
         next_commands=_next_commands(folder, inputs, samples, adapter),
     )
 
 
+def _scores(
+    inputs: Inputs, trained: Mapping[str, Any], progress: Progress, stop: StopRequest
+) -> dict[str, Scores]:
+    """Scores of all models, each on the held-out documents in its own tokens."""
+    groups = [(trained, inputs.held_out, inputs.tokenizer)]
+    if inputs.across is not None:
+        others = {name: model for name, model in trained.items() if name != "teacher"}
+        teacher = {"teacher": trained["teacher"]}
+        groups = [
+            (teacher, inputs.across.held_out, inputs.across.tokenizer),
+            (others, inputs.held_out, inputs.tokenizer),
+        ]
+    found: dict[str, Scores] = {}
+    for models_of_one, documents, tokenizer in groups:
+        found |= score(
+            models_of_one,
+            documents,
+            seq_len=_window(inputs, models_of_one),
+            batch_size=inputs.config.training.batch_size,
+            eos_id=tokenizer.eos_id or 0,
+            progress=progress,
+            between=lambda: stop.check("measuring the models"),
+        )
+    return found
+
+
+def _window(inputs: Inputs, trained: Mapping[str, Any]) -> int:
+    """Tokens that models read at once: as in training, where all can."""
+    room = min(model.config.max_position_embeddings for model in trained.values())
+    return min(inputs.config.dataset.max_length, room)
+
+
 def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
-    """`gzip -9` on each held-out document; None where the tokens do not give back the text."""
+    """`gzip -9` on each held-out document; None where the tokens do not give back the text, and
+    where a part of it is scored, which a compressor does not see apart."""
+    if inputs.held_out.trained is not None:
+        return None
     compressed = 0
     for i in range(len(inputs.held_out)):
         text = inputs.tokenizer.decode(inputs.held_out.document(i)).encode()
@@ -114,22 +153,23 @@ def gzip_baseline(inputs: Inputs) -> CompressionBaseline | None:
     return CompressionBaseline("gzip -9", 8 * compressed / inputs.held_out.total_bytes)
 
 
-def _model_score(name: str, model: Any, scores: Scores) -> ModelScore:
+def _model_score(name: str, model: Any, scores: Scores, *, beside_teacher: bool) -> ModelScore:
     return ModelScore(
         name=name,
         parameters=model.parameter_count(),
         loss=scores.loss,
         perplexity=scores.perplexity,
         bits_per_byte=scores.bits_per_byte,
-        agreement=None if name == "teacher" else scores.agreement,
+        agreement=scores.agreement if beside_teacher else None,
     )
 
 
-def _timing(name: str, result: PhaseResult) -> PhaseTiming:
+def timing(name: str, result: PhaseResult) -> PhaseTiming:
+    """What a phase took, for a report."""
     return PhaseTiming(name, result.seconds, result.tokens, result.tokens_per_second, result.steps)
 
 
-def _curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+def curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
     """Cross-entropy over the steps, which student and control have in common."""
     return _averaged(
         [(r["step"], r.get("cross_entropy", r["loss"])) for r in records if r["loss"] is not None]
@@ -160,31 +200,49 @@ def _averaged(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 
 def _samples(inputs: Inputs, trained: Mapping[str, Any]) -> tuple[Sample, ...]:
-    """How teacher and student go on from the middle of held-out documents."""
-    tokenizer, documents = inputs.tokenizer, inputs.held_out
+    """How teachers and student go on from held-out documents."""
+    tokenizer = inputs.tokenizer
     room = min(model.config.max_position_embeddings for model in trained.values())
-    # with documents that are all short, from the middle of the longest
-    size = min(PROMPT_TOKENS, room // 2, int(documents.lengths.max()) // 2)
-    if size < 1:
-        return ()
     found: list[Sample] = []
-    long_enough = np.flatnonzero(documents.lengths >= 2 * size)
-    chosen = long_enough[:: -(-len(long_enough) // SAMPLES)]  # from all over the documents
-    for index in chosen:
-        prompt = _prompt(tokenizer, documents.document(int(index)), size)
-        for name in ("teacher", "student"):
+    for prompt in _prompts(inputs, room // 2):
+        for name in (*(each.name for each in inputs.teachers), "student"):
+            own, start = tokenizer, prompt
+            if inputs.across is not None and name == "teacher":
+                own = inputs.across.tokenizer
+                start = own.encode(tokenizer.decode(prompt))[-(room - 1) :]
             ids = models.generate(
                 trained[name],
-                prompt,
-                max_new_tokens=min(NEW_TOKENS, room - size),
+                start,
+                max_new_tokens=min(NEW_TOKENS, room - len(start)),
                 temperature=SAMPLE_TEMPERATURE,
                 seed=inputs.config.training.seed,
-                eos_ids=tokenizer.eos_id,
-            )[len(prompt) :]
+                eos_ids=own.eos_id,
+            )[len(start) :]
             # a padded vocabulary has ids that stand for no text, and a model can choose one
-            text = tokenizer.decode(ids[ids < tokenizer.vocab_size])
+            text = own.decode(ids[ids < own.vocab_size])
             found.append(Sample(tokenizer.decode(prompt), name, text))
     return tuple(found)
+
+
+def _prompts(inputs: Inputs, most: int) -> list[np.ndarray]:
+    """Up to `most` tokens each of documents from all over: up to their middle, or to where the
+    first answer begins."""
+    documents, size = inputs.held_out, min(PROMPT_TOKENS, most)
+    if documents.trained is not None:
+        masks = [documents.targets(index) for index in range(len(documents))]
+        answers = [int(np.argmax(mask)) for mask in masks if mask is not None]
+        chosen = _some(np.flatnonzero(answers))
+        return [documents.document(i)[max(0, answers[i] - size) : answers[i]] for i in chosen]
+    # with documents that are all short, from the middle of the longest
+    size = min(size, int(documents.lengths.max()) // 2)
+    if size < 1:
+        return []
+    chosen = _some(np.flatnonzero(documents.lengths >= 2 * size))
+    return [_prompt(inputs.tokenizer, documents.document(i), size) for i in chosen]
+
+
+def _some(indices: np.ndarray) -> list[int]:
+    return [int(index) for index in indices[:: max(1, -(-len(indices) // SAMPLES))]]
 
 
 def _prompt(tokenizer: Tokenizer, document: np.ndarray, size: int) -> np.ndarray:
@@ -198,7 +256,7 @@ def _prompt(tokenizer: Tokenizer, document: np.ndarray, size: int) -> np.ndarray
     return document[end - size : end]
 
 
-def student_name(inputs: Inputs) -> str:
+def student_name(inputs: Any) -> str:
     """What the student started as, in a few words."""
     student = inputs.config.student
     if student.model_id is not None:
@@ -208,7 +266,8 @@ def student_name(inputs: Inputs) -> str:
     return "initialised from a config"
 
 
-def _files(folder: RunFolder) -> dict[str, str]:
+def files_of(folder: RunFolder) -> dict[str, str]:
+    """What is in the folder of a finished run, by its purpose."""
     names = {
         "model": ".",
         "report": "report.md",
@@ -240,6 +299,7 @@ def _next_commands(
         tool=program(),
         python=sys.executable,
         transformers=importlib.util.find_spec("transformers") is not None,
+        cached=inputs.cache is not None,
     )
 
 

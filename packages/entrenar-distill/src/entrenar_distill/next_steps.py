@@ -37,13 +37,15 @@ def next_commands(
     tool: str,
     python: str,
     transformers: bool,
+    cached: bool = False,
 ) -> tuple[str, ...]:
     """Shell commands, each with a comment line above it.
 
     `prompt` is what the student shall go on from, in one line; `base` is the model's folder where
     `folder` has only an adapter for it;
     `tool` and `python` are how entrenar-distill and its Python are started here; `transformers` is
-    whether that Python has it.
+    whether that Python has it; `cached` is whether the teacher's predictions came from a cache,
+    which has those at some temperatures.
     """
     found: list[str] = []
     run = [tool, "run", "--config", str(config_file)]
@@ -58,7 +60,8 @@ def next_commands(
         "--set",
         f"distillation.temperature={other:g}",
     ]
-    found.append(command("try another temperature", words))
+    if not cached:
+        found.append(command("try another temperature", words))
     # JSON's strings are Python's too, and double quotes are the ones that a shell leaves alone
     words = {"folder": json.dumps(str(folder.absolute())), "prompt": json.dumps(prompt)}
     own = {"imports": "models", "base": "folder", "adapt": ""}
@@ -68,10 +71,10 @@ def next_commands(
             "base": json.dumps(str(base.absolute())),
             "adapt": _ADAPT,
         }
-    found.append(_script("let the student write", python, _TRY.format(**words, **own)))
+    found.append(script("let the student write", python, _TRY.format(**words, **own)))
     if transformers and base is None:
         code = _TRANSFORMERS.format(**words)
-        found.append(_script("the same with transformers", python, code))
+        found.append(script("the same with transformers", python, code))
     return tuple(found)
 
 
@@ -94,6 +97,6 @@ def command(purpose: str, words: list[str]) -> str:
     return "\n".join([f"# {purpose}", *lines])
 
 
-def _script(purpose: str, python: str, code: str) -> str:
+def script(purpose: str, python: str, code: str) -> str:
     # no indentation: it would be part of the program
     return f"# {purpose}\n{shlex.quote(python)} -c {shlex.quote(code)}"

@@ -1,127 +1,38 @@
 """A distillation from start to report: train the student, train the control, measure, export."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import CheckpointError
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_common.tables import Fields, Text
-from entrenar_common.units import format_count
 from entrenar_core import models
-from entrenar_core.data.documents import TokenizedDocuments
-from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
 from entrenar_core.io import files
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
-from entrenar_core.train.evaluate import score
-from entrenar_core.train.loop import PhaseResult, Trainer, total_steps
-from entrenar_core.train.objective import LanguageModelling, Objective
+from entrenar_core.train.loop import PhaseResult, Trainer
+from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
-from entrenar_distill import adapted, features, measure, quantized
+from entrenar_distill import adapted, quantized
 from entrenar_distill.config import DistillConfig, config_hash
-from entrenar_distill.inputs import Inputs, read_inputs
+from entrenar_distill.plan import Plan
 from entrenar_distill.present import to_markdown
-from entrenar_distill.report import NORMALISER, RunReport
-from entrenar_distill.report_json import read_report, to_json
+from entrenar_distill.report_json import to_json
 from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
-
-STUDENT, CONTROL = "student", "control"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do, for `--dry-run`; `done` are the steps already in the output folder."""
-
-    teacher: str
-    teacher_parameters: int
-    student: str
-    student_parameters: int
-    training_documents: int
-    training_tokens: int
-    held_out_documents: int
-    held_out_tokens: int
-    tokens_per_step: int
-    steps_per_epoch: int
-    steps: int
-    phases: tuple[str, ...]
-    done: dict[str, int]
-    output: str
-    loss: str
-    loss_settings: dict[str, float]
-    quantization: str | None = None
-    recipe: str | None = None
-    features: str | None = None
-
-    def __view__(self) -> list[Any]:
-        count = format_count
-        steps = f"{self.steps} of {count(self.tokens_per_step)} tokens each"
-        done = [f"{phase} {step}" for phase, step in self.done.items()]
-        stored = [("stored weights", self.quantization)] if self.quantization else []
-        inside = [("inside the teacher", self.features)] if self.features else []
-        settings = [f"{name} {value:g}" for name, value in self.loss_settings.items()]
-        file = f", with {quantized.GGUF} in {self.recipe}" if self.recipe else ""
-        return [
-            Fields(
-                "What would be done",
-                [
-                    ("teacher", f"{self.teacher}, {count(self.teacher_parameters)} parameters"),
-                    ("student", f"{self.student}, {count(self.student_parameters)} parameters"),
-                    ("training", _documents(self.training_documents, self.training_tokens)),
-                    ("held out", _documents(self.held_out_documents, self.held_out_tokens)),
-                    ("loss", self.loss),
-                    ("with", ", ".join(settings)),
-                    ("normalised", NORMALISER),
-                    ("steps", f"{steps}; an epoch has {self.steps_per_epoch}"),
-                    *inside,
-                    *stored,
-                    ("phases", ", ".join(self.phases)),
-                    ("done so far", ", ".join(done) or "nothing"),
-                    ("output", f"{self.output}{file}"),
-                ],
-            ),
-            Text("Everything was checked, and nothing was trained."),
-        ]
-
-
-def _documents(documents: int, tokens: int) -> str:
-    plural = "" if documents == 1 else "s"
-    return f"{documents} document{plural}, {format_count(tokens)} tokens"
+from entrenar_distill.task import CONTROL, STUDENT, Task, task_of
 
 
 def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | None = None) -> Plan:
     """Read and check everything that `run` would, and write nothing but the token cache."""
-    folder = RunFolder(Path(config.output.dir))
+    folder, task = RunFolder(Path(config.output.dir)), task_of(config)
     folder.check(resume, _phases(config))
-    inputs = read_inputs(config, progress=progress or NullProgress())
-    training, dataset = config.training, config.dataset
+    inputs = task.read_inputs(config, progress=progress or NullProgress())
     done: dict[str, int] = {}
     if folder.holds_run:
         folder.open(config, inputs.fingerprints(), resume=resume, phases=_phases(config))
         for phase in _phases(config):
             found = _store(folder, phase, config).latest()
             done |= {phase: found.step} if found else {}
-    return Plan(
-        teacher=config.teacher.model_id,
-        teacher_parameters=inputs.teacher.parameter_count(),
-        student=measure.student_name(inputs),
-        student_parameters=inputs.new_student().parameter_count(),
-        training_documents=len(inputs.train),
-        training_tokens=inputs.train.total_tokens,
-        held_out_documents=len(inputs.held_out),
-        held_out_tokens=inputs.held_out.total_tokens,
-        tokens_per_step=training.batch_size * training.gradient_accumulation * dataset.max_length,
-        steps_per_epoch=inputs.batches.steps_per_epoch // training.gradient_accumulation,
-        steps=total_steps(training, inputs.batches),
-        phases=_phases(config),
-        done=done,
-        output=config.output.dir,
-        loss=config.distillation.formula,
-        loss_settings=config.distillation.settings(),
-        quantization=inputs.quantization,
-        recipe=config.recipe,
-        features=inputs.features,
-    )
+    return task.plan(inputs, phases=_phases(config), done=done)
 
 
 def run(
@@ -130,8 +41,9 @@ def run(
     resume: str = NEVER,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda _text: None,
-) -> RunReport:
-    """Distil as `config` says; returns the report that is also in the output folder.
+) -> Any:
+    """Distil as `config` says; returns the report that is also in the output folder: a `RunReport`
+    for language models, a `TextReport` for the tasks about whole texts.
 
     `resume`: "never" (a folder that holds a run is refused), "auto" (go on from its newest whole
     checkpoint; a finished run is not repeated, but gets the control that it has not) or
@@ -140,10 +52,10 @@ def run(
     Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
     progress = progress or NullProgress()
-    folder, phases = RunFolder(Path(config.output.dir)), _phases(config)
+    folder, phases, task = RunFolder(Path(config.output.dir)), _phases(config), task_of(config)
     folder.check(resume, phases)
-    inputs = read_inputs(config, progress=progress)
-    for text in _warnings(inputs):
+    inputs = task.read_inputs(config, progress=progress)
+    for text in task.warnings(inputs):
         warn(text)
     with folder.locked(), stop_at_step_end() as stop:
         folder.open(config, inputs.fingerprints(), resume=resume, phases=phases)
@@ -151,28 +63,15 @@ def run(
         if resume not in (AUTO, NEVER):
             explicit = _explicit(Path(resume), folder, config)
         elif folder.report.exists():
-            found = read_report(folder.report)
+            found = task.read_report(folder.report)
             if found.score(CONTROL) or not config.control:
                 return found
-        session = _Session(inputs, folder, progress, warn, stop, explicit)
+        session = _Session(task, inputs, folder, progress, warn, stop, explicit)
         return session.report(phases)
 
 
 def _phases(config: DistillConfig) -> tuple[str, ...]:
     return (STUDENT, CONTROL) if config.control else (STUDENT,)
-
-
-def _warnings(inputs: Inputs) -> list[str]:
-    skips, found = inputs.train.skips, list(inputs.train.warnings)
-    if skips.count:
-        found.append(f"{skips.count} documents are left out: {'; '.join(skips.problems[:1])}, …")
-    training = inputs.config.training
-    if training.mixed_precision != "fp32":
-        found.append(
-            f"mixed_precision {training.mixed_precision}: the teacher's matrices are rounded to "
-            f"{training.frozen_dtype} in memory; the student and all arithmetic are float32"
-        )
-    return found
 
 
 def _store(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
@@ -202,28 +101,29 @@ class _Session:
 
     def __init__(
         self,
-        inputs: Inputs,
+        task: Task,
+        inputs: Any,
         folder: RunFolder,
         progress: Progress,
         warn: Callable[[str], None],
         stop: StopRequest,
         explicit: Checkpoint | None,
     ):
-        self.inputs, self.folder, self.progress = inputs, folder, progress
+        self.task, self.inputs, self.folder, self.progress = task, inputs, folder, progress
         self.warn, self.stop, self.explicit = warn, stop, explicit
 
-    def report(self, phases: tuple[str, ...]) -> RunReport:
+    def report(self, phases: tuple[str, ...]) -> Any:
         """Train the phases, export the student, measure all models and write the report."""
         inputs, folder = self.inputs, self.folder
-        trained: dict[str, Any] = {"teacher": inputs.teacher}
+        trained: dict[str, Any] = {}
         timings: dict[str, PhaseResult] = {}
+        objectives: dict[str, Objective] = {}
         finished: dict[str, quantized.Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
-            trainer, timings[phase] = self._train(phase, trained[phase])
-            if trainer.quantized is not None and trainer.evaluate is not None:
-                training = inputs.config.training
-                finished[phase] = quantized.finish(trainer.quantized, training, trainer.evaluate)
+            objectives[phase], timings[phase], stored = self._phase(phase, trained[phase])
+            if stored is not None:
+                finished[phase] = stored
         section = inputs.config.student.lora
         adapter = None
         if section is not None:
@@ -236,13 +136,17 @@ class _Session:
         changed = quantized.write(folder.path, student, inputs.config, self.progress)
         # what was written is what is measured
         trained[STUDENT] = (
-            models.load(folder.path) if whole else adapted.read_again(folder.path, inputs)
+            self.task.load(inputs, folder.path)
+            if whole
+            else adapted.read_again(folder.path, inputs)
         )
         if changed is not None:
-            trained[f"student in {changed}"] = models.load(folder.path / quantized.GGUF)
-        found = measure.report(
+            file = folder.path / quantized.GGUF
+            trained[f"student in {changed}"] = self.task.load(inputs, file)
+        found = self.task.report(
             inputs,
-            trained,
+            {**self.task.named_teachers(inputs), **trained},
+            objectives,
             timings,
             folder,
             self.progress,
@@ -254,31 +158,33 @@ class _Session:
         files.write_json(folder.report, to_json(found))
         return found
 
-    def _objective(self, phase: str, model: Any) -> Objective:
-        if phase == CONTROL:
-            return LanguageModelling(model)
-        config, teacher = self.inputs.config, self.inputs.teacher
-        settings = config.distillation
-        live = LiveTeacher(teacher, shared=self.inputs.shared)
-        logits = Distillation(model, live, divergence=settings.divergence(), alpha=settings.alpha)
-        inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        return FeatureDistillation(logits, live, inside) if inside else logits
+    def _phase(
+        self, phase: str, model: Any
+    ) -> tuple[Objective, PhaseResult, quantized.Finished | None]:
+        """Train `model`, and let go of what only that takes."""
+        trainer, result = self._train(phase, model)
+        if trainer.quantized is None or trainer.evaluate is None:
+            return trainer.objective, result, None
+        training = self.inputs.config.training
+        stored = quantized.finish(trainer.quantized, training, trainer.evaluate)
+        return trainer.objective, result, stored
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
-        config, inputs = self.inputs.config, self.inputs
+        config, inputs, task = self.inputs.config, self.inputs, self.task
         store = _store(self.folder, phase, config)
         with store.lock():
             store.collect_garbage()
+            objective = task.objective(inputs, phase, model)
             trainer = Trainer(
                 model,
-                self._objective(phase, model),
+                objective,
                 inputs.batches,
                 config.training,
                 phase=phase,
                 metrics=self.folder.metrics,
                 store=store,
                 checkpoint_every=config.output.checkpoint_every,
-                evaluate=lambda: held_out_loss(model, inputs, inputs.held_out),
+                evaluate=lambda: task.held_out_loss(inputs, model, objective),
             )
             self._restore(trainer)
             return trainer, trainer.fit(progress=self.progress, stop=self.stop)
@@ -296,16 +202,3 @@ class _Session:
         if repeated:
             start = f"step {trainer.step}" if trainer.step else "its beginning: nothing was saved"
             self.warn(f"{trainer.phase} goes on from {start}; {repeated} steps are done again")
-
-
-def held_out_loss(model: Any, inputs: Inputs, documents: TokenizedDocuments) -> float:
-    """Nats per token of `model` on `documents`."""
-    config = inputs.config
-    scores = score(
-        {"model": model},
-        documents,
-        seq_len=config.dataset.max_length,
-        batch_size=config.training.batch_size,
-        eos_id=inputs.tokenizer.eos_id or 0,
-    )
-    return scores["model"].loss

@@ -12,7 +12,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.distill.features import FeatureTerm
 from entrenar_core.estimate.distilling import Compared, Distilling
-from entrenar_core.estimate.find import find_shape
+from entrenar_core.estimate.find import find_shape, find_weights, stored_format
 from entrenar_core.estimate.own_weights import BASES, BLOCKS
 from entrenar_core.estimate.setup import FULL, LORA, Setup
 from entrenar_core.estimate.shape import ModelShape, model_shape
@@ -23,6 +23,7 @@ from entrenar_core.train.adapter import LoraSection
 from entrenar_distill import features
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.students import inherited
+from entrenar_distill.task_names import CAUSAL_LM
 
 HELD = {"fp32": "float32", "bf16": "bfloat16", "fp16": "bfloat16"}
 """`training.mixed_precision` → the precision of as many bits that estimates know."""
@@ -47,14 +48,15 @@ def planned(config: DistillConfig) -> Planned:
     do not fit, and what finding the models raises.
     """
     _refuse(config)
-    teacher = find_shape(config.teacher.model_id, revision=config.teacher.revision)
+    section = config.teachers[0]
+    teacher = find_shape(section.model_id, revision=section.revision)
     student = _student(config, teacher)
     for name, shape in (("teacher", teacher), ("student", student)):
         _check(config, name, shape)
     setup = _setup(config, student)
     asked = Distilling(
         setup=setup,
-        teacher=HELD[config.training.mixed_precision],
+        teacher=_held(config, teacher),
         compared=_compared(config, student, teacher),
         control=config.control,
         fused=config.student.lora is None or config.student.lora.fuse,
@@ -63,7 +65,49 @@ def planned(config: DistillConfig) -> Planned:
     return Planned(config, teacher, student, asked)
 
 
+def _held(config: DistillConfig, teacher: ModelShape) -> str:
+    """What the teacher is held in: blocks where it is asked for or stored so, else floats."""
+    section = config.teachers[0]
+    path = find_weights(section.model_id)
+    stored = None if path is None else stored_format(path, teacher)
+    few = section.quantize or stored
+    if few is None:
+        return HELD[config.training.mixed_precision]
+    _check_known("teacher.quantize", few)
+    if config.training.mixed_precision != "fp32":
+        raise UnsupportedError(
+            f"a teacher in {few} with training.mixed_precision "
+            f"{config.training.mixed_precision}: its memory is not estimated",
+            hint="use one of the two: --set training.mixed_precision=fp32",
+        )
+    return few
+
+
+def _check_known(key: str, base: str) -> None:
+    if base not in BASES and base not in BLOCKS:
+        raise UnsupportedError(
+            f"{key} {base}: its memory is not estimated",
+            hint=f"use one of {', '.join([*BASES, *BLOCKS][2:])}",
+        )
+
+
 def _refuse(config: DistillConfig) -> None:
+    if config.task != CAUSAL_LM:
+        raise UnsupportedError(
+            f"task {config.task}: its memory is not estimated",
+            hint=f"a distillation with task: {CAUSAL_LM} is",
+        )
+    others = {
+        "several teachers": len(config.teachers) > 1,
+        "teacher.cache": config.teachers[0].cache is not None,
+        "distillation.cross_tokenizer": config.distillation.cross_tokenizer is not None,
+    }
+    for what, given in others.items():
+        if given:
+            raise UnsupportedError(
+                f"{what}: the memory of that is not estimated",
+                hint="one teacher that reads what the student reads is",
+            )
     if config.training.quantization is not None:
         raise UnsupportedError(
             "training.quantization: the memory of training on stored weights is not estimated",
@@ -101,7 +145,8 @@ def _student(config: DistillConfig, teacher: ModelShape) -> ModelShape:
         raw = model.config_with_layers(section.layers_from_teacher).to_hf()
         name = f"{len(section.layers_from_teacher)} layers of the teacher"
     else:
-        raw = {**inherited(model.config), **(section.config or {})}
+        raw = {"model_type": "llama", **inherited(section.tokenizer, model)}
+        raw |= section.config or {}
         name = "the config's architecture"
     return model_shape(raw, name=name, origin="the configuration")
 
@@ -142,11 +187,7 @@ def _setup(config: DistillConfig, student: ModelShape) -> Setup:
     wanted = section.target_modules
     targets = matching(student.linears, (wanted,) if isinstance(wanted, str) else wanted)
     base = config.student.quantize or "float32"
-    if base not in BASES and base not in BLOCKS:
-        raise UnsupportedError(
-            f"student.quantize {base}: its memory is not estimated",
-            hint=f"use one of {', '.join([*BASES, *BLOCKS][2:])}",
-        )
+    _check_known("student.quantize", base)
     return Setup(LORA, base, targets, section.rank, **sizes)
 
 

@@ -11,27 +11,41 @@ from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
 from entrenar_distill.curve import Points, curve
 from entrenar_distill.report import (
+    DATASET_REVISION,
     AdaptedStudent,
+    Environment,
     ModelScore,
+    PhaseTiming,
     QuantizedStudent,
     Reproduction,
     RunReport,
-    Sample,
     TaughtFeature,
     caveats,
 )
 
-__all__ = ["parts", "to_markdown"]
+__all__ = [
+    "Block",
+    "adapter_part",
+    "closing_parts",
+    "features_part",
+    "machine_part",
+    "parts",
+    "phases_part",
+    "quantization_part",
+    "reproduction_parts",
+    "to_markdown",
+]
 
-_WIDTH = 78
+WIDTH = 78
 _PROMPT_LINES, _SAMPLE_LINES = 3, 6
+_WHOSE = {"teacher": "the teacher's", "teachers": "that of the teachers as one"}
 _BEGUN = 30  # columns of the line in which a prompt ends, before each continuation
 _PART_LINES = 5
 _HASH = 16  # characters of a hash that are shown: report.json has all of them
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Lines whose columns matter, under a title: a code block in Markdown."""
 
     title: str
@@ -49,34 +63,38 @@ def parts(report: RunReport) -> list[Any]:
     shown += [Text(f"Note: {text}", "warning") for text in caveats(report)]
     shown.append(_scores(report))
     if report.features:
-        shown.append(_features(report.features))
+        shown.append(features_part(report.features))
     if report.quantization:
-        shown.append(_quantization(report.quantization))
+        shown.append(quantization_part(report.quantization))
     if report.adapter:
-        shown.append(_adapter(report.adapter))
+        shown.append(adapter_part(report.adapter))
     if report.curve:
-        shown.append(_Block("Training cross-entropy by step", curve(report.curve, _WIDTH)))
+        shown.append(Block("Training cross-entropy by step", curve(report.curve, WIDTH)))
     if report.parts:
-        shown.append(_Block("What the student's loss was made of, by step", _parts(report.parts)))
-    shown.append(_phases(report))
+        shown.append(Block("What the student's loss was made of, by step", _parts(report.parts)))
+    shown.append(phases_part(report.phases))
     if report.samples:
-        shown.append(_Block("Text that the models write", _samples(report.samples)))
-    shown += [_settings(report), _machine(report)]
+        shown.append(Block("Text that the models write", _samples(report)))
+    shown += [_settings(report), machine_part(report.environment)]
     if report.reproduction:
-        shown += _reproduction(report.reproduction)
-    if report.files:
-        shown.append(Fields("Files", list(report.files.items())))
-    if report.next_commands:
-        lines = [line for text in report.next_commands for line in ("", *text.split("\n"))]
-        shown.append(_Block("Next", lines[1:]))
-    return shown
+        shown += reproduction_parts(report.reproduction)
+    return shown + closing_parts(report.files, report.next_commands)
 
 
-def to_markdown(report: RunReport) -> str:
-    """The report as the text of report.md: the same parts as on a terminal."""
+def to_markdown(report: Any) -> str:
+    """A report as the text of report.md: the same parts as on a terminal."""
     sections = ["# Distillation report"]
-    sections += [_MARKDOWN[type(part)](part) for part in parts(report)]
+    sections += [_MARKDOWN[type(part)](part) for part in report.__view__()]
     return "\n\n".join(sections) + "\n"
+
+
+def closing_parts(files: Mapping[str, str], commands: Sequence[str]) -> list[Any]:
+    """Where everything lies, and what can be done with it."""
+    shown: list[Any] = [Fields("Files", list(files.items()))] if files else []
+    if commands:
+        lines = [line for text in commands for line in ("", *text.split("\n"))]
+        shown.append(Block("Next", lines[1:]))
+    return shown
 
 
 # ---- parts -------------------------------------------------------------------------------------
@@ -91,10 +109,16 @@ def _scores(report: RunReport) -> Table:
     if report.difference:
         rate = f"{report.difference.bits_per_byte:+.4f}"
         rows.append(["student − control", None, None, None, rate, None])
-    caption = (
-        "Held-out documents. Loss in nats per token; agreement: the likeliest next token is "
-        "the teacher's."
-    )
+    first = report.scores[0].name if report.scores else "teacher"
+    caption = "Held-out documents. Loss in nats per token"
+    if report.tokenizers:  # no token is another model's
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        caption += " of the model's own tokenizer; bits per byte compare models."
+    else:
+        whose = _WHOSE.get(first, f"that of {first}")
+        caption += f"; agreement: the likeliest next token is {whose}."
+    if report.answers_only:
+        caption += " All of answers alone, with the marks that end them."
     return Table("Quality", columns, rows, caption)
 
 
@@ -109,7 +133,7 @@ def _score_row(score: ModelScore) -> list[Any]:
     ]
 
 
-def _features(found: Sequence[TaughtFeature]) -> Table:
+def features_part(found: Sequence[TaughtFeature]) -> Table:
     """The terms of the loss about the inside of the teacher, as they are in metrics.jsonl too."""
     rows = [
         [term.name, term.weight, term.pairs, term.active, _value(term.first), _value(term.last)]
@@ -128,7 +152,7 @@ def _value(number: float | None) -> str | None:
     return None if number is None else f"{number:.4g}"
 
 
-def _adapter(found: AdaptedStudent) -> Fields:
+def adapter_part(found: AdaptedStudent) -> Fields:
     """The student was the model that it started from, with this."""
     numbers = f"{format_count(found.parameters)} numbers, {found.share:.2%} of all"
     return Fields(
@@ -142,7 +166,7 @@ def _adapter(found: AdaptedStudent) -> Fields:
     )
 
 
-def _quantization(found: QuantizedStudent) -> Fields:
+def quantization_part(found: QuantizedStudent) -> Fields:
     """Student and control are scored above with the weights that are described here."""
     least = found.sqnr_db[found.worst]
     items: list[tuple[str, Any]] = [
@@ -157,7 +181,7 @@ def _quantization(found: QuantizedStudent) -> Fields:
     return Fields("Trained on stored weights", items)
 
 
-def _phases(report: RunReport) -> Table:
+def phases_part(phases: Sequence[PhaseTiming]) -> Table:
     rows = [
         [
             phase.name,
@@ -166,38 +190,43 @@ def _phases(report: RunReport) -> Table:
             format_count(phase.tokens) if phase.tokens else None,
             format_count(phase.tokens_per_second) if phase.tokens else None,
         ]
-        for phase in report.phases
+        for phase in phases
     ]
     return Table("Phases", ["Phase", "Steps", "Time", "Tokens", "Tokens/s"], rows)
 
 
 def _parts(found: Mapping[str, Points]) -> list[str]:
     """A panel for each part, on a scale of its own."""
-    panels = [curve({name: points}, _WIDTH // 2, _PART_LINES) for name, points in found.items()]
+    panels = [curve({name: points}, WIDTH // 2, _PART_LINES) for name, points in found.items()]
     lines: list[str] = []
     for left, right in itertools.zip_longest(panels[::2], panels[1::2], fillvalue=[]):
         beside = itertools.zip_longest(left, right, fillvalue="")
-        lines += ["", *(f"{one:<{_WIDTH // 2}}{other}".rstrip() for one, other in beside)]
+        lines += ["", *(f"{one:<{WIDTH // 2}}{other}".rstrip() for one, other in beside)]
     return lines[1:]
 
 
-def _reproduction(found: Reproduction) -> list[Any]:
+def reproduction_parts(found: Reproduction) -> list[Any]:
     hashes = {"configuration": found.config_hash, **found.inputs}
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    hashes.pop(DATASET_REVISION, None)  # a commit: it is shown whole, with the settings
     shown = [(name, value[:_HASH]) for name, value in hashes.items()]
     return [
         Fields("What the student follows from (SHA-256)", [*shown, ("versions", versions)]),
-        _Block("The same again", found.command.split("\n")),
+        Block("The same again", found.command.split("\n")),
     ]
 
 
 def _settings(report: RunReport) -> Fields:
+    commit = [("dataset", f"commit {report.dataset_revision}")] if report.dataset_revision else []
     weights = {"beta": report.beta, "skew": report.skew, "top_k": report.top_k}
     return Fields(
         "Run",
         [
             ("teacher", report.teacher),
             ("student", report.student),
+            *commit,
+            *([("vocabulary", "; ".join(report.vocabularies))] if report.vocabularies else []),
+            *([("tokenizers", report.tokenizers)] if report.tokenizers else []),
             ("loss", report.formula),
             ("temperature T", report.temperature),
             ("alpha", report.alpha),
@@ -210,18 +239,18 @@ def _settings(report: RunReport) -> Fields:
     )
 
 
-def _machine(report: RunReport) -> Fields:
-    machine = report.environment
+def machine_part(machine: Environment) -> Fields:
     versions = f"Python {machine.python}, NumPy {machine.numpy}, Numba {machine.numba}"
     return Fields("Machine", [("cpu", machine.cpu), ("versions", versions), ("blas", machine.blas)])
 
 
-def _samples(samples: Sequence[Sample]) -> list[str]:
+def _samples(report: RunReport) -> list[str]:
     """Each prompt's last lines, and how every model went on from there."""
     lines: list[str] = []
-    for prompt, group in itertools.groupby(samples, lambda sample: sample.prompt):
+    end = "up to its first answer" if report.answers_only else "up to its middle"
+    for prompt, group in itertools.groupby(report.samples, lambda sample: sample.prompt):
         above, _, begun = prompt.rpartition("\n")
-        lines += ["", "  a held-out document, up to its middle"]
+        lines += ["", f"  a held-out document, {end}"]
         lines += _quoted(above or begun)[-_PROMPT_LINES:]
         for sample in group:
             lines += [f"  {escape_controls(sample.model)} goes on"]
@@ -232,7 +261,7 @@ def _samples(samples: Sequence[Sample]) -> list[str]:
 def _quoted(text: str) -> list[str]:
     """The lines of `text` that are not blank."""
     lines = [line for line in text.expandtabs(4).splitlines() if line.strip()]
-    return [f"  │ {_cut(escape_controls(line), _WIDTH - 4)}" for line in lines or ["(nothing)"]]
+    return [f"  │ {_cut(escape_controls(line), WIDTH - 4)}" for line in lines or ["(nothing)"]]
 
 
 def _cut(text: str, width: int) -> str:
@@ -266,7 +295,7 @@ def _markdown_table(part: Table) -> str:
     return "\n".join([f"## {part.title}", "", *lines, *caption])
 
 
-def _markdown_block(part: _Block) -> str:
+def _markdown_block(part: Block) -> str:
     body = "\n".join(part.lines)
     fence = _fence(body, 3)
     return f"## {_escaped(part.title)}\n\n{fence}text\n{body}\n{fence}"
@@ -297,5 +326,5 @@ _MARKDOWN: dict[type, Callable[[Any], str]] = {
     Text: _markdown_text,
     Fields: _markdown_fields,
     Table: _markdown_table,
-    _Block: _markdown_block,
+    Block: _markdown_block,
 }

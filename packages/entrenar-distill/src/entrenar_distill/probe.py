@@ -59,7 +59,7 @@ def held(asked: Distilling) -> dict[str, str]:
 def _weights(plan: Planned) -> Iterator[tuple[Path, Path | None]]:
     section = plan.config.student
     with ExitStack() as stack:
-        teacher = stack.enter_context(_folder(plan.config.teacher.model_id, plan.teacher))
+        teacher = stack.enter_context(_folder(plan.config.teachers[0].model_id, plan.teacher))
         student = None
         if section.model_id is not None:
             student = stack.enter_context(_folder(section.model_id, plan.student))

@@ -49,10 +49,11 @@ class Probe:
     def run(self) -> None:
         """Train the student, then the control if there is one, and measure all of them."""
         trained: dict[str, Any] = {"teacher": self.teacher}
+        objectives = {}  # a run has them to the end
         for phase in ("student", "control") if self.config.control else ("student",):
             trained[phase] = make_student(self.config, self.teacher, self.student)
             self.ids = min(self.ids, trained[phase].config.vocab_size)
-            optimizer = self._trained(phase, trained[phase])
+            objectives[phase] = self._trained(phase, trained[phase])
         with tempfile.TemporaryDirectory(prefix="entrenar-") as folder:
             trained["student"] = self._read_again(trained["student"], Path(folder))
         training = self.config.training
@@ -61,7 +62,6 @@ class Probe:
             trained, documents, seq_len=self.config.dataset.max_length,
             batch_size=training.batch_size, eos_id=0,
         )  # fmt: skip
-        del optimizer  # a run has it until then
 
     def _objective(self, phase: str, model: Any) -> Objective:
         if phase == "control":
@@ -73,8 +73,8 @@ class Probe:
         inside = features.terms(settings, model, self.teacher, seed=self.config.training.seed)
         return FeatureDistillation(logits, live, inside) if inside else logits
 
-    def _trained(self, phase: str, model: Any) -> AdamW:
-        """The optimizer after some steps as `Trainer` takes them."""
+    def _trained(self, phase: str, model: Any) -> Objective:
+        """Some steps as `Trainer` takes them; what they were taken for."""
         objective, training = self._objective(phase, model), self.config.training
         keep_freed_memory()
         parameters = {n: p for n, p in model.named_parameters().items() if p.requires_grad}
@@ -95,7 +95,7 @@ class Probe:
                     raise NumericsError("the loss is not finite", hint="probe other models")
             optimizer.step(1e-5, max_norm=training.max_grad_norm)
             self.seconds.setdefault(phase, []).append(time.perf_counter() - started)
-        return optimizer
+        return objective
 
     def _batch(self, rows: int) -> Batch:
         shape = (rows, self.config.dataset.max_length)

@@ -5,11 +5,12 @@ How a report looks is in `entrenar_distill.present`, and in `report_json` what i
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from entrenar_core.environment import Environment
 
 __all__ = [
+    "DATASET_REVISION",
     "NORMALISER",
     "CompressionBaseline",
     "Difference",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+DATASET_REVISION = "dataset_revision"
+"""What the commit of a dataset on the hub is called among the inputs of a run."""
 NORMALISER = "per valid token of the whole optimizer step"
 
 _FEW_DOCUMENTS = 20
@@ -48,7 +51,9 @@ class ModelScore:
 
     `loss` is in nats per token; `perplexity` is exp(loss); `bits_per_byte` is loss·tokens /
     (ln 2 · bytes), which does not depend on the tokenizer; `agreement` is the share of tokens for
-    which the likeliest next token is the teacher's (None for the teacher itself).
+    which the likeliest next token is that of the first model in the report: the teacher, several
+    mixed ones as one, or the first of routed ones (None for itself, and for students with another
+    tokenizer).
     """
 
     name: str
@@ -166,9 +171,13 @@ class RunReport:
     """Everything that a run has to say; `curve` maps a phase to its (step, loss) points, and
     `parts` does so for what the student's loss was made of.
 
-    `scores` hold one entry named teacher, one named student and, after a run with a control, one
-    named control; where the student was quantized after training, also one named "student in …" of
-    the file. `formula` is the loss; `beta`, `skew` and `top_k` are given where it has them.
+    `scores` hold one entry named teacher, or of several one named teachers where they are mixed and
+    those named teacher 1 and so on, the first of which is agreed with or not; one named student
+    and, after a run with a control, one named control; where the student was quantized after
+    training, also one named "student in …" of the file. `vocabularies` say how the ids of each
+    teacher are related to the student's. `formula` is the loss; `beta`, `skew` and `top_k` are
+    given where it has them. `dataset_revision` is the commit of a dataset on the hub.
+    `answers_only`: tokens of answers alone were scored, and bytes of answers counted; None for all.
     `verdict` is written from the figures when it is left empty.
     """
 
@@ -192,14 +201,20 @@ class RunReport:
     features: tuple[TaughtFeature, ...] | None = None
     parts: dict[str, tuple[tuple[int, float], ...]] | None = None
     reproduction: Reproduction | None = None
+    vocabularies: tuple[str, ...] | None = None
+    answers_only: bool | None = None
     next_commands: tuple[str, ...] = ()
     normaliser: str = NORMALISER
     formula: str = ""
     beta: float | None = None
     skew: float | None = None
     top_k: int | None = None
+    dataset_revision: str | None = None
+    tokenizers: str | None = None
     verdict: str = ""
     schema_version: int = SCHEMA_VERSION
+
+    SCHEMA: ClassVar[str] = "entrenar.distill.run/1"
 
     def __post_init__(self) -> None:
         if not self.verdict:
@@ -240,14 +255,17 @@ def verdict(report: RunReport) -> str:
 def caveats(report: RunReport) -> list[str]:
     """What a reader should know before trusting the figures; empty when there is nothing."""
     found: list[str] = []
-    teacher, control, baseline = report.score("teacher"), report.score("control"), report.baseline
+    control, baseline = report.score("control"), report.baseline
+    teacher, mixed = report.score("teacher"), report.score("teachers")
+    name = "The teacher" if teacher else "The mixture of the teachers"
+    teacher = teacher or mixed
     if teacher and baseline and not teacher.bits_per_byte < baseline.bits_per_byte:
         found.append(
-            f"The teacher predicts the held-out text no better than {baseline.name}: "
+            f"{name} predicts the held-out text no better than {baseline.name}: "
             "it has little to teach."
         )
     if teacher and control and not teacher.bits_per_byte < control.bits_per_byte:
-        found.append("The teacher is no better than the control: it has nothing to teach.")
+        found.append(f"{name} is no better than the control: it has nothing to teach.")
     if report.skipped_steps:
         found.append(
             f"{report.skipped_steps} optimizer steps were skipped: loss or gradient not finite."

@@ -13,10 +13,12 @@ from entrenar_common.tables import to_plain
 from entrenar_core.io.files import read_json
 from entrenar_distill.report import SCHEMA_VERSION, RunReport
 
-__all__ = ["from_json", "read_report", "to_json"]
+__all__ = ["from_json", "read_report", "record_from_json", "to_json"]
+
+T = typing.TypeVar("T")
 
 
-def to_json(report: RunReport) -> dict[str, Any]:
+def to_json(report: Any) -> dict[str, Any]:
     """The report as plain JSON data; NaN and infinity become null."""
     return to_plain(report)
 
@@ -31,14 +33,20 @@ def from_json(data: Any, name: str = "report.json") -> RunReport:
 
     Raises UnsupportedError for a report of another version and FormatError for what is no report.
     """
+    return record_from_json(RunReport, data, SCHEMA_VERSION, name)
+
+
+def record_from_json(kind: type[T], data: Any, known: int, name: str) -> T:
+    """The report of the class `kind`, whose version is `known`, that `to_json` made `data` from.
+    Raises as `from_json` does."""
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    if isinstance(version, int) and version != known:
         raise UnsupportedError(
-            f"{name}: a report of version {version}; version {SCHEMA_VERSION} is understood",
+            f"{name}: a report of version {version}; version {known} is understood",
             hint="use the release of entrenar-distill that wrote it",
         )
     try:
-        return _decode(RunReport, data, "report")
+        return _decode(kind, data, "report")
     except (TypeError, ValueError, OverflowError) as error:
         raise FormatError(
             f"{name}: not a report of a distillation: {error}",
@@ -65,7 +73,8 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 
 def _decode_record(kind: Any, value: Any, where: str) -> Any:
     data: Mapping[str, Any] = _expect(dict, value, where)
-    hints = typing.get_type_hints(kind)
+    names = {field.name for field in dataclasses.fields(kind)}
+    hints = {name: hint for name, hint in typing.get_type_hints(kind).items() if name in names}
     # what may be None is not in reports from before there was such a thing
     optional = {field.name for field in dataclasses.fields(kind) if field.default is None}
     if missing := sorted(hints.keys() - data.keys() - optional):

@@ -11,6 +11,7 @@ from entrenar_common.errors import CheckpointError, RefusedError, StorageError
 from entrenar_core.io import files
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_distill.config import DistillConfig, as_yaml, config_hash
+from entrenar_distill.report import DATASET_REVISION
 
 RUN, CONFIG, METRICS = "run.json", "distill.yaml", "metrics.jsonl"
 REPORT, CHECKPOINTS, ADAPTER = "report.json", "checkpoints", "adapter"
@@ -19,6 +20,7 @@ NEVER, AUTO = "never", "auto"
 """What --resume may say, besides a checkpoint's folder."""
 
 _SHOWN = 10
+_DECIDES_NOTHING = ("control", "output.", "dataset.revision", "dataset.streaming")
 
 
 class RunFolder:
@@ -132,7 +134,7 @@ class RunFolder:
         decides = json.dumps([identity["config_hash"], identity["inputs"]])
         self.run_id = hashlib.sha256(decides.encode()).hexdigest()[:32]
         if not self.holds_run:
-            files.write_text(self.config, as_yaml(config))
+            files.write_text(self.config, as_yaml(config.pinned(inputs.get(DATASET_REVISION))))
             files.write_json(self.path / RUN, identity)  # last: it makes the folder a run's
             return
         differences = _differences(files.read_json(self.path / RUN), identity)
@@ -155,15 +157,21 @@ def _differences(found: Any, wanted: dict[str, Any]) -> list[str]:
         lines = [
             f"{key}: was {_shown(old, key)}, is {_shown(new, key)}"
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key) and key != "control" and not key.startswith("output.")
+            if old.get(key) != new.get(key) and not key.startswith(_DECIDES_NOTHING)
         ] or ["the configuration differs"]
     inputs = found["inputs"]
     lines += [
-        f"{name}: its files have changed since"
+        _changed(name, inputs[name], wanted["inputs"][name])
         for name in sorted(inputs.keys() & wanted["inputs"].keys())
         if inputs[name] != wanted["inputs"][name]
     ]
     return lines
+
+
+def _changed(name: str, old: Any, new: str) -> str:
+    if name == DATASET_REVISION:
+        return f"dataset: was commit {old}, is {new}; dataset.revision chooses one"
+    return f"{name}: its files have changed since"
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

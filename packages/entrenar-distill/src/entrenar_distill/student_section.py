@@ -39,6 +39,11 @@ class StudentConfig(StrictModel):
         description="start from random weights: an architecture in the keys of a Hugging Face "
         "config.json (hidden_size, num_hidden_layers, ...)",
     )
+    tokenizer: FilePath | None = Field(
+        None,
+        description="with config, a folder whose tokenizer the student reads with; the teacher's "
+        "when absent",
+    )
     layers_from_teacher: Indices | None = Field(
         None,
         validate_default=True,
@@ -81,6 +86,13 @@ class StudentConfig(StrictModel):
     def _revision_of_a_model(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("model_id", "") is None:
             raise ValueError("goes with model_id, which is not given")
+        return value
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _tokenizer_of_a_config(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("config", "") is None:
+            raise ValueError("goes with config: another student has a tokenizer already")
         return value
 
     @field_validator("config")

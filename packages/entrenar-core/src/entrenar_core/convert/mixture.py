@@ -83,7 +83,7 @@ def mixture_within(
 
 def _loss(model: Any, batch: Batch) -> Tensor:
     return ops.linear_cross_entropy(
-        model.hidden(batch.ids),
+        model.hidden(batch.ids, documents=batch.segments),
         model.output_weight,
         batch.labels,
         normalizer=max(1, batch.targets),

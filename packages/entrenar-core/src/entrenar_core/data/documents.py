@@ -1,9 +1,9 @@
 """Documents as token ids, and their division into training and held-out ones."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,20 @@ from entrenar_core.data.sources import Skips
 from entrenar_core.data.tokenizer import Ids
 from entrenar_core.rng import stream
 
-__all__ = ["Table", "TokenizedDocuments", "joined", "packed", "split"]
+__all__ = [
+    "Mask",
+    "Sink",
+    "Table",
+    "TokenizedDocuments",
+    "Written",
+    "joined",
+    "packed",
+    "split",
+    "split_indices",
+]
 
 Counts = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +36,15 @@ class TokenizedDocuments:
     names:       what each document is called, (N,)
     tokens:      the ids they are slices of, int32, often mapped from a file: do not copy it whole
     starts, lengths: the slice of each document, int64 (N,)
-    byte_counts: the length of each text in UTF-8, int64 (N,); bits per byte divide by it
+    byte_counts: the length in UTF-8 of each text, or of what is trained on in it, int64 (N,); bits
+                 per byte divide by it
     max_id:      no id is larger; compare it with the rows of the embedding before training
     fingerprint: a hash of names, ids and counts: equal for equal data
     skips:       the bad documents that were left out
     warnings:    what went wrong without stopping the work (no cache could be written)
+    revision:    the commit of the dataset on the hub that they are from, None for files
+    trained:     which of `tokens` a model is to learn to write, booleans beside them; None for all
+    closed:      no EOS follows a document, which ends by itself; else one does, and is trained on
     """
 
     names: Sequence[str]
@@ -41,10 +56,19 @@ class TokenizedDocuments:
     fingerprint: str
     skips: Skips = field(default_factory=Skips)
     warnings: tuple[str, ...] = ()
+    revision: str | None = None
+    trained: Mask | None = None
+    closed: bool = False
 
     @classmethod
     def from_arrays(
-        cls, names: Sequence[str], ids: Sequence[Ids], byte_counts: Sequence[int]
+        cls,
+        names: Sequence[str],
+        ids: Sequence[Ids],
+        byte_counts: Sequence[int],
+        *,
+        trained: Sequence[Mask] | None = None,
+        closed: bool = False,
     ) -> "TokenizedDocuments":
         """Documents that are in memory.
 
@@ -52,10 +76,10 @@ class TokenizedDocuments:
         >>> docs.document(0).tolist(), docs.max_id
         ([5, 7], 7)
         """
-        table = Table()
-        chunks: list[Ids] = []
-        table.add(names, ids, byte_counts, chunks.append)
-        return table.finish(joined(chunks), Skips())
+        table = Table(masked=trained is not None, closed=closed)
+        written = Written()
+        table.add(names, ids, byte_counts, written, trained)
+        return table.finish(*written.arrays(), Skips())
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -77,8 +101,15 @@ class TokenizedDocuments:
 
     def document(self, index: int) -> Ids:
         """The ids of one document, int32, a view."""
+        return self.tokens[self._slice(index)]
+
+    def targets(self, index: int) -> Mask | None:
+        """Which ids of one document are trained on, a view; None for all."""
+        return None if self.trained is None else self.trained[self._slice(index)]
+
+    def _slice(self, index: int) -> slice:
         start = int(self.starts[index])
-        return self.tokens[start : start + int(self.lengths[index])]
+        return slice(start, start + int(self.lengths[index]))
 
     def select(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> "TokenizedDocuments":
         """The documents at `indices`, in that order; the ids are shared, not copied."""
@@ -94,34 +125,68 @@ class TokenizedDocuments:
         )
 
 
+class Sink(Protocol):
+    """Where the ids go while documents are tokenized."""
+
+    def tokens(self, ids: Ids, /) -> object:
+        """The next ids."""
+        ...
+
+    def mask(self, trained: Mask, /) -> object:
+        """Which of them are trained on; not called where all are."""
+        ...
+
+
+class Written:
+    """A sink in memory."""
+
+    def __init__(self) -> None:
+        self._ids: list[Ids] = []
+        self._masks: list[Mask] = []
+        self.tokens, self.mask = self._ids.append, self._masks.append
+
+    def arrays(self) -> tuple[Ids, Mask]:
+        """All ids and all masks."""
+        return joined(self._ids), np.concatenate([np.empty(0, np.bool_), *self._masks])
+
+
 class Table:
     """What is known of the documents while they are tokenized; the ids go elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, masked: bool = False, closed: bool = False) -> None:
+        self.masked, self.closed = masked, closed
         self.names: list[str] = []
         self.lengths: list[int] = []
         self.byte_counts: list[int] = []
         self.max_id = -1
         self.hash = hashlib.sha256()
+        self.masks = hashlib.sha256()
 
     def add(
         self,
         names: Sequence[str],
         ids: Sequence[Ids],
         byte_counts: Sequence[int],
-        write: Callable[[Ids], object],
+        sink: Sink,
+        trained: Sequence[Mask] | None = None,
     ) -> None:
         tokens = joined(ids)
-        write(tokens)
+        sink.tokens(tokens)
         self.hash.update(tokens.data)
+        if self.masked and trained:
+            mask = np.concatenate(trained)
+            sink.mask(mask)
+            self.masks.update(mask.data)
         self.max_id = max(self.max_id, int(tokens.max(initial=-1)))
         self.names.extend(names)
         self.lengths.extend(map(len, ids))
         self.byte_counts.extend(byte_counts)
 
-    def finish(self, tokens: Ids, skips: Skips) -> TokenizedDocuments:
+    def finish(self, tokens: Ids, trained: Mask, skips: Skips) -> TokenizedDocuments:
         self.hash.update(packed(self.lengths, self.byte_counts))
         self.hash.update("\n".join(self.names).encode())
+        if self.masked or self.closed:
+            self.hash.update(self.masks.digest() + bytes([self.masked, self.closed]))
         lengths, byte_counts = np.array([self.lengths, self.byte_counts], np.int64)
         return TokenizedDocuments(
             names=self.names,
@@ -132,6 +197,8 @@ class Table:
             max_id=self.max_id,
             fingerprint=self.hash.hexdigest(),
             skips=skips,
+            trained=trained if self.masked else None,
+            closed=self.closed,
         )
 
 
@@ -148,8 +215,17 @@ def split(
 ) -> tuple[TokenizedDocuments, TokenizedDocuments]:
     """The documents for training and those held out, each in the order they had.
 
-    A pure function of the number and order of documents, the share and the seed: the nearest whole
-    number of documents to the share, and at least one on each side.
+    Raises what `split_indices` raises.
+    """
+    train, held_out = split_indices(len(docs), held_out_share, seed)
+    return docs.select(train), docs.select(held_out)
+
+
+def split_indices(count: int, held_out_share: float, seed: int) -> tuple[Counts, Counts]:
+    """Which of `count` documents are for training, and which are held out, in rising order.
+
+    A pure function of the number of documents, the share and the seed: the nearest whole number of
+    documents to the share, and at least one on each side.
     Raises ConfigError for a share outside (0, 1) and for fewer than two documents.
     """
     if not 0 < held_out_share < 1:
@@ -157,13 +233,13 @@ def split(
             f"the held-out share is {held_out_share}, wanted a number between 0 and 1",
             hint="0.05 holds out every twentieth document",
         )
-    if len(docs) < 2:
+    if count < 2:
         raise ConfigError(
-            f"{len(docs)} document cannot be split into training and held-out documents",
+            f"{count} document cannot be split into training and held-out documents",
             hint="give the dataset as several files, or one document for each JSON line",
         )
-    held_out = min(max(round(len(docs) * held_out_share), 1), len(docs) - 1)
+    held_out = min(max(round(count * held_out_share), 1), count - 1)
     # Raw bits are the same in every version of numpy; its permutation need not be.
-    bits = stream(seed, "held-out documents").bit_generator.random_raw(len(docs))
+    bits = stream(seed, "held-out documents").bit_generator.random_raw(count)
     order = np.argsort(bits, kind="stable")
-    return docs.select(np.sort(order[held_out:])), docs.select(np.sort(order[:held_out]))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -7,11 +7,11 @@ read; what makes the whole file unusable (it changed, no such column) is raised.
 import csv
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from entrenar_common.errors import (
     EntrenarError,
@@ -29,30 +29,54 @@ _SKIP = "repair the document, or set skip_bad of the dataset to leave such docum
 
 
 class Source(Protocol):
-    """The part of SourceFile that a reader needs."""
+    """The part of a dataset's file that a reader needs.
+
+    `place` is what a row of it is called, counted from 1. `opened` is the file, and makes errors of
+    reading it ours.
+    """
 
     @property
     def name(self) -> str: ...
     @property
-    def path(self) -> Path: ...
-    @property
     def size(self) -> int: ...
-    @property
-    def mtime_ns(self) -> int: ...
+    def place(self, row: int) -> str: ...
+    def opened(self) -> AbstractContextManager[BinaryIO]: ...
+
+
+Value = str | int
+"""What a field that is read beside a text may hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and the name it is known by; `source_bytes` of its file were read to get it."""
+    """A text and the name it is known by; `source_bytes` of its file were read to get it.
+
+    `answers` are the characters, from and up to, that a model is to learn to write; None for all.
+    `beside` are values of other fields, in the order in which they were asked for.
+    """
 
     name: str
     text: str
     source_bytes: int = 0
+    answers: tuple[tuple[int, int], ...] | None = None
+    beside: tuple[Value, ...] = ()
 
     @property
     def utf8_bytes(self) -> int:
-        """The length of the text in UTF-8, which bits per byte are counted in."""
-        return len(self.text) if self.text.isascii() else len(self.text.encode())
+        """The length in UTF-8 of the text, or of its answers: bits per byte are counted in it."""
+        text = self.text
+        if self.answers is not None:
+            text = "".join(text[start:end] for start, end in self.answers)
+        return len(text) if text.isascii() else len(text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Some fields of a row, as the values that JSON has; name and `source_bytes` as above."""
+
+    name: str
+    values: dict[str, Any]
+    source_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,7 @@ class BadDocument:
 
 
 Item = Document | BadDocument
+RowItem = Row | BadDocument
 
 
 def bad(message: str) -> BadDocument:
@@ -70,29 +95,31 @@ def bad(message: str) -> BadDocument:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[BinaryIO]:
-    """The file, checked to be the one that was listed, before and after it is read."""
+def opened_file(path: Path, name: str, state: tuple[int, int]) -> Iterator[BinaryIO]:
+    """A file on this machine, called `name`, checked to be as it was when it was listed, before and
+    after it is read: `state` has its bytes and time of change, as `file_state` does."""
     try:
-        with source.path.open("rb") as file:
-            _check_unchanged(file, source)
+        with path.open("rb") as file:
+            _check_unchanged(file, name, state)
             yield file
-            _check_unchanged(file, source)
+            _check_unchanged(file, name, state)
     except FileNotFoundError as error:
-        raise NotFoundError(
-            f"{source.name}: disappeared after it was listed", hint="run again"
-        ) from error
+        raise NotFoundError(f"{name}: disappeared after it was listed", hint="run again") from error
     except OSError as error:
         raise StorageError(
-            f"{source.name}: cannot be read: {error.strerror or error}",
+            f"{name}: cannot be read: {error.strerror or error}",
             hint="check the permissions of the file and the disk",
         ) from error
 
 
-def _check_unchanged(file: BinaryIO, source: Source) -> None:
-    status = os.fstat(file.fileno())
-    if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
+def file_state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(file: BinaryIO, name: str, state: tuple[int, int]) -> None:
+    if file_state(os.fstat(file.fileno())) != state:
         raise IntegrityError(
-            f"{source.name}: changed while the dataset was being read",
+            f"{name}: changed while the dataset was being read",
             hint="run again when nothing writes to it",
         )
 
@@ -112,12 +139,24 @@ def read_text(source: Source, text_field: str) -> Iterator[Item]:
         hint = "split it into documents: several files, or one JSON line for each"
         yield BadDocument(FormatError(f"{source.name}: {problem}", hint=hint))
         return
-    with opened(source) as file:
+    with source.opened() as file:
         data = file.read(source.size + 1)
     text = decode(data, source.name)
     if isinstance(text, str):
         text = Document(source.name, text.removeprefix("\ufeff"), len(data))
     yield text
+
+
+def read_lines(source: Source, text_field: str) -> Iterator[Item]:
+    """One document for each line that is not blank, without its end."""
+    del text_field
+    with source.opened() as file:
+        for line in _lines(file, source):
+            if isinstance(line, BadDocument):
+                yield line
+            elif line.text.strip():
+                text = line.text.rstrip("\r\n")
+                yield Document(source.place(line.number), text, line.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +166,7 @@ class _Line:
     size: int
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[_Line | BadDocument]:
+def _lines(file: BinaryIO, source: Source) -> Iterator[_Line | BadDocument]:
     """The lines of a file with their ends, the byte order mark left out."""
     number = 0
     while data := file.readline(MAX_LINE_BYTES + 1):
@@ -136,14 +175,21 @@ def _lines(file: BinaryIO, name: str) -> Iterator[_Line | BadDocument]:
         if size > MAX_LINE_BYTES:
             while data and not data.endswith(b"\n"):
                 data = file.readline(MAX_LINE_BYTES)
-            yield bad(f"{name}:{number}: longer than {MAX_LINE_BYTES} bytes")
+            yield bad(f"{source.place(number)}: longer than {MAX_LINE_BYTES} bytes")
             continue
-        text = decode(data.removeprefix(_BOM) if number == 1 else data, f"{name}:{number}")
+        text = decode(data.removeprefix(_BOM) if number == 1 else data, source.place(number))
         yield _Line(number, text, size) if isinstance(text, str) else text
 
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
+
+
+def document_of(row: Row, text: str, answers: tuple[tuple[int, int], ...] | None) -> Item:
+    """The document that was made of a row; a bad one where its text has no UTF-8 form."""
+    if not text.isascii() and (problem := surrogate(text)):
+        return bad(f"{row.name}: {problem}")
+    return Document(row.name, text, row.source_bytes, answers)
 
 
 class _Number(str):
@@ -153,51 +199,87 @@ class _Number(str):
 
 
 _DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
-_JSON_NAMES = {type(None): "null", bool: "a boolean", list: "a list", dict: "an object"}
+_WHOLE = json.JSONDecoder(parse_constant=_no_constant)
+_JSON_NAMES = {
+    type(None): "null", bool: "a boolean", list: "a list", dict: "an object", str: "text",
+}  # fmt: skip
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    return _JSON_NAMES.get(type(value), "a number")
 
 
 def read_jsonl(source: Source, text_field: str) -> Iterator[Item]:
     """One document for each line that is a JSON object; blank lines and CRLF are accepted."""
-    with opened(source) as file:
-        for line in _lines(file, source.name):
+    with source.opened() as file:
+        for line in _lines(file, source):
             if isinstance(line, BadDocument):
                 yield line
             elif line.text.strip():
-                yield _json_document(line, source.name, text_field)
+                yield _json_document(line, source.place(line.number), text_field)
 
 
-def _json_document(line: _Line, name: str, text_field: str) -> Item:
-    where = f"{name}:{line.number}"
+def jsonl_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:
+    """The `fields` of each line, by the settings that name them."""
+    with source.opened() as file:
+        for line in _lines(file, source):
+            if isinstance(line, BadDocument):
+                yield line
+            elif line.text.strip():
+                yield _json_row(line, source.place(line.number), fields)
+
+
+def _json_document(line: _Line, where: str, text_field: str) -> Item:
+    value = _json_object(line, where, {"text_field": text_field}, _DECODER)
+    if isinstance(value, BadDocument):
+        return value
+    text = value[text_field]
+    if type(text) is not str:
+        return bad(f"{where}: field {text_field!a} is {kind_of(text)}, wanted text")
+    if not text.isascii() and (problem := surrogate(text)):
+        return bad(f"{where}: {problem}")
+    return Document(where, text, line.size)
+
+
+def _json_row(line: _Line, where: str, fields: Mapping[str, str]) -> RowItem:
+    value = _json_object(line, where, fields, _WHOLE)
+    if isinstance(value, BadDocument):
+        return value
+    return Row(where, {field: value[field] for field in fields.values()}, line.size)
+
+
+def _json_object(
+    line: _Line, where: str, fields: Mapping[str, str], decoder: json.JSONDecoder
+) -> dict[str, Any] | BadDocument:
     try:
-        value = _DECODER.decode(line.text)
+        value = decoder.decode(line.text)
     except json.JSONDecodeError as error:
         return bad(f"{where}: column {error.colno}: not valid JSON: {error.msg}")
     except (ValueError, RecursionError) as error:
         return bad(f"{where}: not valid JSON: {error}")
     if not isinstance(value, dict):
         return bad(f"{where}: not a JSON object")
-    if text_field not in value:
-        return missing_field(where, text_field, list(value))
-    text = value[text_field]
-    if type(text) is not str:
-        kind = _JSON_NAMES.get(type(text), "a number")
-        return bad(f"{where}: field {text_field!a} is {kind}, wanted text")
-    if not text.isascii() and (problem := _surrogate(text)):
-        return bad(f"{where}: {problem}")
-    return Document(where, text, line.size)
+    for setting, field in fields.items():
+        if field not in value:
+            return missing_field(where, field, list(value), setting)
+    return value
 
 
-def missing_field(where: str, text_field: str, names: list[str]) -> BadDocument:
+def missing_field(
+    where: str, field: str, names: list[str], setting: str = "text_field"
+) -> BadDocument:
     shown = ", ".join(names[:20]) or "none"
     return BadDocument(
         FormatError(
-            f"{where}: there is no field {text_field!a}",
-            hint=f"set text_field of the dataset to one of: {escape_controls(shown)}",
+            f"{where}: there is no field {field!a}",
+            hint=f"set {setting} of the dataset to one of: {escape_controls(shown)}",
         )
     )
 
 
-def _surrogate(text: str) -> str | None:
+def surrogate(text: str) -> str | None:
+    """What is wrong with a text that has no UTF-8 form."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -207,34 +289,45 @@ def _surrogate(text: str) -> str | None:
 
 def read_csv(source: Source, text_field: str) -> Iterator[Item]:
     """One document for each row below the header row; quoted fields may span lines."""
-    with opened(source) as file:
-        table = _CsvTable(file, source.name)
+    for row in csv_rows(source, {"text_field": text_field}):
+        if isinstance(row, BadDocument):
+            yield row
+        else:
+            yield Document(row.name, row.values[text_field], row.source_bytes)
+
+
+def csv_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:
+    """The `fields` of each row, by the settings that name them."""
+    with source.opened() as file:
+        table = _CsvTable(file, source)
         header = table.next_row()
         if isinstance(header, BadDocument):
             raise header.error
-        if header is None or header.count(text_field) != 1:
-            problem = missing_field(f"{source.name}:1", text_field, header or [])
-            raise problem.error
-        column = header.index(text_field)
+        for setting, field in fields.items():
+            if header is None or header.count(field) != 1:
+                raise missing_field(source.place(1), field, header or [], setting).error
+        assert header is not None
+        columns = {field: header.index(field) for field in fields.values()}
         while (row := table.next_row()) is not None:
             if isinstance(row, BadDocument):
                 yield row
             elif len(row) != len(header):
                 yield bad(f"{table.where}: {len(row)} fields, the header has {len(header)}")
             else:
-                yield Document(table.where, row[column], table.taken())
+                values = {field: row[column] for field, column in columns.items()}
+                yield Row(table.where, values, table.taken())
 
 
 class _CsvTable:
     """Rows of a CSV file; knows the line where the last one began."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._lines = _lines(file, name)
-        self._name = name
+    def __init__(self, file: BinaryIO, source: Source) -> None:
+        self._lines = _lines(file, source)
+        self._source = source
         self._bad: BadDocument | None = None
         self._bytes = 0
         self._line = 0
-        self.where = f"{name}:1"
+        self.where = source.place(1)
         self._reader = csv.reader(self._texts(), strict=True)
 
     def _texts(self) -> Iterator[str]:
@@ -254,7 +347,7 @@ class _CsvTable:
 
     def next_row(self) -> list[str] | BadDocument | None:
         while True:
-            self.where = f"{self._name}:{self._line + 1}"
+            self.where = self._source.place(self._line + 1)
             # The limit belongs to the process and is 128 KiB: raise it for this row only.
             before = csv.field_size_limit(MAX_LINE_BYTES)
             try:

@@ -1,27 +1,37 @@
 """Which files a dataset is made of, and the documents in them, in one order on every machine."""
 
 import contextlib
-import functools
 import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
 
 from entrenar_common.errors import ConfigError, NotFoundError, StorageError
 from entrenar_common.text import escape_controls
-from entrenar_core.data.parquet import read_parquet
+from entrenar_core.data.globs import translate_glob
+from entrenar_core.data.hub_dataset import HubSource, HubSpec, list_hub_files
+from entrenar_core.data.parquet import parquet_rows, read_parquet
 from entrenar_core.data.readers import (
     BadDocument,
     Document,
     Item,
+    RowItem,
     Source,
+    csv_rows,
+    file_state,
+    jsonl_rows,
+    opened_file,
     read_csv,
     read_jsonl,
+    read_lines,
     read_text,
 )
+from entrenar_core.data.row_kinds import Convert, RowKind
 
 __all__ = [
     "DatasetSpec",
@@ -34,9 +44,15 @@ __all__ = [
 
 READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
     "text": read_text,
+    "lines": read_lines,
     "jsonl": read_jsonl,
     "csv": read_csv,
     "parquet": read_parquet,
+}
+ROW_READERS: dict[str, Callable[[Source, Mapping[str, str]], Iterator[RowItem]]] = {
+    "jsonl": jsonl_rows,
+    "csv": csv_rows,
+    "parquet": parquet_rows,
 }
 FORMATS = ("auto", *READERS)
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
@@ -55,22 +71,31 @@ class DatasetSpec:
              (`test*` leaves out folders of that name too); one with a slash against the path below
              the folder that was given, below `root`, or from the file system's root.
     format:  "auto" (by suffix: .jsonl .csv .parquet, otherwise one text file is one document),
-             "text", "jsonl", "csv" or "parquet".
+             "text", "lines" (each line of a text file is a document), "jsonl", "csv" or "parquet".
     text_field: the field or column that has the text.
+    rows:    what else than a text each row is; None for a text.
     skip_bad: leave out documents that cannot be read, and count them, instead of raising.
     max_documents: read no more than the first this many.
+    hub:     a dataset on the hub, in the place of paths, exclude and format.
     """
 
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     format: str = "auto"
     text_field: str = "text"
     skip_bad: bool = False
     max_documents: int | None = None
     root: Path = field(default_factory=Path)
+    hub: HubSpec | None = None
+    rows: RowKind | None = None
 
     def __post_init__(self) -> None:
-        if not self.paths:
+        if self.hub is not None and (self.paths or self.exclude or self.format != "auto"):
+            raise ConfigError(
+                f"dataset {self.hub.name} on the hub with paths, exclude or format",
+                hint="give one or the other",
+            )
+        if not self.paths and self.hub is None:
             raise ConfigError("a dataset without paths", hint="set paths to files or globs")
         if self.format not in FORMATS:
             raise ConfigError(
@@ -92,6 +117,21 @@ class SourceFile:
     format: str
     size: int
     mtime_ns: int
+    revision: ClassVar[None] = None
+
+    @property
+    def identity(self) -> list[Any]:
+        """What is another where the file is another one, as plain data."""
+        return [self.name, str(self.path), self.format, self.size, self.mtime_ns]
+
+    def place(self, row: int) -> str:
+        return f"{self.name}:{row}"
+
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        return opened_file(self.path, self.name, (self.size, self.mtime_ns))
+
+
+AnySource = SourceFile | HubSource
 
 
 @dataclass
@@ -118,12 +158,16 @@ def iter_documents(spec: DatasetSpec, *, skips: Skips | None = None) -> Iterator
 
 
 def read_documents(
-    sources: list[SourceFile], spec: DatasetSpec, *, skips: Skips | None = None
+    sources: Sequence[AnySource],
+    spec: DatasetSpec,
+    *,
+    skips: Skips | None = None,
+    convert: Convert | None = None,
 ) -> Iterator[Document]:
-    """`iter_documents` of files that were listed before."""
+    """`iter_documents` of files that were listed before; `convert` is what `spec.rows` opened."""
     skips = Skips() if skips is None else skips
     count = 0
-    for document in _good_documents(sources, spec, skips):
+    for document in _good_documents(sources, spec, skips, convert):
         yield document
         count += 1
         if count == spec.max_documents:
@@ -132,16 +176,16 @@ def read_documents(
         raise ConfigError(
             f"the dataset has no documents: {len(sources)} files were read, "
             f"{skips.count} bad documents left out, the others are empty",
-            hint="check paths, format and text_field of the dataset",
+            hint="check paths, format and fields of the dataset",
             details=skips.problems,
         )
 
 
 def _good_documents(
-    sources: list[SourceFile], spec: DatasetSpec, skips: Skips
+    sources: Sequence[AnySource], spec: DatasetSpec, skips: Skips, convert: Convert | None
 ) -> Iterator[Document]:
     for source in sources:
-        for item in READERS[source.format](source, spec.text_field):
+        for item in _items(source, spec, convert):
             if isinstance(item, BadDocument):
                 if not spec.skip_bad:
                     raise item.error
@@ -150,8 +194,29 @@ def _good_documents(
                 yield item
 
 
-def list_files(spec: DatasetSpec) -> list[SourceFile]:
-    """The files of a dataset, each once, sorted by name; raises NotFoundError as said above."""
+def _items(source: AnySource, spec: DatasetSpec, convert: Convert | None) -> Iterator[Item]:
+    if spec.rows is None:
+        yield from READERS[source.format](source, spec.text_field)
+        return
+    if convert is None:
+        raise ConfigError(
+            f"{source.name}: documents are made of its rows with a tokenizer",
+            hint="tokenize the dataset",
+        )
+    if source.format not in ROW_READERS:
+        raise ConfigError(
+            f"{source.name}: a file of text has no fields {', '.join(spec.rows.fields().values())}",
+            hint=f"give files of {', '.join(ROW_READERS)}, or set format of the dataset",
+        )
+    for row in ROW_READERS[source.format](source, spec.rows.fields()):
+        yield row if isinstance(row, BadDocument) else convert(row)
+
+
+def list_files(spec: DatasetSpec) -> list[AnySource]:
+    """The files of a dataset, each once, sorted by name; raises NotFoundError as said above, and
+    for a dataset on the hub what `list_hub_files` raises."""
+    if spec.hub is not None:
+        return [*list_hub_files(spec.hub)]
     root = _absolute(Path(), spec.root)
     excluded = _Excluded(spec.exclude, root)
     found: dict[Path, SourceFile] = {}
@@ -171,7 +236,7 @@ def list_files(spec: DatasetSpec) -> list[SourceFile]:
 def _source(path: Path, status: os.stat_result, root: Path, wanted: str) -> SourceFile:
     name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     kind = _SUFFIXES.get(path.suffix.lower(), "text") if wanted == "auto" else wanted
-    return SourceFile(escape_controls(name), path, kind, status.st_size, status.st_mtime_ns)
+    return SourceFile(escape_controls(name), path, kind, *file_state(status))
 
 
 def _absolute(root: Path, path: str | Path) -> Path:
@@ -186,7 +251,7 @@ def _matches(root: Path, entry: str, excluded: "_Excluded") -> list[tuple[Path, 
     if not os.path.lexists(base):  # a name may have a bracket in it
         fixed = list(itertools.takewhile(lambda part: not _MAGIC.search(part), Path(entry).parts))
         base = _absolute(root, Path(*fixed))
-        wanted = _translate("/".join(Path(entry).parts[len(fixed) :]))
+        wanted = translate_glob("/".join(Path(entry).parts[len(fixed) :]))
     try:
         status = base.stat()
     except OSError:
@@ -246,32 +311,4 @@ def _home(pattern: str) -> str:
 def _any_of(patterns: list[str]) -> re.Pattern[str] | None:
     if not patterns:
         return None
-    return re.compile("|".join(_translate(pattern).pattern for pattern in patterns), re.DOTALL)
-
-
-@functools.cache
-def _translate(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: `*`, `?` and `[...]` inside a name, `**` across folders."""
-    pieces = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?\]?[^\]]*\])", pattern)
-    try:
-        return re.compile("".join(map(_translate_piece, pieces)), re.DOTALL)
-    except re.error as error:
-        raise ConfigError(
-            f"{pattern!a} is not a valid glob: {error}", hint="check its brackets"
-        ) from error
-
-
-def _translate_piece(piece: str) -> str:
-    if piece == "**/":
-        return "(?:[^/]+/)*"
-    if piece == "/**":
-        return "(?:/.*)?"
-    if piece.startswith("*"):
-        return ".*" if piece == "**" else "[^/]*"
-    if piece == "?":
-        return "[^/]"
-    if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
-        negate = "^/" if piece[1] == "!" else ""
-        inside = re.sub(r"([\\\[\]^&~|])", r"\\\1", piece[2 if negate else 1 : -1])
-        return f"(?!/)[{negate}{inside}]"
-    return re.escape(piece)
+    return re.compile("|".join(translate_glob(pattern).pattern for pattern in patterns), re.DOTALL)

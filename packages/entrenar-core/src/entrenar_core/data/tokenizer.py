@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,22 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from entrenar_common.errors import ConfigError, FormatError, NotFoundError
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.data.library_errors import LibraryErrors
 from entrenar_core.data.tokenizer_json import check_tokenizer
+from entrenar_core.data.tokenizer_roles import (
+    ROLES,
+    SPECIAL_MAP,
+    all_named,
+    named,
+    read_object,
+    read_special,
+)
 from entrenar_core.io import files
 
 __all__ = ["LibraryErrors", "Tokenizer", "started", "train_bpe"]
 
 Ids = npt.NDArray[np.int32]
 
-_ROLES = ("bos", "eos", "pad")
 _SMALLEST_VOCAB = 257  # 256 bytes and the end-of-text token
 _TEMPLATE = "chat_template.jinja"
 _PROBE = "Probe 12, naïve: 漢字 🙂\n\n  end"
@@ -38,32 +45,6 @@ def started(progress: Progress | None, task_name: str, total: int | None) -> Ite
         yield progress
     finally:
         progress.finish()
-
-
-class LibraryErrors:
-    """Turns the errors of `tokenizers` into FormatError; `where` names the file.
-
-    The library raises the plain Exception, and a panic of its Rust code as a BaseException of a
-    class that cannot be imported: neither can be named in an `except` clause without catching more.
-    """
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None and (kind is Exception or kind.__name__ == "PanicException"):
-            raise FormatError(
-                f"{self._where}: the tokenizer cannot be used: {error}",
-                hint="the tokenizer file is damaged or was edited: fetch or write it again",
-            ) from error
 
 
 class Tokenizer:
@@ -81,9 +62,10 @@ class Tokenizer:
         self._inner = inner
         self._where = where
         self._special = dict(special)
+        self._named = {f"{role}_token": token for role, token in special.items()}
         self._config: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
-        self.bos_id, self.eos_id, self.pad_id = (self._special_id(role) for role in _ROLES)
+        self.bos_id, self.eos_id, self.pad_id = map(self._special_id, ("bos", "eos", "pad"))
 
     def _special_id(self, role: str) -> int | None:
         token = self._special.get(role)
@@ -115,9 +97,10 @@ class Tokenizer:
             )
         text = files.read_text(path)
         inner = _checked(files.parse_json(text, path), text, str(path))
-        special, config = _read_special(folder, inner)
+        special, config = read_special(folder, inner)
         tokenizer = cls(inner, special=special, where=str(path))
         tokenizer._config = config
+        tokenizer._named = all_named(read_object(folder / SPECIAL_MAP)) | all_named(config)
         template = folder / _TEMPLATE
         if template.is_file():
             tokenizer._texts[template.name] = files.read_text(template)
@@ -132,9 +115,10 @@ class Tokenizer:
         `where` is what error messages call it.
         """
         inner = _checked(content, json.dumps(content), where)
-        special = {role: token for role in _ROLES if (token := _named(config, role)) is not None}
+        special = {role: token for role in ROLES if (token := named(config, role)) is not None}
         tokenizer = cls(inner, special=special, where=where)
         tokenizer._config = dict(config)
+        tokenizer._named = all_named(config)
         return tokenizer
 
     def to_json(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -159,18 +143,35 @@ class Tokenizer:
         made = Tokenizer(self._inner, special=self._special, where=self._where)
         made._config = {key: v for key, v in self._config.items() if key != "chat_template"}
         made._texts = {_TEMPLATE: template}
+        made._named = self._named
         return made
+
+    @property
+    def where(self) -> str:
+        """What error messages call it: the path of its file, if it has one."""
+        return self._where
+
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """The special tokens that a chat template knows by name, such as `bos_token`."""
+        return dict(self._named)
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """The tokens that control a model and stand for no text, with their ids."""
+        added = self._inner.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in added if token.special}
 
     def save(self, folder: str | Path) -> None:
         """Writes the files that `Tokenizer.load` and transformers' AutoTokenizer read."""
         folder = Path(folder)
         files.make_folder(folder)
-        tokens = {f"{role}_token": self._special[role] for role in _ROLES if role in self._special}
+        tokens = {f"{role}_token": self._special[role] for role in ROLES if role in self._special}
         default = {"tokenizer_class": "PreTrainedTokenizerFast"}
         config = default | tokens | {"clean_up_tokenization_spaces": False} | self._config
         files.write_text(folder / "tokenizer.json", self._inner.to_str(pretty=True) + "\n")
         files.write_json(folder / "tokenizer_config.json", config)
-        files.write_json(folder / "special_tokens_map.json", tokens)
+        files.write_json(folder / SPECIAL_MAP, tokens)
         for name, text in self._texts.items():
             files.write_text(folder / name, text)
 
@@ -184,12 +185,24 @@ class Tokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[Ids]:
         """`encode` of each text, in parallel inside the library's own threads (no fork)."""
-        for index, text in enumerate(texts):
-            if not text.isascii():
-                _check_text(text, index)
+        _check_texts(texts)
         with LibraryErrors(self._where):
             encodings = self._inner.encode_batch_fast(list(texts))
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_spans(self, texts: Sequence[str], *, template: bool) -> list[tuple[Ids, Ids]]:
+        """ids (n,) of each text, and the characters that each is of, from and up to, (n, 2).
+
+        Without `template`, nothing is put around the text. A token that the template puts there is
+        of no characters: both numbers are 0.
+        """
+        _check_texts(texts)
+        with LibraryErrors(self._where):
+            encodings = self._inner.encode_batch(list(texts), add_special_tokens=template)
+        return [
+            (np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2))
+            for e in encodings
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens included; bytes that are not UTF-8 show as U+FFFD."""
@@ -211,6 +224,26 @@ class Tokenizer:
     @cached_property
     def _vocab_size(self) -> int:
         return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of the token that stands for a hidden one; None where there is no such token.
+
+        Raises FormatError for one that tokenizer.json does not have.
+        """
+        return self._special_id("mask")
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of the tokens that stand for no text, such as those that a template adds."""
+        added = self._inner.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
+
+    @cached_property
+    def text_ids(self) -> Ids:
+        """All other ids that there are, in order."""
+        known = set(self._inner.get_vocab(with_added_tokens=True).values())
+        return np.array(sorted(known - self.special_ids), dtype=np.int32)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -256,6 +289,12 @@ def _check_added(added: list[dict[str, Any]], inner: tokenizers.Tokenizer, where
             )
 
 
+def _check_texts(texts: Sequence[str]) -> None:
+    for index, text in enumerate(texts):
+        if not text.isascii():
+            _check_text(text, index)
+
+
 def _check_text(text: str, index: int) -> None:
     try:
         text.encode()
@@ -273,48 +312,6 @@ def _adds_tokens(processor: dict[str, Any] | None) -> Any:
     if processor["type"] == "Sequence":
         return [part for part in map(_adds_tokens, processor["processors"]) if part] or None
     return processor
-
-
-def _read_special(
-    folder: Path, inner: tokenizers.Tokenizer
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """The bos, eos and pad tokens as the folder's files say, and tokenizer_config.json itself."""
-    config = _read_object(folder / "tokenizer_config.json")
-    model = _read_object(folder / "config.json")
-    special: dict[str, str] = {}
-    for role in _ROLES:
-        for source in (config, _read_object(folder / "special_tokens_map.json")):
-            token = _named(source, role)
-            if token is not None:
-                special.setdefault(role, token)
-        number = model.get(f"{role}_token_id")
-        number = number[0] if isinstance(number, list) and number else number
-        if role not in special and isinstance(number, int) and number >= 0:
-            token = inner.id_to_token(number)
-            if token is not None:
-                special[role] = token
-    return special, config
-
-
-def _named(config: dict[str, Any], role: str) -> str | None:
-    token = config.get(f"{role}_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) else None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = files.parse_json(files.read_text(path), path, parse_int=_integer)
-    if not isinstance(value, dict):
-        raise FormatError(f"{path}: not a JSON object", hint="fetch or write the file again")
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text) > 40:  # transformers writes "no limit" as 10³⁰, so int64 is not enough here
-        raise ValueError(f"an integer of {len(text)} digits")
-    return int(text)
 
 
 def train_bpe(

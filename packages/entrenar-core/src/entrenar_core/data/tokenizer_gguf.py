@@ -16,11 +16,23 @@ from entrenar_core.data.gguf_byte_level import byte_level_metadata
 from entrenar_core.data.gguf_tokens import Source, chat_templates
 from entrenar_core.data.gguf_word_piece import word_piece_metadata
 from entrenar_core.data.pre_tokenizers import NAMES
-from entrenar_core.data.tokenizer import LibraryErrors
+from entrenar_core.data.tokenizer import LibraryErrors, Tokenizer
+from entrenar_core.data.tokenizer_from_gguf import tokenizer_json_from_gguf
 from entrenar_core.data.tokenizer_json import check_tokenizer
 from entrenar_core.io.gguf_values import Value
 
-__all__ = ["gguf_tokenizer"]
+__all__ = ["as_in_gguf", "gguf_tokenizer"]
+
+
+def as_in_gguf(tokenizer: Tokenizer) -> Tokenizer:
+    """What a GGUF file says of a tokenizer: it has the same tokens with the same ids, and not all
+    of the rest, see `tokenizer_from_gguf`.
+
+    Raises what `gguf_tokenizer` raises.
+    """
+    keys = gguf_tokenizer(*tokenizer.to_json())
+    metadata = {key: value.content for key, value in keys.items()}
+    return Tokenizer.from_json(*tokenizer_json_from_gguf(metadata), where="tokenizer")
 
 
 def gguf_tokenizer(

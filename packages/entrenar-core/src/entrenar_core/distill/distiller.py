@@ -9,17 +9,27 @@ from entrenar_core.autograd.ops.expected import Expected
 from entrenar_core.data.batches import Batch
 from entrenar_core.distill.teacher import Teacher
 from entrenar_core.kernels.divergences import Divergence
+from entrenar_core.models.reading import CAUSAL, Reading
 
 
 class Distillation:
     """α·T²·D(teacher, student) + (1 − α)·cross-entropy, per valid token of the optimizer step.
 
     The divergence D (mse is without T²) is over what teacher and student both have. The logits of
-    either exist for a chunk of tokens at a time.
+    either exist for a chunk of tokens at a time. Masked language models are distilled with the
+    `reading` MASKED, at the positions that were chosen alone.
     """
 
-    def __init__(self, student: Any, teacher: Teacher, *, divergence: Divergence, alpha: float):
-        self.student, self.teacher = student, teacher
+    def __init__(
+        self,
+        student: Any,
+        teacher: Teacher,
+        *,
+        divergence: Divergence,
+        alpha: float,
+        reading: Reading = CAUSAL,
+    ):
+        self.student, self.teacher, self.reading = student, teacher, reading
         self.divergence, self.alpha = divergence, alpha
         self._parts = ops.DistillationParts()
 
@@ -32,15 +42,18 @@ class Distillation:
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         expected = self.teacher.expected(batch)
-        return self.loss_of(self.student.hidden(batch.ids), expected, batch, normalizer)
+        states = self.reading.states(self.student, batch.ids, batch.mask, batch.segments)
+        return self.loss_of(states, expected, batch, normalizer)
 
-    def loss_of(self, found: Tensor, expected: Expected, batch: Batch, normalizer: int) -> Tensor:
+    def loss_of(self, states: Tensor, expected: Expected, batch: Batch, normalizer: int) -> Tensor:
         """The loss of the student's last hidden states (B, T, width) for `batch`, beside what is
         expected there."""
+        rows, targets, weight, bias = self.reading.predictions(self.student, states, batch.labels)
         return ops.linear_distillation(
-            found,
-            self.student.output_weight,
-            batch.labels,
+            rows,
+            weight,
+            targets,
+            bias,
             expected=expected,
             divergence=self.divergence,
             alpha=self.alpha,

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from entrenar_common.errors import ConfigError
 from entrenar_core.autograd import Parameter, Tensor, no_grad
 from entrenar_core.data.batches import IGNORED, Batch
@@ -17,8 +19,9 @@ class FeatureDistillation:
     """The loss of `logits` plus those of `terms`, from one pass of each model: the student and
     `teacher`, whom the logits are learned from too.
 
-    The positions that count are those with a label. Of the layers only those are kept that a term
-    needs in this step.
+    The positions that count for the terms are those of the batch's mask, and without one those with
+    a label. Where the documents of a row are to be kept apart, each of them is a sequence to the
+    losses of features. Of the layers only those are kept that a term needs in this step.
     """
 
     def __init__(self, logits: Distillation, teacher: LiveTeacher, terms: Sequence[FeatureTerm]):
@@ -34,7 +37,8 @@ class FeatureDistillation:
     def begin(self, step: int, batches: Sequence[Batch]) -> None:
         """Called before the micro-batches `batches` of optimizer step `step`, counted from 0."""
         self.logits.begin(step, batches)
-        self._step, self._counts = step, Counts(tuple(b.labels != IGNORED for b in batches))
+        masks = tuple(map(_counted, batches))
+        self._step, self._counts = step, Counts(masks, tuple(batch.segments for batch in batches))
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         """Raises ConfigError where no step was begun: its normalisers are not known."""
@@ -50,13 +54,18 @@ class FeatureDistillation:
             from_student, from_teacher = term.wanted(self._step)
             ours, theirs = ours | from_student, theirs | from_teacher
         with no_grad(), no_dropout():
-            expected = teacher.select_features(batch.ids, theirs)
-        found = student.select_features(batch.ids, ours)
-        told = self.teacher.expected_of(expected.hidden_states[last[1]].data)
+            expected = self.teacher.reading.select(
+                teacher, batch.ids, theirs, batch.mask, batch.segments
+            )
+        found = self.logits.reading.select(student, batch.ids, ours, batch.mask, batch.segments)
+        told = self.teacher.expected_of(expected.hidden_states[last[1]], batch)
         loss = self.logits.loss_of(found.hidden_states[last[0]], told, batch, normalizer)
-        mask = batch.labels != IGNORED
+        mask = _counted(batch)
         for term in self.terms:
-            value = term.value(found, expected, mask, step=self._step, counts=self._counts)
+            value = term.value(
+                found, expected, mask, step=self._step, counts=self._counts,
+                documents=batch.segments,
+            )  # fmt: skip
             if value is not None:
                 loss = loss + value.loss
                 self._means[term.name] = self._means.get(term.name, 0.0) + value.mean
@@ -67,3 +76,8 @@ class FeatureDistillation:
         without weights, by the term's name."""
         means, self._means = self._means, {}
         return {**self.logits.parts(), **means}
+
+
+def _counted(batch: Batch) -> np.ndarray:
+    """The positions (B, T) whose features are compared."""
+    return batch.labels != IGNORED if batch.mask is None else batch.mask

@@ -23,6 +23,7 @@ from entrenar_core.estimate.terms import (
     BACKWARD,
     CONTROL,
     FEATURES,
+    LEARNING,
     LOSS,
     MEASURING,
     READING,
@@ -47,7 +48,7 @@ def own_distillation(student: ModelShape, teacher: ModelShape, asked: Distilling
     terms = [
         *_held(teacher, asked.teacher),
         *_named(weights(student, setup.base), "student"),
-        *trained(student, setup),
+        *_trained(student, asked),
         *features(student, teacher, asked),
         *_of_teacher(teacher, asked),
         *_of_student(student, asked),
@@ -114,10 +115,18 @@ def _of_student(student: ModelShape, asked: Distilling) -> list[Term]:
     return [*kept, *predicted, *waiting]
 
 
-def _state(student: ModelShape, asked: Distilling) -> int:
-    """Weights, gradients and moments of a model that was trained."""
-    terms = [*weights(student, asked.setup.base), *trained(student, asked.setup)]
-    return sum(term.bytes for term in terms)
+def _trained(student: ModelShape, asked: Distilling) -> list[Term]:
+    """What the optimizer remembers is let go after the last step."""
+    return [
+        replace(term, when=LEARNING) if term.name == "optimizer state" else term
+        for term in trained(student, asked.setup)
+    ]
+
+
+def _left(student: ModelShape, asked: Distilling) -> int:
+    """Weights and gradients of a model that was trained."""
+    terms = [*weights(student, asked.setup.base), *_trained(student, asked)]
+    return sum(term.bytes for term in terms if term.when == ALWAYS)
 
 
 def _of_control(student: ModelShape, asked: Distilling) -> list[Term]:
@@ -127,17 +136,16 @@ def _of_control(student: ModelShape, asked: Distilling) -> list[Term]:
     step = Memory(
         (*activations(student, asked.setup), *loss_of_predictions(student, asked.setup)), ""
     )
-    state = _state(student, asked)
-    why = "weights, gradients and moments of the first of two"
+    left, why = _left(student, asked), "its weights and gradients"
     return [
         Term("control's step", max(step.during(LOSS), step.during(BACKWARD)), "", CONTROL),
-        Term("trained student", state, why, CONTROL),
+        Term("trained student", left, why, CONTROL),
     ]
 
 
 def _afterwards(student: ModelShape, teacher: ModelShape, asked: Distilling) -> list[Term]:
-    """What was trained last stays; the student is read again, from each file that was written; and
-    all models read the held-out documents."""
+    """What was trained stays with its gradients; the student is read again, from each file that was
+    written; and all models read the held-out documents."""
     base = WHOLE if asked.fused else asked.setup.base
     again = asked.files * sum(term.bytes for term in weights(student, base))
     adapted = not asked.setup.is_full
@@ -150,8 +158,8 @@ def _afterwards(student: ModelShape, teacher: ModelShape, asked: Distilling) -> 
     if changed:
         found.append(Term("adapter in the weights", changed, "in float32 then", AFTERWARDS))
     if asked.control:
-        why = "until it is read again"
-        found.append(Term("trained student", _state(student, asked), why, READING))
+        left, why = _left(student, asked), "its weights and gradients"
+        found.append(Term("trained control", left, why, AFTERWARDS))
     return found
 
 

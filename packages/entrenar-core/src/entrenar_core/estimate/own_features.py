@@ -11,7 +11,7 @@ from entrenar_core.estimate.distilling import Compared, Distilling
 from entrenar_core.estimate.own_weights import FLOAT
 from entrenar_core.estimate.setup import Setup
 from entrenar_core.estimate.shape import ModelShape
-from entrenar_core.estimate.terms import BACKWARD, FEATURES, LOSS, TEACHER, Term
+from entrenar_core.estimate.terms import BACKWARD, FEATURES, LEARNING, LOSS, TEACHER, Term
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,19 @@ def _of_rows(times: int, more: float) -> Loss:
     )
 
 
-def _of_maps() -> Loss:
-    """The rows of the student, a number for each of them, its root, and where that is 0."""
+def _of_maps(more: float) -> Loss:
+    """The rows of the student, and `more` numbers for each: lengths, and where they are 0."""
     return Loss(
-        lambda s, _, __: Numbers(s.blocks.hidden + 3),
+        lambda s, _, __: Numbers(s.blocks.hidden + more),
         lambda _, __, ___: Numbers(0.0),
     )
 
 
-def _of_products(rows: int, squares: float) -> Loss:
-    """Matrices (tokens, tokens) of a sequence. As many as are kept pass by of the teacher."""
+def _of_products(rows: int, more: float, squares: float) -> Loss:
+    """Rows of the student with their lengths, and matrices (tokens, tokens) of a sequence. As many
+    matrices as are kept pass by of the teacher."""
     return Loss(
-        lambda s, _, __: Numbers(rows * s.blocks.hidden, squares),
+        lambda s, _, __: Numbers(rows * s.blocks.hidden + more, squares),
         lambda _, __, ___: Numbers(0.0, 4.0),
     )
 
@@ -66,11 +67,11 @@ LOSSES: Mapping[str, Loss] = {
     "mse": _of_rows(2, 0),
     "cosine": _of_rows(2, 3),
     "pkd": _of_rows(4, 2.75),
-    "similarity": _of_products(1, 4.0),
-    "rkd_distance": _of_products(2, 5.25),
-    "rkd_angle": _of_products(2, 4.25),
-    "transfer": _of_maps(),
-    "transfer_squared": _of_maps(),
+    "similarity": _of_products(1, 2.75, 4.0),
+    "rkd_distance": _of_products(2, 0.25, 5.25),
+    "rkd_angle": _of_products(2, 0.25, 4.25),
+    "transfer": _of_maps(3.25),
+    "transfer_squared": _of_maps(4.25),
     "tinybert": Loss(
         # the rows of queries and keys; differences of scores, and their squares where they are seen
         lambda s, _, __: Numbers(_vectors(s, values=False), 2 * s.blocks.heads + 0.25),
@@ -133,13 +134,16 @@ def _passing(student: ModelShape, teacher: ModelShape, asked: Distilling) -> int
 
 def _projections(student: ModelShape, teacher: ModelShape, asked: Distilling) -> list[Term]:
     """Learned matrices (teacher's width, student's width), which lie in the same flat memory as
-    what is trained of the student: weights, gradients and AdamW's two moments."""
+    what is trained of the student; AdamW's two moments besides."""
     count = sum(len(each.pairs) for each in asked.compared if each.learned)
     if not count:
         return []
     size = count * teacher.blocks.hidden * student.blocks.hidden
-    why = f"{count} × {teacher.blocks.hidden:,} × {student.blocks.hidden:,} × 4 × 4 B"
-    return [Term("projections", 4 * FLOAT * size, why)]
+    why = f"{count} × {teacher.blocks.hidden:,} × {student.blocks.hidden:,} × 2 × 4 B"
+    return [
+        Term("projections", 2 * FLOAT * size, f"{why}: with gradients"),
+        Term("moments of projections", 2 * FLOAT * size, why, LEARNING),
+    ]
 
 
 def _of_pass(shape: ModelShape, asked: Distilling, *, side: int) -> int:

@@ -17,8 +17,8 @@ models are compared, in a step of the control, while what was written is read ag
 models are measured."""
 
 STEP, LEARNING, AFTERWARDS = "step", "learning", "afterwards"
-"""Of a distillation: from the student's pass to its gradients; in all of a step of the student, the
-teacher's pass included; or once all is trained."""
+"""Of a distillation: from the student's pass to its gradients; in all of a step, the teacher's pass
+and those of a control included; or once all is trained."""
 
 _PHASES = (
     LOSS, BACKWARD, LOADING, PREFILL, LOGITS, TEACHER, FEATURES, CONTROL, READING, MEASURING,
@@ -27,7 +27,7 @@ _PARTS = {
     ALWAYS: _PHASES,
     RUNNING: (PREFILL, LOGITS),
     STEP: (LOSS, FEATURES, BACKWARD),
-    LEARNING: (TEACHER, LOSS, FEATURES, BACKWARD),
+    LEARNING: (TEACHER, LOSS, FEATURES, BACKWARD, CONTROL),
     AFTERWARDS: (READING, MEASURING),
 }
 """The phases that a time consists of, where they are several."""

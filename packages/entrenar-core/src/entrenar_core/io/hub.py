@@ -1,14 +1,11 @@
 """Finding a model: a folder on this machine, or a download through huggingface_hub's cache; or only
 what is known of it without its weights."""
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls
+from entrenar_core.io.hub_bars import bars_only_on_a_terminal
 from entrenar_core.io.hub_errors import Asked, hub_errors
 from entrenar_core.io.hub_model import HubModel, is_hub_name
 from entrenar_core.io.hub_weights import safetensors_of
@@ -62,7 +59,7 @@ def fetch_config(name: str, revision: str | None = None) -> Path:
 
     _check_name(name)
     asked = Asked(name, revision, "config.json", or_folder=True)
-    with hub_errors(asked), _bars_only_on_a_terminal():
+    with hub_errors(asked), bars_only_on_a_terminal():
         return Path(hf_hub_download(name, "config.json", revision=revision))
 
 
@@ -98,23 +95,8 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # a slow import
 
     asked = Asked(name, revision, or_folder=True)
-    with hub_errors(asked), _bars_only_on_a_terminal():
+    with hub_errors(asked), bars_only_on_a_terminal():
         found = snapshot_download(
             name, revision=revision, allow_patterns=_ALLOWED, ignore_patterns=_IGNORED
         )
     return Path(found)
-
-
-@contextmanager
-def _bars_only_on_a_terminal() -> Iterator[None]:
-    from huggingface_hub import utils
-
-    asked_for = "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ
-    if asked_for or utils.are_progress_bars_disabled() or sys.stderr.isatty():
-        yield
-        return
-    utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        utils.enable_progress_bars()

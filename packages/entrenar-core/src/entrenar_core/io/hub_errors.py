@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from entrenar_common.errors import (
     EntrenarError,
@@ -13,11 +14,14 @@ from entrenar_common.errors import (
 )
 from entrenar_common.text import escape_controls
 
+Kind = Literal["model", "dataset"]
+
 
 @dataclass(frozen=True)
 class Asked:
     """What the hub is asked for.
 
+    model:     the name of what is asked about, which is a model or, by `kind`, a dataset.
     or_folder: the name could have been that of a folder on this machine, and a download is wanted,
     which the cache can stand in for.
     """
@@ -26,6 +30,7 @@ class Asked:
     revision: str | None = None
     file: str | None = None
     or_folder: bool = False
+    kind: Kind = "model"
 
     @property
     def shown(self) -> str:
@@ -49,6 +54,18 @@ def client_errors() -> tuple[type[Exception], ...]:
     # it is among the bases of the hub's error
     kinds = HfHubHTTPError.__mro__
     return tuple(k for k in kinds if issubclass(k, Exception) and k not in (Exception, OSError))
+
+
+def is_away(error: HubError) -> bool:
+    """Whether the hub could not be asked, or could not answer: nothing was found or refused."""
+    from huggingface_hub import errors as hub
+
+    causes = list(_causes(error.__cause__))
+    statuses = [c.response.status_code for c in causes if isinstance(c, hub.HfHubHTTPError)]
+    if statuses:
+        return statuses[0] == 429 or statuses[0] >= 500
+    kinds = (hub.OfflineModeIsEnabled, *client_errors(), OSError)
+    return any(isinstance(c, kinds) and not isinstance(c, ValueError) for c in causes)
 
 
 def _explain(error: BaseException, asked: Asked) -> EntrenarError:
@@ -103,16 +120,19 @@ def _no_file(asked: Asked) -> EntrenarError:
 def _missing(asked: Asked) -> EntrenarError:
     folder = "no such folder, and " if asked.or_folder else ""
     return NotFoundError(
-        f"{asked.model}: {folder}no such model on the hub (or it is private)",
-        hint="check the spelling; for a private model set HF_TOKEN or run: hf auth login",
+        f"{asked.model}: {folder}no such {asked.kind} on the hub (or it is private)",
+        hint=f"check the spelling; for a private {asked.kind} set HF_TOKEN or run: hf auth login",
     )
 
 
 def _offline(asked: Asked) -> EntrenarError:
+    name = asked.model
     missing = "no such folder, not (all) in the cache" if asked.or_folder else "it is on the hub"
+    if asked.kind == "dataset":
+        name, missing = asked.shown, "it is not in the cache"
     return HubError(
-        f"{asked.model}: {missing}, and offline mode is on (HF_HUB_OFFLINE)",
-        hint="unset HF_HUB_OFFLINE, or give the folder of a local copy",
+        f"{name}: {missing}, and offline mode is on (HF_HUB_OFFLINE)",
+        hint=f"unset HF_HUB_OFFLINE, or {_local_copy(asked)}",
     )
 
 
@@ -123,7 +143,7 @@ def _http_status(status: int, asked: Asked) -> EntrenarError:
     if status in (401, 403):
         return HubError(
             f"{name}: the hub refuses access (status {status})",
-            hint="set HF_TOKEN to a token that may read this model, or run: hf auth login",
+            hint=f"set HF_TOKEN to a token that may read this {asked.kind}, or run: hf auth login",
         )
     if status == 429:
         return HubError(f"{name}: the hub's rate limit is reached (429)", hint="wait, then retry")
@@ -153,5 +173,11 @@ def _transport(causes: list[BaseException], asked: Asked) -> EntrenarError:
     folder = "no such folder, and " if asked.or_folder else ""
     return HubError(
         f"{name}: {folder}the hub cannot be reached: {text}",
-        hint="check the network and HF_ENDPOINT, or give the folder of a local copy",
+        hint=f"check the network and HF_ENDPOINT, or {_local_copy(asked)}",
     )
+
+
+def _local_copy(asked: Asked) -> str:
+    if asked.kind == "dataset":
+        return "read the files of a local copy"
+    return "give the folder of a local copy"

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from entrenar_common.errors import HubError, IntegrityError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.hub_errors import Asked, client_errors, hub_errors
+from entrenar_core.io.hub_errors import Asked, Kind, client_errors, hub_errors
 
 T = TypeVar("T")
 
@@ -21,6 +21,8 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 class HubFile:
     """A file of the hub's model `model`, whose ranges of bytes are fetched when they are taken.
 
+    `kind` says what has that name, a "model" or a "dataset".
+
     `name` is its path in the repository, `size` its bytes, `etag` the SHA-256 of what LFS keeps and
     git's hash of other files, `fetched` counts the bytes of bodies that came. `path` is for
     messages. The token goes to the hub only, never to the host that it sends us to for large files.
@@ -30,25 +32,18 @@ class HubFile:
     the hub is down) and IntegrityError (the file changes while it is read), here and in `take`.
     """
 
-    def __init__(self, model: str, name: str, *, revision: str | None = None) -> None:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers
-
+    def __init__(
+        self, model: str, name: str, *, revision: str | None = None, kind: Kind = "model"
+    ) -> None:
         self.name, self.fetched = name, 0
-        self._asked = Asked(model, revision, name)
+        self._asked = Asked(model, revision, name, kind=kind)
         self.path = Path(self._asked.shown)
         with hub_errors(self._asked):
-            url = hf_hub_url(model, name, revision=revision)
-            found = _retried(lambda: get_hf_file_metadata(url))
-            # identity: ranges are those of the file, not of a compressed form
-            self._headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        if found is None or found.size is None:
+            found = self._locate()
+        if found.size is None:
             self._fail("the hub does not say how large it is")
         self.size, self.etag = found.size, found.etag
-        self._url = found.location
         self._range_etag: str | None = None
-        if not _same_host(url, found.location):
-            self._headers.pop("authorization", None)
 
     def take(self, begin: int, length: int) -> bytes:
         """`length` bytes from `begin` on, fewer where the file ends.
@@ -59,10 +54,32 @@ class HubFile:
         if wanted <= 0:
             return b""
         with hub_errors(self._asked):
-            done = _retried(lambda: self._receive(found, begin, wanted))
+            try:
+                done = _retried(lambda: self._receive(found, begin, wanted))
+            except client_errors() as error:
+                if not (self._elsewhere and _is_refused(error)):
+                    raise
+                self._locate()  # addresses of large files are good for some time only
+                done = _retried(lambda: self._receive(found, begin, wanted))
         if done is None:
             self._fail(f"the answers end {wanted - len(found)} bytes early")
         return bytes(found)
+
+    def _locate(self) -> Any:
+        """Asks the hub where the file is, and what is known of it."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        asked = self._asked
+        url = hf_hub_url(asked.model, self.name, revision=asked.revision, repo_type=asked.kind)
+        found = _retried(lambda: get_hf_file_metadata(url))
+        assert found is not None  # the request of metadata returns or raises
+        # identity: ranges are those of the file, not of a compressed form
+        self._headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+        self._url, self._elsewhere = found.location, not _same_host(url, found.location)
+        if self._elsewhere:
+            self._headers.pop("authorization", None)
+        return found
 
     def _receive(self, found: bytearray, begin: int, wanted: int) -> bytearray | None:
         """Appends what one request brings of the missing bytes; None where some are missing yet."""
@@ -152,6 +169,11 @@ def _may_pass(error: Exception) -> bool:
     """Whether trying again may help: the connection broke, or the server is busy."""
     response = getattr(error, "response", None)
     return response is None or response.status_code == 429 or response.status_code >= 500
+
+
+def _is_refused(error: Exception) -> bool:
+    response = getattr(error, "response", None)
+    return response is not None and response.status_code in (401, 403)
 
 
 def _same_host(url: str, other: str) -> bool:

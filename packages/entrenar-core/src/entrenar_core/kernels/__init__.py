@@ -18,6 +18,7 @@ from entrenar_core.kernels.affine import affine_values as affine_values
 from entrenar_core.kernels.affine import fake_affine as fake_affine
 from entrenar_core.kernels.affine import fake_affine_grad as fake_affine_grad
 from entrenar_core.kernels.affine import soft_affine_grad as soft_affine_grad
+from entrenar_core.kernels.aligned import aligned_grad as aligned_grad
 from entrenar_core.kernels.attention import attention as attention
 from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights
@@ -52,11 +53,13 @@ from entrenar_core.kernels.k_blocks import dequantize_q6_k as dequantize_q6_k
 from entrenar_core.kernels.k_blocks import quantize_q4_k as quantize_q4_k
 from entrenar_core.kernels.k_blocks import quantize_q5_k as quantize_q5_k
 from entrenar_core.kernels.k_blocks import quantize_q6_k as quantize_q6_k
+from entrenar_core.kernels.likeliest import likeliest as likeliest
 from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
 from entrenar_core.kernels.matmul import matmul as matmul
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack
+from entrenar_core.kernels.mixture import add_to_mixture as add_to_mixture
 from entrenar_core.kernels.momentum import lion as lion
 from entrenar_core.kernels.momentum import rmsprop as rmsprop
 from entrenar_core.kernels.momentum import sgd as sgd
@@ -80,6 +83,9 @@ from entrenar_core.kernels.softmax import log_softmax as log_softmax
 from entrenar_core.kernels.softmax import log_softmax_grad as log_softmax_grad
 from entrenar_core.kernels.softmax import softmax as softmax
 from entrenar_core.kernels.softmax import softmax_grad as softmax_grad
+from entrenar_core.kernels.sparse_distillation import (
+    sparse_distillation_grad as sparse_distillation_grad,
+)
 from entrenar_core.kernels.update import accumulate as accumulate
 from entrenar_core.kernels.update import adam as adam
 from entrenar_core.kernels.update import adamw as adamw

@@ -22,20 +22,22 @@ def rope(x, cos, sin, *, inverse=False):
 
 @kernel
 def attention(
-    q, k, v, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0, key=0
+    q, k, v, *, scale, causal=True, window=None, mask=None, first=None, bias=None, dropout=0.0,
+    key=0,
 ):  # fmt: skip
     """softmax(scale · q kᵀ + bias) v per head, over the keys that a query may see.
 
     q (B, T, H, D); k, v (B, S, G, D) with H a multiple of G. Query t stands at position
     p = S − T + t. It sees key s where all of these hold: s ≤ p if `causal`; s > p − window if
-    there is a `window`; mask[b, s] if there is a `mask` (B, S) of booleans. `bias`, broadcast to
-    (B, H, T, S), is added to the scaled scores. A query that sees no key gives 0.
+    there is a `window`; s ≥ first[b, t] if there is a `first` (B, T) of integers; mask[b, s] if
+    there is a `mask` (B, S) of booleans. `bias`, broadcast to (B, H, T, S), is added to the scaled
+    scores. A query that sees no key gives 0.
     With `dropout` p, each weight is kept with probability 1 − p and divided by it, by the counter
     ((b·H + h)·T + t)·S + s of `key` (see `dropout.kept`).
     Returns o (B, T, H, D) and the log-sum-exp of the scores (B, H, T), +∞ where no key is seen.
     """
     xp = array_module(q)
-    weights, lse = _softmax(xp, _scores(xp, q, k, scale, causal, window, mask, bias))
+    weights, lse = _softmax(xp, _scores(xp, q, k, scale, causal, window, mask, first, bias))
     if dropout:
         weights *= _kept(xp, q, k, dropout, key)
     o = xp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
@@ -43,12 +45,14 @@ def attention(
 
 
 @kernel
-def attention_weights(q, k, *, scale, causal=True, window=None, mask=None, bias=None):
+def attention_weights(
+    q, k, *, scale, causal=True, window=None, mask=None, first=None, bias=None
+):  # fmt: skip
     """The probabilities (B, H, T, S) by which `attention` weighs the values: 0 for a key that is
     not seen, and in all of the row of a query that sees none."""
     xp = array_module(q)
     b, t, h, _ = q.shape
-    scores = _scores(xp, q, k, scale, causal, window, mask, bias)
+    scores = _scores(xp, q, k, scale, causal, window, mask, first, bias)
     return _softmax(xp, scores)[0].reshape(b, h, t, k.shape[1])
 
 
@@ -72,8 +76,8 @@ def attention_weights_grad(g, q, k, weights, *, scale, bias_shape=None):
 
 @kernel
 def attention_grad(
-    g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0,
-    key=0, needs_bias=False,
+    g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, first=None, bias=None,
+    dropout=0.0, key=0, needs_bias=False,
 ):  # fmt: skip
     """The gradients of `attention`: dq (B, T, H, D), dk and dv (B, S, G, D), and dbias.
 
@@ -85,7 +89,7 @@ def attention_grad(
     xp = array_module(g)
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
-    scores = _scores(xp, q, k, scale, causal, window, mask, bias)
+    scores = _scores(xp, q, k, scale, causal, window, mask, first, bias)
     weights = xp.exp(scores - lse.reshape(b, groups, h // groups, t, 1))
     grouped = (b, t, groups, h // groups, d)
     g5, q5 = g.reshape(grouped), q.reshape(grouped)
@@ -108,7 +112,7 @@ def attention_grad(
     return (*(xp.ascontiguousarray(array) for array in (dq, dk, dv)), dbias)
 
 
-def _scores(xp, q, k, scale, causal, window, mask, bias):
+def _scores(xp, q, k, scale, causal, window, mask, first, bias):
     """Scaled scores (B, G, H/G, T, S), −∞ where a query may not look."""
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
@@ -123,6 +127,8 @@ def _scores(xp, q, k, scale, causal, window, mask, bias):
         visible &= keys <= positions
     if window is not None:
         visible &= keys > positions - window
+    if first is not None:
+        visible = visible & (keys >= first[:, None, None, :, None])
     if mask is not None:
         visible = visible & mask[:, None, None, None, :]
     return xp.where(visible, scores, q.dtype.type(-xp.inf))

@@ -5,7 +5,7 @@ its size.
 """
 
 from entrenar_core.kernels.divergences import DIVERGENCES
-from entrenar_core.kernels.loss import cross_entropy_grad, log_sum_exp
+from entrenar_core.kernels.loss import cross_entropy_grad, log_sum, log_sum_exp
 from entrenar_core.kernels.registry import array_module, kernel
 
 
@@ -58,17 +58,9 @@ def _apart_in_outcomes(xp, divergence, log_p, log_q):
     for x in (log_p, log_q):
         rest = x.copy()
         rest[rows, order] = -xp.inf
-        tails.append(_log_sum(xp, rest))
+        tails.append(log_sum(xp, rest))
         outcomes.append(xp.concatenate([x[rows, order], tails[-1]], axis=-1))
     value, found = _apart(xp, divergence, *outcomes)
     pull = xp.exp(xp.minimum(log_q - tails[1], 0)) * found[:, -1:]
     pull[rows, order] = found[:, :-1]
     return value, pull
-
-
-def _log_sum(xp, x):
-    """log Σ eˣ of rows that may be −∞ throughout."""
-    peak = x.max(axis=-1, keepdims=True)
-    peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
-    total = xp.exp(x - peak).sum(axis=-1, keepdims=True)
-    return xp.where(total == 0, -xp.inf, peak + xp.log(xp.where(total == 0, 1, total)))

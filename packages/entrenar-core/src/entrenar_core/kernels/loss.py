@@ -13,6 +13,16 @@ def log_sum_exp(xp, z):
     return peak + xp.log(xp.exp(z - peak).sum(axis=-1, keepdims=True))
 
 
+def log_sum(xp, z):
+    """The same of rows that may be empty, or −∞ throughout: −∞."""
+    if not z.shape[-1]:
+        return xp.full((*z.shape[:-1], 1), -xp.inf, z.dtype)
+    peak = z.max(axis=-1, keepdims=True)
+    peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
+    total = xp.exp(z - peak).sum(axis=-1, keepdims=True)
+    return xp.where(total == 0, -xp.inf, peak + xp.log(xp.where(total == 0, 1, total)))
+
+
 def _losses(xp, z, lse, targets, smoothing, z_loss):
     """The loss of each row, 0 for an ignored one."""
     picked = z[xp.arange(len(targets)), xp.maximum(targets, 0)]

@@ -39,7 +39,7 @@ class Kernel:
         self._loaded: set[str] = set()
         self._chosen: dict[tuple[type, Any], Callable[..., Any]] = {}
 
-    def __call__(self, first: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, first: Any, /, *args: Any, **kwargs: Any) -> Any:
         # a dtype's name takes microseconds to make, so what it leads to is remembered
         implementation = self._chosen.get((type(first), first.dtype))
         if implementation is None:

@@ -10,6 +10,7 @@ from entrenar_core.models.base import with_layers as with_layers
 from entrenar_core.models.generate import generate as generate
 from entrenar_core.models.generate import new_text as new_text
 from entrenar_core.models.reference import reference_config as reference_config
+from entrenar_core.models.relabel import relabel as relabel
 from entrenar_core.models.sentence import embed as embed
 from entrenar_core.models.source import model_files as model_files
 from entrenar_core.models.source import stored_bytes as stored_bytes

@@ -11,7 +11,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_core.io import files
 from entrenar_core.io.safetensors import write_folder
 from entrenar_core.models.architectures import model_class
-from entrenar_core.models.holding import HELD, Keeping
+from entrenar_core.models.holding import AS_STORED, HELD, Keeping
 from entrenar_core.models.quantized import without_quantization
 from entrenar_core.models.source import read_raw
 from entrenar_core.models.stored import StoredModel
@@ -87,7 +87,8 @@ def load(
     With `quantize`, a format or its name such as "nf4", "int8", "q4_0" or "q8_0", the matrices of
     projections, without that of the output and of a head, are kept in this format and used in the
     same way, and the model is frozen too: the base of adapters. Everything else is as `dtype` says.
-    What a folder of bitsandbytes has in NF4, or a GGUF file in the very format, stays as it is.
+    What a folder of bitsandbytes has in NF4, or a GGUF file in the very format, stays as it is;
+    with "stored" everything that is in few bits there, and nothing else is put in few bits.
 
     A language model takes ids (batch, time) and returns logits (batch, time, vocabulary) as a
     Tensor:
@@ -106,7 +107,7 @@ def load(
     that is no whole number of the format's blocks.
     """
     wide = "float32" if dtype in HELD else _checked(dtype)
-    form = None if quantize is None else _computed_in_float32(format_named(quantize), wide)
+    form = None if quantize is None else _computed_in_float32(quantize, wide)
     drawn = head is not None and initialise_head_seed is not None
     with StoredModel(Path(path), head=head, dtype=wide, head_may_miss=drawn) as found:
         model = found.model
@@ -173,10 +174,12 @@ def save(model: Any, folder: Path, *, max_shard_bytes: int = 5 * 10**9) -> None:
         files.write_json(folder / name, content)
 
 
-def _computed_in_float32(form: Format, dtype: str) -> Format:
+def _computed_in_float32(quantize: str | Format, dtype: str) -> str | Format:
+    form = quantize if quantize == AS_STORED else format_named(quantize)
     if dtype != "float32":
+        name = form.name if isinstance(form, Format) else "few bits"
         raise UnsupportedError(
-            f"weights in {form.name} are float32 to those that compute, not {dtype}",
+            f"weights in {name} are float32 to those that compute, not {dtype}",
             hint="use quantize with dtype float32, bfloat16 or float16",
         )
     return form

@@ -51,15 +51,23 @@ class Encoder(Network):
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
     ) -> Tensor:
-        return self.sentence.pooling(self.hidden(ids, mask, token_type_ids), mask)
+        return self.from_hidden(self.hidden(ids, mask, token_type_ids), ids, mask)
+
+    def from_hidden(self, hidden: Tensor, ids: np.ndarray, mask: np.ndarray | None) -> Tensor:
+        """The sentence embeddings (B, D) of the last hidden states (B, T, D) of `ids`."""
+        del ids
+        return self.sentence.pooling(hidden, mask)
 
     def hidden(
         self,
         ids: np.ndarray,
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
+        *,
+        documents: np.ndarray | None = None,
     ) -> Tensor:
-        """The last hidden states (B, T, D)."""
+        """The last hidden states (B, T, D). Raises ConfigError for `documents` to keep apart."""
+        _check_documents(documents)
         return self._run(ids, token_type_ids, Forward(mask=as_mask(mask, *_checked(ids).shape)))
 
     def features(
@@ -80,9 +88,13 @@ class Encoder(Network):
         wanted: Wanted,
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
+        *,
+        documents: np.ndarray | None = None,
     ) -> Selected:
         """The hidden states, queries, keys and values that are `wanted` of a pass over `ids`; the
-        others are not kept. Raises ConfigError for layers that the model has not."""
+        others are not kept. Raises ConfigError for layers that the model has not, and for
+        `documents` to keep apart."""
+        _check_documents(documents)
         counted = as_mask(mask, *_checked(ids).shape)
         selected = Selected(wanted.checked(self.config.num_hidden_layers))
         self._run(ids, token_type_ids, Forward(mask=counted, selected=selected))
@@ -155,9 +167,11 @@ class EncoderHead(Network):
         wanted: Wanted,
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
+        *,
+        documents: np.ndarray | None = None,
     ) -> Selected:
         """What is `wanted` of the encoder's pass over `ids`: see there."""
-        return self.encoder.select_features(ids, wanted, mask, token_type_ids)
+        return self.encoder.select_features(ids, wanted, mask, token_type_ids, documents=documents)
 
     @property
     def recompute(self) -> bool:
@@ -220,4 +234,12 @@ def check_types(ids: np.ndarray, token_type_ids: np.ndarray) -> None:
         raise ShapeError(
             f"token_type_ids {token_type_ids.dtype} {token_type_ids.shape} for ids {ids.shape}",
             hint="give one integer for each id",
+        )
+
+
+def _check_documents(documents: np.ndarray | None) -> None:
+    if documents is not None:
+        raise ConfigError(
+            "an encoder reads a row as one sequence, and these are documents to keep apart",
+            hint="give each document a row of its own",
         )

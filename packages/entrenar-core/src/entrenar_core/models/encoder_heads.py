@@ -50,9 +50,12 @@ class MaskedLM(EncoderHead):
         ids: np.ndarray,
         mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
+        *,
+        documents: np.ndarray | None = None,
     ) -> Tensor:
         """The transformed states (B, T, D), of which `decoder` makes logits."""
-        return self.transform(self.encoder.hidden(ids, mask, token_type_ids))
+        states = self.encoder.hidden(ids, mask, token_type_ids, documents=documents)
+        return self.transform(states)
 
     def loss(
         self,
@@ -70,15 +73,21 @@ class MaskedLM(EncoderHead):
         Source: Devlin et al. 2018, arXiv:1810.04805, §3.1.
         """
         _check_labels(labels, ids.shape)
-        states = self.encoder.hidden(ids, mask, token_type_ids)  # (B, T, D)
-        chosen = np.flatnonzero(labels.reshape(-1) >= 0)  # (N,)
-        rows = ops.reshape(states, (ids.size, states.shape[-1]))
-        if len(chosen) < ids.size:
-            rows = ops.embedding(rows, chosen)  # (N, D)
+        rows, targets = self.predicting(self.encoder.hidden(ids, mask, token_type_ids), labels)
         return ops.linear_cross_entropy(
-            self.transform(rows), self.output_weight, labels.reshape(-1)[chosen],
-            self.output_bias, normalizer=normalizer or max(len(chosen), 1),
+            rows, self.output_weight, targets, self.output_bias,
+            normalizer=normalizer or max(len(targets), 1),
         )  # fmt: skip
+
+    def predicting(self, states: Tensor, labels: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """The transformed states (N, D) at the N positions whose label is not negative, row by row,
+        and these labels (N,), of the encoder's states (B, T, D) and labels (B, T)."""
+        flat = labels.reshape(-1)
+        chosen = np.flatnonzero(flat >= 0)  # (N,)
+        rows = ops.reshape(states, (flat.size, states.shape[-1]))
+        if len(chosen) < flat.size:
+            rows = ops.embedding(rows, chosen)  # (N, D)
+        return self.transform(rows), flat[chosen]
 
     def prepare(self, folder: Path, names: dict[str, str]) -> None:
         """Of an untied output projection, take the one bias that counts."""
@@ -112,6 +121,11 @@ class SequenceClassification(EncoderHead):
         token_type_ids: np.ndarray | None = None,
     ) -> Tensor:
         return self.classify(self.hidden(ids, mask, token_type_ids))
+
+    def from_hidden(self, hidden: Tensor, ids: np.ndarray, mask: np.ndarray | None) -> Tensor:
+        """The logits (B, labels) of the encoder's last hidden states (B, T, D) of `ids`."""
+        del ids, mask
+        return self.classify(hidden)
 
     def hidden(
         self,

@@ -13,8 +13,8 @@ from entrenar_core.autograd import Tensor, ops
 class Heads:
     """What attention computes with in one block, after rotary positions and norms of heads.
 
-    q (B, T, H, D); k, v (B, S, G, D) with G dividing H. Query t looks at the keys that `causal` and
-    `window` let it see, with softmax(scale · q kᵀ): see `ops.attention`.
+    q (B, T, H, D); k, v (B, S, G, D) with G dividing H. Query t looks at the keys that `causal`,
+    `window` and `first` let it see, with softmax(scale · q kᵀ): see `ops.attention`.
     """
 
     q: Tensor
@@ -23,12 +23,14 @@ class Heads:
     scale: float
     causal: bool
     window: int | None
+    first: np.ndarray | None = None
 
     def weights(self, mask: np.ndarray | None) -> Tensor:
         """The attention map (B, H, T, S), for the keys that count in `mask` (B, S)."""
         return ops.attention_weights(
-            self.q, self.k, scale=self.scale, causal=self.causal, window=self.window, mask=mask
-        )
+            self.q, self.k, scale=self.scale, causal=self.causal, window=self.window, mask=mask,
+            first=self.first,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,14 @@ from entrenar_core.nn import Dropout
 class Forward:
     """What all blocks of one pass share.
 
-    mask: (B, S), the keys that count, None for all; tables: cos and sin of the positions, where
-    they are rotary; cache: keys and values of positions already seen; selected: what is to be kept
-    of the pass, and where.
+    mask: (B, S), the keys that count, None for all; first: (B, T), the first key that each query
+    may see, None for that of its row; tables: cos and sin of the positions, where they are rotary;
+    cache: keys and values of positions already seen; selected: what is to be kept of the pass, and
+    where.
     """
 
     mask: np.ndarray | None = None
+    first: np.ndarray | None = None
     tables: Any = None
     cache: KVCache | None = None
     selected: Selected | None = None
@@ -53,9 +55,11 @@ def attend(
         k, v = forward.cache.layers[layer].append(k, v)  # (B, S, G, D)
     seen: dict[str, Any] = {
         "scale": scale, "causal": causal, "window": window, "mask": forward.mask,
+        "first": forward.first,
     }  # fmt: skip
     if forward.selected is not None:
-        forward.selected.keep_heads(layer, Heads(q, k, v, scale, causal, window))
+        heads = Heads(q, k, v, scale, causal, window, forward.first)
+        forward.selected.keep_heads(layer, heads)
     key = None if dropout is None else dropout.next_key()
     if dropout is None or key is None:
         return ops.attention(q, k, v, **seen)
@@ -112,6 +116,27 @@ def check_ids(ids: np.ndarray) -> None:
             f"ids must be integers of shape (batch, time), found {ids.dtype} {ids.shape}",
             hint="for one sequence use ids[None, :]",
         )
+
+
+def starts_of(documents: np.ndarray | None, ids: np.ndarray) -> np.ndarray | None:
+    """Where in its row the document of each id begins, (B, T), of what document each one is (equal
+    neighbours are of one); None where every row is one document.
+
+    Raises ShapeError unless `documents` are integers of the shape of `ids`.
+    """
+    if documents is None:
+        return None
+    documents = np.asarray(documents)
+    if documents.shape != ids.shape or documents.dtype.kind not in "iu":
+        raise ShapeError(
+            f"documents {documents.dtype} {documents.shape} for ids {ids.shape}",
+            hint="give an integer for each id; those of one document are equal",
+        )
+    starts = np.zeros(ids.shape, np.int64)
+    starts[:, 1:] = np.arange(1, max(1, ids.shape[1]))
+    starts[:, 1:][documents[:, 1:] == documents[:, :-1]] = 0
+    starts = np.maximum.accumulate(starts, axis=1)
+    return starts if starts.any() else None
 
 
 def as_mask(mask: np.ndarray | None, batch: int, keys: int) -> np.ndarray | None:

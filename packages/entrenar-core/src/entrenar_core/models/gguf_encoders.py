@@ -31,6 +31,11 @@ class EncoderFamily(Family):
     activation_key: ClassVar[str] = "hidden_act"
 
     def describe(self, model: Any) -> Described:
+        if not hasattr(model, "sentence"):
+            raise UnsupportedError(
+                f"llama.cpp's bert computes sentence embeddings alone, and no {model.hf_class}",
+                hint="write this model as safetensors",
+            )
         config, pooling = model.config, model.sentence.pooling
         activation = getattr(config, self.activation_key)
         if activation not in ("gelu", "gelu_new"):

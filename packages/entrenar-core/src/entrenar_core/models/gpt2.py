@@ -291,6 +291,10 @@ class GPT2LMHeadModel(GPT2Decoder, LanguageModel):
         return self.config.max_position_embeddings
 
     @property
+    def input_embedding(self) -> Embedding:
+        return self.transformer.wte
+
+    @property
     def output_weight(self) -> Tensor:
         return self.lm_head.effective_weight
 

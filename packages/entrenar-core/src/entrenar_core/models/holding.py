@@ -17,6 +17,14 @@ HELD = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16
 """What `dtype` may be besides where a model is loaded to be used and not trained."""
 
 
+AS_STORED = "stored"
+"""Instead of a format: each matrix in the few bits that its file has it in, if it has."""
+
+
+FEW_BITS = 16
+"""With so many bits each, and more, numbers are not in few bits."""
+
+
 class Keeping:
     """How the parameters of the model on a disk are kept: matrices of projections in `form`, if it
     is given, other matrices as `matrices`, and the rest as `dtype`.
@@ -25,7 +33,7 @@ class Keeping:
     """
 
     def __init__(
-        self, found: StoredModel, *, dtype: str, matrices: Any, form: Format | None
+        self, found: StoredModel, *, dtype: str, matrices: Any, form: Format | str | None
     ) -> None:
         self.found, self.dtype, self.matrices, self.form = found, dtype, matrices, form
         self._axes = {} if form is None else _output_axes(found.model)
@@ -36,19 +44,22 @@ class Keeping:
         Raises UnsupportedError for what is no float, ShapeError or NumericsError for a matrix that
         the format cannot store.
         """
-        if self.form is not None and name in self._axes:
-            kept = self._in_few_bits(name, self.form)
-        else:
+        kept = self._in_few_bits(name) if name in self._axes else None
+        if kept is None:
             array = self.found.read(name)
             kept = self._as_floats(name, array, self.matrices if array.ndim >= 2 else self.dtype)
         self.found.release(name)
         return kept
 
-    def _in_few_bits(self, name: str, form: Format) -> Held:
-        there = self.found.held(name)
+    def _in_few_bits(self, name: str) -> Held | None:
+        """None for a matrix that is kept as it is stored, which is not in few bits."""
+        there, form = self.found.held(name), self.form
         stored = None if there is None else there.kept
+        if not isinstance(form, Format):
+            few = there is not None and 8 * there.nbytes < FEW_BITS * there.size
+            return _owned(there) if few and form == AS_STORED else None
         if there and isinstance(stored, Stored) and form.keeps(stored.form):
-            return Held(_owning(stored), transposed=there.transposed)
+            return _owned(there)
         array = self._as_floats(name, self.found.read(name), self.dtype)
         lies_by_inputs = self._axes[name] == 1  # and blocks run along the inputs
         try:
@@ -75,6 +86,10 @@ def _output_axes(model: Any) -> dict[str, int]:
         for name, parameter in model.named_parameters().items()
         if id(parameter) in axes.keys() - others and not model.is_of_head(name)
     }
+
+
+def _owned(held: Held) -> Held:
+    return Held(_owning(held.kept), transposed=held.transposed)
 
 
 def _owning(stored: Any) -> Any:

@@ -171,6 +171,10 @@ class LlamaForCausalLM(LlamaDecoder, LanguageModel):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     @property
+    def input_embedding(self) -> Embedding:
+        return self.model.embed_tokens
+
+    @property
     def output_weight(self) -> Tensor:
         return self.lm_head.effective_weight
 

@@ -14,8 +14,8 @@ from entrenar_common.text import escape_controls
 from entrenar_core.autograd import Parameter, Tensor, ops
 from entrenar_core.models.cache import KVCache
 from entrenar_core.models.features import Features, Selected, Wanted, all_features, everything
-from entrenar_core.models.forward import Forward, as_mask, check_ids
-from entrenar_core.nn import Linear, Module
+from entrenar_core.models.forward import Forward, as_mask, check_ids, starts_of
+from entrenar_core.nn import Embedding, Linear, Module
 
 
 class Network(Module, ABC):
@@ -111,7 +111,9 @@ class Decoder(Network):
     """A stack of causal blocks: ids (B, T) → hidden states (B, T, hidden_size).
 
     Everywhere `mask` (B, S) says with 1 and 0 which positions count, the ones in `cache` included,
-    and `positions` (B, T) where each id stands, by default behind what the cache holds.
+    and `positions` (B, T) where each id stands, by default behind what the cache holds. With
+    `documents` (B, T) of integers, those of one document equal, a row is read as if each of its
+    documents were alone: an id sees its own document only, and its positions start anew at 0.
     """
 
     foreign: ClassVar[tuple[str, ...]]
@@ -128,32 +130,63 @@ class Decoder(Network):
         *,
         cache: KVCache | None = None,
         positions: np.ndarray | None = None,
+        documents: np.ndarray | None = None,
     ) -> Tensor:
         """The normalised last hidden states (B, T, hidden_size), which the head is applied to.
 
         The losses over a large vocabulary start here. With a `cache`, ids continue what it holds.
+        Raises ConfigError for `documents` together with a cache or with positions.
         """
         check_ids(ids)
+        if documents is not None and not (cache is None and positions is None):
+            raise ConfigError(
+                f"documents together with {'positions' if cache is None else 'a cache'}",
+                hint="documents say themselves at which positions their ids stand; continue one "
+                "document in each row",
+            )
         start = 0 if cache is None else cache.length
         counted = as_mask(mask, len(ids), start + ids.shape[1])
-        return self.backbone(ids, positions, Forward(mask=counted, cache=cache))
+        return self._run(ids, positions, documents, Forward(mask=counted, cache=cache))
 
     def features(
-        self, ids: np.ndarray, mask: np.ndarray | None = None, *, attentions: bool = True
+        self,
+        ids: np.ndarray,
+        mask: np.ndarray | None = None,
+        *,
+        attentions: bool = True,
+        documents: np.ndarray | None = None,
     ) -> Features:
         """Every hidden state and, if asked for, every attention map of a pass over `ids`."""
         wanted = everything(self.config.num_hidden_layers, heads=attentions)
-        return all_features(self.select_features(ids, wanted, mask), mask)
+        return all_features(self.select_features(ids, wanted, mask, documents=documents), mask)
 
     def select_features(
-        self, ids: np.ndarray, wanted: Wanted, mask: np.ndarray | None = None
+        self,
+        ids: np.ndarray,
+        wanted: Wanted,
+        mask: np.ndarray | None = None,
+        *,
+        documents: np.ndarray | None = None,
     ) -> Selected:
         """The hidden states, queries, keys and values that are `wanted` of a pass over `ids`; the
         others are not kept. Raises ConfigError for layers that the model has not."""
         check_ids(ids)
         selected = Selected(wanted.checked(self.config.num_hidden_layers))
-        self.backbone(ids, None, Forward(mask=as_mask(mask, *ids.shape), selected=selected))
+        forward = Forward(mask=as_mask(mask, *ids.shape), selected=selected)
+        self._run(ids, None, documents, forward)
         return selected
+
+    def _run(
+        self,
+        ids: np.ndarray,
+        positions: np.ndarray | None,
+        documents: np.ndarray | None,
+        forward: Forward,
+    ) -> Tensor:
+        forward.first = starts_of(documents, ids)
+        if forward.first is not None:
+            positions = np.arange(ids.shape[1]) - forward.first
+        return self.backbone(ids, positions, forward)
 
 
 class LanguageModel(Decoder):
@@ -163,6 +196,11 @@ class LanguageModel(Decoder):
     def position_limit(self) -> int | None:
         """How many positions the model can tell apart, None for any number."""
         return None
+
+    @property
+    @abstractmethod
+    def input_embedding(self) -> Embedding:
+        """The table with a row for each id."""
 
     @property
     @abstractmethod
@@ -183,8 +221,9 @@ class LanguageModel(Decoder):
         *,
         cache: KVCache | None = None,
         positions: np.ndarray | None = None,
+        documents: np.ndarray | None = None,
     ) -> Tensor:
-        hidden = self.hidden(ids, mask, cache=cache, positions=positions)
+        hidden = self.hidden(ids, mask, cache=cache, positions=positions, documents=documents)
         return ops.linear(hidden, self.output_weight)
 
 
@@ -198,7 +237,10 @@ class SequenceClassifier(Decoder):
     score: Linear
 
     def __call__(self, ids: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
-        hidden = self.hidden(ids, mask)  # (B, T, hidden)
+        return self.from_hidden(self.hidden(ids, mask), ids, mask)
+
+    def from_hidden(self, hidden: Tensor, ids: np.ndarray, mask: np.ndarray | None) -> Tensor:
+        """The logits (B, labels) of the last hidden states (B, T, hidden) of `ids`."""
         batch, time = ids.shape
         counted = np.ones(ids.shape, bool) if mask is None else np.asarray(mask).astype(bool)
         if self.config.pad_token_id is not None:

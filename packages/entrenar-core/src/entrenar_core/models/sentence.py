@@ -6,7 +6,7 @@ here is refused.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +76,10 @@ class SentenceSettings:
         length = _max_tokens(folder / "sentence_bert_config.json")
         return cls(Pooling(mode, normalise=len(kinds) == 3), length)
 
+    def cut_to(self, tokens: int) -> "SentenceSettings":
+        """The same, where texts are cut after no more than so many tokens."""
+        return replace(self, max_tokens=min(tokens, self.max_tokens or tokens))
+
     def to_files(self, width: int) -> dict[str, Any]:
         """The files, by name, from which `read` and sentence-transformers get these settings."""
         names = [name for name in TYPES if name.startswith(OLD)][: 2 + self.pooling.normalise]
@@ -89,6 +93,11 @@ class SentenceSettings:
                 "word_embedding_dimension": width,
                 **{key: mode == self.pooling.mode for key, mode in OLD_FLAGS.items()},
                 "include_prompt": True,
+            },
+            "config_sentence_transformers.json": {
+                "prompts": {},
+                "default_prompt_name": None,
+                "similarity_fn_name": "cosine",
             },
             "sentence_bert_config.json": {
                 "max_seq_length": self.max_tokens,

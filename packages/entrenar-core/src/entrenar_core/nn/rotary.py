@@ -73,13 +73,20 @@ class Rotary:
         return cos[start:stop], sin[start:stop]
 
     def at(self, positions: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """cos and sin (B, T, D/2) for the `positions` (B, T) of each sequence."""
+        """cos and sin (B, T, D/2) for the `positions` (B, T) of each sequence. Where they fall,
+        another sequence begins in the same row."""
         if self.kind == "dynamic":  # the frequencies depend on how far each sequence has come
-            rows = [self.tables(0, int(row.max()) + 1, dtype) for row in positions]
-            pairs = [(cos[row], sin[row]) for (cos, sin), row in zip(rows, positions, strict=True)]
+            pairs = [self._of_row(row, dtype) for row in positions]
             return np.stack([cos for cos, _ in pairs]), np.stack([sin for _, sin in pairs])
         cos, sin = self.tables(0, int(positions.max()) + 1, dtype)
         return cos[positions], sin[positions]
+
+    def _of_row(self, row: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        parts = np.split(row, np.flatnonzero(np.diff(row) < 0) + 1)
+        tables = [self.tables(0, int(part.max()) + 1, dtype) for part in parts]
+        cos = [table[part] for (table, _), part in zip(tables, parts, strict=True)]
+        sin = [table[part] for (_, table), part in zip(tables, parts, strict=True)]
+        return np.concatenate(cos), np.concatenate(sin)
 
     def _compute(self, start: int, stop: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         inverse, factor = self._frequencies(stop)

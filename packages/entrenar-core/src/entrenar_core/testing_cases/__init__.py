@@ -5,6 +5,7 @@ those are where kernels that are split in tiles go wrong.
 """
 
 from entrenar_core.testing_cases import (
+    aligned,
     attention,
     formats,
     layers,
@@ -27,6 +28,7 @@ CASES: dict[str, list[Case]] = {
         layers,
         attention,
         losses,
+        aligned,
         scores,
         updates,
         formats,

@@ -50,11 +50,12 @@ FEATURES: dict[str, dict[str, Any]] = {
     "full": {"causal": False},
     "window": {"window": 21},
     "mask": {"mask": 0.6},
+    "first": {"first": 0.1},
     "bias": {"bias": "bhts"},
     "dropout": {"dropout": 0.25, "key": 2**63 + 12345},
 }
-"""Options of attention. `mask` is the share of keys that count, `bias` the shape: an axis that is
-not named by its letter has size 1."""
+"""Options of attention. `mask` is the share of keys that count, `first` that of queries that
+begin a document, `bias` the shape: an axis that is not named by its letter has size 1."""
 
 
 FEATURED: Heads = (2, 70, 133, 4, 2, 16)
@@ -70,7 +71,7 @@ def _features() -> dict[str, dict[str, Any]]:
 
 def _attention(
     name: str, heads: Heads, *, scale: float = 0.3, mask: float | None = None,
-    bias: str | None = None, columns: bool = False, **options: Any,
+    first: float | None = None, bias: str | None = None, columns: bool = False, **options: Any,
 ) -> Case:  # fmt: skip
     """`columns` lays the bias out by columns, as a transposed array is."""
     b, t, s, h, g, d = heads
@@ -80,6 +81,10 @@ def _attention(
         given |= {"v": draw.normal(b, s, g, d), "scale": scale, **options}
         if mask is not None:
             given["mask"] = draw.positive(b, s) < 0.5 + mask
+        if first is not None:
+            begins = draw.positive(b, t) < 0.5 + first
+            own = np.where(begins, np.arange(s - t, s), 0)
+            given["first"] = np.maximum.accumulate(own, axis=1)
         if bias is not None:
             sizes = zip("bhts", (b, h, t, s), strict=True)
             array = draw.normal(*(n if axis in bias else 1 for axis, n in sizes))
@@ -103,6 +108,8 @@ def _attention_cases() -> list[Case]:
         _attention("no key of a few counts", HEADS["more keys than queries"], mask=-1.0),
         _attention("a few, parts and a mask", HEADS["one query, keys in parts"], mask=0.1),
         _attention("few, far window", HEADS["one query, keys in parts"], window=300),
+        _attention("a document for each query", HEADS["many tiles"], first=1.0),
+        _attention("documents of many tiles", (1, 600, 600, 2, 1, 16), first=0.01),
     ]
 
 
@@ -170,6 +177,8 @@ def _attention_grad_cases() -> list[Case]:
         _attention_grad("a bias's with dropout", FEATURED, True, bias="hts", dropout=0.5, key=3),
         _attention_grad("no key counts", HEADS["grouped"], mask=-1.0),
         _attention_grad("one sequence in parts", (1, 600, 600, 1, 1, 16), window=400, mask=0.6),
+        _attention_grad("a document for each query", HEADS["many tiles"], first=1.0),
+        _attention_grad("documents in parts", (1, 600, 600, 1, 1, 16), first=0.01, mask=0.9),
     ]
 
 
@@ -190,10 +199,12 @@ CASES: dict[str, list[Case]] = {
     "attention.attention_grad": _attention_grad_cases(),
     "attention.attention_weights": [
         _attention_weights("grouped", HEADS["grouped"]),
-        _attention_weights("all options", FEATURED, window=21, mask=0.6, bias="hts"),
+        _attention_weights("all options", FEATURED, window=21, mask=0.6, first=0.1, bias="hts"),
     ],
     "attention.attention_weights_grad": [
         _attention_weights_grad("grouped", HEADS["grouped"]),
-        _attention_weights_grad("all options", FEATURED, window=21, mask=0.6, bias="hts"),
+        _attention_weights_grad(
+            "all options", FEATURED, window=21, mask=0.6, first=0.1, bias="hts"
+        ),
     ],
 }

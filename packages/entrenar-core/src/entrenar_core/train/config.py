@@ -183,26 +183,53 @@ def _lay_over(located: Located, settings: Sequence[Setting]) -> tuple[Located, l
     problems: list[Problem] = []
     for setting in settings:
         try:
-            data = _put(located.data, setting.path, setting.value)
-        except TypeError:
-            text = "there is no such key: a part of the path is not a section"
-            problems.append(Problem(setting.path, setting.origin, text))
+            path = _places(located.data, setting.path)
+        except LookupError as error:
+            problems.append(Problem(setting.path, setting.origin, str(error)))
             continue
-        depth = len(setting.path)
-        lines = {path: n for path, n in located.lines.items() if path[:depth] != setting.path}
-        origins: dict[KeyPath, str] = {**located.origins, setting.path: setting.origin}
+        data = _put(located.data, path, setting.value)
+        depth = len(path)
+        lines = {key: n for key, n in located.lines.items() if key[:depth] != path}
+        origins: dict[KeyPath, str] = {**located.origins, path: setting.origin}
         located = Located(located.name, data, MappingProxyType(lines), MappingProxyType(origins))
     return located, problems
 
 
-def _put(data: Any, path: tuple[str, ...], value: Any) -> Any:
+def _places(data: Any, path: tuple[str, ...]) -> KeyPath:
+    """`path` with the numbers of items of lists as numbers; LookupError where there is no such
+    place."""
+    found: list[str | int] = []
+    for part in path:
+        if isinstance(data, list):
+            if not (part.isdecimal() and int(part) < len(data)):
+                # str(error) of a KeyError would be quoted
+                raise LookupError(f"is in a list of {len(data)}: {_numbered(found, data, part)}")
+            found.append(int(part))
+            data = data[int(part)]
+        elif isinstance(data, dict | None):
+            found.append(part)
+            data = (data or {}).get(part)
+        else:
+            raise LookupError("there is no such key: a part of the path is not a section")
+    return tuple(found)
+
+
+def _numbered(found: Sequence[str | int], items: Sequence[Any], part: str) -> str:
+    name = ".".join(map(str, found))
+    if part.isdecimal():
+        return f"the items of {name} are 0 to {len(items) - 1}"
+    return f"say which of them, as in {name}.0.{part}"
+
+
+def _put(data: Any, path: KeyPath, value: Any) -> Any:
     """A copy of `data` with `value` at `path`; sections that are absent or empty are made."""
     if not path:
         return value
-    if not isinstance(data, dict | None):
-        raise TypeError
+    first, rest = path[0], path[1:]
+    if isinstance(first, int):
+        return [_put(each, rest, value) if n == first else each for n, each in enumerate(data)]
     section = data or {}
-    return {**section, path[0]: _put(section.get(path[0]), path[1:], value)}
+    return {**section, first: _put(section.get(first), rest, value)}
 
 
 def _fill_empty_sections(model: type[BaseModel], data: Any) -> Any:

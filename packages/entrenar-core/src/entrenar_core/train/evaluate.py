@@ -3,17 +3,18 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import kernels
-from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.linear_loss import CHUNK
 from entrenar_core.data.documents import TokenizedDocuments
+from entrenar_core.models.reading import CAUSAL, Reading
+from entrenar_core.train.predicting import predicting
 from entrenar_core.train.warm_up import TOKENS as WARM_UP
 from entrenar_core.train.windows import window_counts, windows
 
@@ -26,13 +27,12 @@ _LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What a model made of each document, in the documents' order; sums over its tokens, of which
-    the EOS after it is one.
+class TokenScores:
+    """What a model made of each document, in the documents' order; sums over the tokens that it
+    predicted there.
 
     nats:   Σ −log p
     tokens: how many there are
-    bytes:  the document's UTF-8 length
     agreed: at how many of them the most likely token is the first model's
     divergence: Σ KL(first model ‖ this one), over the ids that both have
     in_top: how many were among the `TOP` most likely ones
@@ -45,7 +45,6 @@ class Scores:
 
     nats: np.ndarray
     tokens: np.ndarray
-    bytes: np.ndarray
     agreed: np.ndarray
     divergence: np.ndarray
     in_top: np.ndarray
@@ -63,13 +62,34 @@ class Scores:
         return perplexity(self.loss)
 
     @property
+    def agreement(self) -> float:
+        return float(self.agreed.sum() / self.tokens.sum())
+
+
+@dataclass(frozen=True)
+class Scores(TokenScores):
+    """Those of a model that predicts all tokens of a document that are trained on, of which the EOS
+    after it, where there is one, is one.
+
+    bytes:  the UTF-8 length of the document, or of what is trained on in it
+    """
+
+    bytes: np.ndarray
+
+    @property
     def bits_per_byte(self) -> float:
         """Comparable between models with different tokenizers, and with compressors."""
         return float(self.nats.sum() / math.log(2) / self.bytes.sum())
 
-    @property
-    def agreement(self) -> float:
-        return float(self.agreed.sum() / self.tokens.sum())
+
+class ScoredRows(NamedTuple):
+    """What models are measured on: ids, labels and mask (B, T) as a batch has them, and the number
+    of the document that each row is of, (B,), which does not go down from row to row."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    owners: np.ndarray
+    mask: np.ndarray | None = None
 
 
 def perplexity(loss: float) -> float:
@@ -88,29 +108,52 @@ def score(
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, Scores]:
     """Score `models` on the same windows, as `windows` says; agreement and divergence are from the
-    first of them.
+    first of them. One may be a `Blend` of several.
 
     `between` is called before each batch: it may raise to end the work.
     """
+    rows = (ScoredRows(*found) for found in windows(documents, seq_len, batch_size, eos_id))
+    found = score_rows(
+        models, rows, documents=len(documents), total=int(window_counts(documents, seq_len).sum()),
+        reading=CAUSAL, token=eos_id, progress=progress, between=between,
+    )  # fmt: skip
+    return {n: Scores(**vars(each), bytes=documents.byte_counts) for n, each in found.items()}
+
+
+def score_rows(
+    models: Mapping[str, Any],
+    batches: Iterable[ScoredRows],
+    *,
+    documents: int,
+    total: int,
+    reading: Reading,
+    token: int,
+    progress: Progress | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> dict[str, TokenScores]:
+    """Score `models`, read as `reading` has it, on the `total` rows of `batches`, which are of
+    so many documents; agreement and divergence are from the first of them.
+
+    `token` is some id that all models know. `between` is called before each batch.
+    """
     progress = progress or NullProgress()
-    running = [_Running(model, len(documents)) for model in models.values()]
-    progress.start("evaluate", int(window_counts(documents, seq_len).sum()))
+    running = [_Running(model, reading, documents) for model in models.values()]
+    progress.start("evaluate", total)
     for each in running:
-        each.load_kernels(eos_id)
-    for ids, labels, owners in windows(documents, seq_len, batch_size, eos_id):
+        each.load_kernels(token)
+    for rows in batches:
         between()
-        chosen = np.flatnonzero(labels >= 0)
-        targets, owners = labels.reshape(-1)[chosen], owners[chosen // seq_len]
+        chosen = np.flatnonzero(rows.labels >= 0)
+        targets, owners = rows.labels.reshape(-1)[chosen], rows.owners[chosen // rows.ids.shape[1]]
         for each in running:
-            each.read(ids, chosen)
+            each.read(rows)
         for start in range(0, len(chosen), CHUNK):
             _measure(running, slice(start, min(start + CHUNK, len(chosen))), targets)
         for each in running:
             each.add(owners)
-        progress.advance(len(ids))
+        progress.advance(len(rows.ids))
     progress.finish()
-    lengths, sizes = documents.lengths + 1, documents.byte_counts
-    return {name: each.scores(lengths, sizes) for name, each in zip(models, running, strict=True)}
+    return {name: each.scores() for name, each in zip(models, running, strict=True)}
 
 
 def _measure(running: list["_Running"], part: slice, targets: np.ndarray) -> None:
@@ -128,38 +171,35 @@ def _measure(running: list["_Running"], part: slice, targets: np.ndarray) -> Non
 class _Running:
     """What is known of one model: sums over documents, and the tokens of the batch at hand."""
 
-    def __init__(self, model: Any, documents: int):
-        self.model, self.seconds = model, 0.0
+    def __init__(self, model: Any, reading: Reading, documents: int):
+        self.model, self.reading, self.seconds = model, reading, 0.0
+        self.source = predicting(model, reading)
         self.sums = np.zeros((documents, 5))
         self.calibration = np.zeros((documents, BINS, 3))
-        self.logits = np.empty((0, 0))
 
     def load_kernels(self, token: int) -> None:
         """Read some tokens: kernels are loaded at their first call, which is not part of the
         time."""
-        count = min(WARM_UP, CHUNK, self.model.config.max_position_embeddings)
-        self.read(np.full((1, count), token), np.arange(count))
-        self.predict(slice(0, count), np.full(count, token))
+        count = min(WARM_UP, CHUNK, self.reading.positions(self.model))
+        ids = np.full((1, count), token)
+        self.read(ScoredRows(ids, ids, np.zeros(1, np.int64)))
+        self.predict(slice(0, count), ids[0])
         self.seconds = 0.0
 
-    def read(self, ids: np.ndarray, chosen: np.ndarray) -> None:
-        """The hidden states of a batch, at the positions that something is predicted from."""
+    def read(self, batch: ScoredRows) -> None:
+        """What the head makes of a batch, at the positions that something is predicted at."""
         started = time.perf_counter()
-        with no_grad():
-            hidden = self.model.hidden(ids).data
-        self.rows, count = hidden.reshape(-1, hidden.shape[-1])[chosen], len(chosen)
-        self.losses, self.confidence = (np.empty(count, hidden.dtype) for _ in range(2))
+        self.source.read(batch.ids, batch.labels, batch.mask)
+        count, dtype = int(np.count_nonzero(batch.labels >= 0)), self.source.dtype
+        self.losses, self.confidence = (np.empty(count, dtype) for _ in range(2))
         self.ranks, self.best = (np.empty(count, np.int64) for _ in range(2))
-        self.divergence, self.agreed = np.empty(count, hidden.dtype), np.empty(count, bool)
+        self.divergence, self.agreed = np.empty(count, dtype), np.empty(count, bool)
         self.seconds += time.perf_counter() - started
 
     def predict(self, part: slice, targets: np.ndarray) -> np.ndarray:
         """Look at the logits (part, V), which are overwritten by those of the next part."""
         started = time.perf_counter()
-        weight, rows = self.model.output_weight.data, self.rows[part]
-        if not len(self.logits):
-            self.logits = np.empty((CHUNK, len(weight)), rows.dtype)
-        logits = kernels.matmul(rows, weight, trans_b=True, out=self.logits[: len(rows)])
+        logits = self.source.logits(part)
         found = kernels.predictions(logits, targets[part])
         self.losses[part], self.ranks[part], self.best[part], self.confidence[part] = found
         self.seconds += time.perf_counter() - started
@@ -167,6 +207,8 @@ class _Running:
 
     def add(self, owners: np.ndarray) -> None:
         """Add the batch's tokens to the documents (tokens,) that they are of."""
+        if not len(owners):
+            return
         hits, first, count = self.ranks == 0, owners[0], owners[-1] + 1 - owners[0]
         # in float64, since it is where thousands of tokens are added up
         confidence = self.confidence.astype(np.float64)
@@ -183,9 +225,10 @@ class _Running:
             found = np.bincount(places, values, count * BINS).reshape(count, BINS)
             self.calibration[first : first + count, :, column] += found
 
-    def scores(self, tokens: np.ndarray, sizes: np.ndarray) -> Scores:
+    def scores(self) -> TokenScores:
         nats, agreed, divergence, in_top, brier = self.sums.T
-        return Scores(
-            nats=nats, tokens=tokens, bytes=sizes, agreed=agreed, divergence=divergence,
-            in_top=in_top, brier=brier, calibration=self.calibration, seconds=self.seconds,
+        tokens = self.calibration[..., 0].sum(axis=1).astype(np.int64)
+        return TokenScores(
+            nats=nats, tokens=tokens, agreed=agreed, divergence=divergence, in_top=in_top,
+            brier=brier, calibration=self.calibration, seconds=self.seconds,
         )  # fmt: skip

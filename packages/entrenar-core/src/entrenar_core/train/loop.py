@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from entrenar_common.errors import (
     NumericsError,
 )
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_core.data.batches import Batch, Batches
 from entrenar_core.nn import dropout
 from entrenar_core.optim import AdamW, learning_rate
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
@@ -58,6 +57,22 @@ class PhaseResult:
         return self.tokens / self.seconds if self.seconds else math.nan
 
 
+class Rows(Protocol):
+    """Training batches, such as `Batches`, `MaskedBatches` or `TextBatches`, of a kind that the
+    objective knows."""
+
+    steps_per_epoch: int
+
+    def batch(self, position: int) -> Any:
+        """The batch at `position`, counted from 0 across epochs, always the same one. It has
+        `row_ids`, `targets`, which a mean loss divides by, and `tokens`, for the log."""
+        ...
+
+    def names(self, row_ids: np.ndarray) -> list[str]:
+        """What the rows are made of, for people."""
+        ...
+
+
 class Trainer:
     """Trains `model` on `batches` towards `objective`, as one named phase of a run: those of its
     parameters that require a gradient, which with an adapter are the adapter's; and the objective's
@@ -77,7 +92,7 @@ class Trainer:
         self,
         model: Any,
         objective: Objective,
-        batches: Batches,
+        batches: Rows,
         config: TrainingConfig,
         *,
         phase: str,
@@ -225,9 +240,10 @@ class Trainer:
         )
         first = self.step * accumulation
         micro_batches = [self.batches.batch(first + i) for i in range(accumulation)]
-        tokens = sum(batch.targets for batch in micro_batches)
+        targets = sum(batch.targets for batch in micro_batches)
+        tokens = sum(batch.tokens for batch in micro_batches)
         self.objective.begin(self.step, micro_batches)
-        loss = self._gradients(micro_batches, max(1, tokens))
+        loss = self._gradients(micro_batches, max(1, targets))
         norm = math.nan
         if math.isfinite(loss):
             norm = self.optimizer.step(rate, max_norm=config.max_grad_norm)
@@ -248,15 +264,15 @@ class Trainer:
         }
         return record
 
-    def _gradients(self, micro_batches: list[Batch], tokens: int) -> float:
-        """Add up the gradients of a step; returns its loss per valid token."""
+    def _gradients(self, micro_batches: Sequence[Any], targets: int) -> float:
+        """Add up the gradients of a step; returns its loss per target."""
         self.optimizer.zero_grad()
         total = 0.0
         with self._on_stored_weights():
             for index, batch in enumerate(micro_batches):
                 # by the number of the micro-batch: a step that is taken again drops the same
                 with dropout(self.config.seed, self.step * len(micro_batches) + index):
-                    loss = self.objective.loss(batch, tokens)
+                    loss = self.objective.loss(batch, targets)
                     loss.backward()
                 total += loss.item()
             if self.quantized is not None and not math.isfinite(total):
@@ -266,7 +282,7 @@ class Trainer:
     def _on_stored_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self.quantized is None else self.quantized.active(self.step)
 
-    def _rows(self, micro_batches: list[Batch]) -> str:
+    def _rows(self, micro_batches: Sequence[Any]) -> str:
         """The rows of a step and the documents that they are from, for people."""
         ids = np.concatenate([batch.row_ids for batch in micro_batches])
         return (
@@ -315,7 +331,7 @@ class Trainer:
         return str(self._last_checkpoint) if self._last_checkpoint else "none yet"
 
 
-def total_steps(config: TrainingConfig, batches: Batches) -> int:
+def total_steps(config: TrainingConfig, batches: Rows) -> int:
     """The optimizer steps that `config` asks for: max_steps, or whole epochs of `batches`."""
     if config.max_steps is not None:
         return config.max_steps

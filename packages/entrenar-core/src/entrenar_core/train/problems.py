@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -24,23 +24,20 @@ __all__ = ["SECTION", "Later", "Problem", "as_error", "problems_of", "section_of
 # PydanticCustomError(SECTION, ...).
 SECTION = "section"
 
+# The tags of a section that may be one or a list: pydantic puts them into paths.
+ONE, SEVERAL = "(one)", "(several)"
+FORMS = (ONE, SEVERAL)
+
 _NOT_YET = "not supported yet"
 _LEAVE_OUT = "leave it out: it comes with a later version"
 
 
 @dataclass(frozen=True)
 class Later:
-    """Marks a field of one literal value: the other values of its type come with later versions.
-
-    With `values` given only those do; anything else is an ordinary mistake.
-    """
-
-    values: tuple[str, ...] = ()
+    """Marks a field of one literal value: the other values of its type come with later versions."""
 
     def expects(self, value: Any, allowed: tuple[Any, ...]) -> bool:
         """Whether `value` is one that a later version takes where `allowed` are taken now."""
-        if self.values:
-            return value in self.values
         return any(type(value) is type(one) for one in allowed)
 
 
@@ -90,10 +87,17 @@ def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     field = model.model_fields.get(key)
     if field is None:
         return None
-    for kind in (field.annotation, *get_args(field.annotation)):
+    for kind in _kinds(field.annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """A type, and those that it is a choice of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield get_args(part)[0] if get_origin(part) is Annotated else part
 
 
 def _follows(item: ErrorDetails, items: Sequence[ErrorDetails]) -> bool:
@@ -109,7 +113,7 @@ def _line_number(where: str) -> float:
 
 
 def _problem(item: ErrorDetails, model: type[BaseModel], located: Located) -> Problem:
-    path = item["loc"]
+    path = tuple(part for part in item["loc"] if part not in FORMS)
     if item["type"] == SECTION:
         path = path[:-1]
     where = located.where(path)
@@ -141,7 +145,8 @@ def _owner(
     """The section that holds the key at `path` and the key's field, as far as there are such."""
     owner: type[BaseModel] | None = model
     for part in path[:-1]:
-        owner = section_of(owner, str(part)) if owner else None
+        if not isinstance(part, int):  # an item of a list is of the list's section
+            owner = section_of(owner, part) if owner else None
     field = owner.model_fields.get(str(path[-1])) if owner and path else None
     return owner, field
 

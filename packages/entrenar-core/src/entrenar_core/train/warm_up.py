@@ -1,6 +1,7 @@
 """Loading the compiled kernels of a step before the step's memory is there."""
 
-from entrenar_core.data.batches import Batch
+from typing import Any
+
 from entrenar_core.optim import Optimizer
 from entrenar_core.train.objective import Objective
 
@@ -8,7 +9,7 @@ TOKENS = 64
 """Of one row: enough for every kind of kernel that a step calls."""
 
 
-def load_kernels(objective: Objective, batch: Batch, optimizer: Optimizer) -> None:
+def load_kernels(objective: Objective, batch: Any, optimizer: Optimizer) -> None:
     """Compute gradients of the beginning of `batch`, and forget them and the loss. `optimizer` has
     the memory that they are written to.
 

@@ -25,7 +25,7 @@ def _rope(tables):
     return {"call": lambda x: ops.rope(x, *tables), "torch": theirs}
 
 
-def _torch_weights(t, q, k, bias, causal=True, window=None, mask=None):
+def _torch_weights(t, q, k, bias, causal=True, window=None, mask=None, first=None):
     """The weights by hand: 0 in the row of a query that sees no key, where softmax gives NaN."""
     groups = k.shape[2]
     k = k.repeat_interleave(q.shape[2] // groups, dim=2)
@@ -38,6 +38,8 @@ def _torch_weights(t, q, k, bias, causal=True, window=None, mask=None):
         seen &= at <= positions
     if window is not None:
         seen &= at > positions - window
+    if first is not None:
+        seen &= at >= t.tensor(first)[:, None, :, None]
     if mask is not None:
         seen &= t.tensor(mask)[:, None, None, :]
     empty = ~seen.any(-1, keepdim=True)
@@ -86,6 +88,9 @@ MASK = np.array([[True, True, False, True, True], [False, True, True, True, Fals
 LEFT = np.array([[False, False, False, True, True], [False, False, False, False, False]])
 """The first rows of a causal sequence see nothing; the second sequence has no key at all."""
 
+FIRST = np.array([[0, 0, 2, 2, 4], [0, 1, 1, 1, 4]])
+"""Where the documents of two rows begin."""
+
 EQUAL = ((2, 5, 3, 4),) * 3
 GROUPED = (2, 5, 6, 4), (2, 5, 2, 4), (2, 5, 2, 4)
 CACHED = (1, 3, 4, 2), (1, 7, 1, 2), (1, 7, 1, 2)
@@ -124,6 +129,12 @@ CASES = [
     _attention(*GROUPED, mask=MASK),
     _attention(*GROUPED, mask=MASK, window=3),
     _attention(*CACHED, window=3),
+    _attention(*EQUAL, first=FIRST),
+    _attention(*GROUPED, first=FIRST, mask=MASK, window=2),
+    _attention(*GROUPED, first=FIRST, causal=False, bias=(2, 1, 5, 5)),
+    _attention(*CACHED, first=np.array([[3, 5, 6]])),
+    # a query that sees nothing, and bounds that bound nothing
+    _attention(*GROUPED, first=np.array([[-3, 2, 0, 9, 4], [0, 0, 0, 0, 0]])),
     _attention(*CACHED, bias=(4, 1, 7)),
     *(
         _attention(*GROUPED, bias=shape)
@@ -140,6 +151,7 @@ CASES = [
     ),
     _weights((2, 5, 3, 4), (2, 5, 3, 4)),
     _weights((2, 5, 6, 4), (2, 5, 2, 4), window=2),
+    _weights((2, 5, 6, 4), (2, 5, 2, 4), window=2, first=FIRST),
     _weights((1, 3, 4, 2), (1, 7, 1, 2), (4, 1, 7)),
     _weights((2, 5, 6, 4), (2, 5, 2, 4), (5,), mask=LEFT, causal=False),
     _weights((0, 3, 2, 4), (0, 5, 1, 4)),

@@ -81,6 +81,34 @@ def _divergence(name, top_k, torch):
     return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=whole)
 
 
+def _mixture(name, torch):
+    """Of three teachers with hidden states of their own, D alone, at T = 2."""
+    weights, rows = (0.5, 0.2, 0.3), (8, 6, 7)
+    teachers = [
+        (normal(2, 3, width), normal(n, width)) for width, n in zip((5, 3, 4), rows, strict=True)
+    ]
+
+    def call(hidden, weight):
+        parts = [ops.FromHidden(hidden, weight, shared=6) for hidden, weight in teachers]
+        return ops.linear_distillation(
+            hidden, weight, LABELS, expected=ops.Mixed(parts, weights, shared=6),
+            divergence=Divergence(name, 2.0), alpha=1.0, normalizer=4,
+            parts=ops.DistillationParts(),
+        )  # fmt: skip
+
+    def whole(t, hidden, weight):
+        valid = t.tensor(LABELS).reshape(-1) >= 0
+
+        def probabilities(logits):
+            return t.softmax(logits.reshape(6, -1)[valid, :6] / 2, -1)
+
+        found = [t.tensor(h @ w.T, dtype=hidden.dtype) for h, w in teachers]
+        p = sum(share * probabilities(z) for share, z in zip(weights, found, strict=True))
+        return torch(t, p, probabilities(hidden @ weight.T)) / 4
+
+    return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=whole)
+
+
 CASES = [
     case(
         "linear_cross_entropy",
@@ -116,4 +144,7 @@ CASES = [
         1,
         lambda t, p, q: 4 * (p.amax(-1) - q.gather(-1, p.argmax(-1)[:, None])[:, 0]).abs().sum(),
     ),
+    _mixture("forward_kl", lambda t, p, q: 4 * (p * (p / q).log()).sum()),
+    _mixture("reverse_kl", lambda t, p, q: 4 * (q * (q / p).log()).sum()),
+    _mixture("mse", lambda t, p, q: (p / q).log().var(-1, unbiased=False).sum()),
 ]

@@ -15,6 +15,7 @@ from entrenar_core.autograd.ops.activation import swiglu as swiglu
 from entrenar_core.autograd.ops.activation import swiglu_linear as swiglu_linear
 from entrenar_core.autograd.ops.activation import swish as swish
 from entrenar_core.autograd.ops.activation import tanh as tanh
+from entrenar_core.autograd.ops.aligned import Aligned as Aligned
 from entrenar_core.autograd.ops.attention import attention as attention
 from entrenar_core.autograd.ops.attention import attention_weights as attention_weights
 from entrenar_core.autograd.ops.attention import rope as rope
@@ -52,9 +53,14 @@ from entrenar_core.autograd.ops.indexing import scatter_add as scatter_add
 from entrenar_core.autograd.ops.join import concat as concat
 from entrenar_core.autograd.ops.join import split as split
 from entrenar_core.autograd.ops.join import stack as stack
+from entrenar_core.autograd.ops.linear_loss import AlignedParts as AlignedParts
 from entrenar_core.autograd.ops.linear_loss import DistillationParts as DistillationParts
+from entrenar_core.autograd.ops.linear_loss import (
+    linear_aligned_distillation as linear_aligned_distillation,
+)
 from entrenar_core.autograd.ops.linear_loss import linear_cross_entropy as linear_cross_entropy
 from entrenar_core.autograd.ops.linear_loss import linear_distillation as linear_distillation
+from entrenar_core.autograd.ops.logit_loss import logit_distillation as logit_distillation
 from entrenar_core.autograd.ops.loss import binary_cross_entropy as binary_cross_entropy
 from entrenar_core.autograd.ops.loss import (
     binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
@@ -71,6 +77,7 @@ from entrenar_core.autograd.ops.low_rank import low_rank_weight as low_rank_weig
 from entrenar_core.autograd.ops.matmul import embedding as embedding
 from entrenar_core.autograd.ops.matmul import linear as linear
 from entrenar_core.autograd.ops.matmul import matmul as matmul
+from entrenar_core.autograd.ops.mixed import Mixed as Mixed
 from entrenar_core.autograd.ops.norm import layer_norm as layer_norm
 from entrenar_core.autograd.ops.norm import rms_norm as rms_norm
 from entrenar_core.autograd.ops.quant import fake_quantize as fake_quantize
@@ -84,6 +91,7 @@ from entrenar_core.autograd.ops.reduce import min as min  # noqa: A004
 from entrenar_core.autograd.ops.reduce import std as std
 from entrenar_core.autograd.ops.reduce import sum as sum  # noqa: A004
 from entrenar_core.autograd.ops.reduce import var as var
+from entrenar_core.autograd.ops.routed import Routed as Routed
 from entrenar_core.autograd.ops.shape import expand as expand
 from entrenar_core.autograd.ops.shape import flip as flip
 from entrenar_core.autograd.ops.shape import pad as pad

@@ -25,23 +25,26 @@ def rope(x, cos, sin):
 
 @op
 def attention(
-    q, k, v, bias=None, *, scale, causal=True, window=None, mask=None, dropout=0.0, key=0, needs
+    q, k, v, bias=None, *, scale, causal=True, window=None, mask=None, first=None, dropout=0.0,
+    key=0, needs,
 ):  # fmt: skip
     """Attention with grouped queries: q (B, T, H, D); k, v (B, S, G, D) → (B, T, H, D).
 
     softmax(scale · q kᵀ + bias) v over the keys that a query may see. The last query stands at
     the last key: query t is at position p = S − T + t. It sees key s where s ≤ p if `causal`,
-    s > p − `window` if that is given, and mask[b, s] if `mask` (B, S) is given; a query that sees
-    nothing gives 0. `bias` is broadcast to (B, H, T, S). `dropout` drops weights by the counters of
-    `key`. Memory is linear in the sequence lengths, but for the bias's own gradient.
+    s > p − `window` if that is given, s ≥ first[b, t] if `first` (B, T) is given, and mask[b, s] if
+    `mask` (B, S) is given; a query that sees nothing gives 0. With `first`, which is where the
+    query's document begins, a row of many documents takes the time of the documents by themselves.
+    `bias` is broadcast to (B, H, T, S). `dropout` drops weights by the counters of `key`. Memory is
+    linear in the sequence lengths, but for the bias's own gradient.
     Raises ShapeError for arrays that do not fit, ConfigError for an option out of its range.
     """
-    mask = None if mask is None else np.asarray(mask)
-    _check("attention", q, k, v, bias, mask)
+    mask, first = _array(mask), _array(first)
+    _check("attention", q, k, v, bias, mask, first)
     _check_options("attention", scale, window, dropout, key)
     options = {
-        "scale": scale, "causal": causal, "window": window, "mask": mask, "bias": bias,
-        "dropout": dropout, "key": key,
+        "scale": scale, "causal": causal, "window": window, "mask": mask, "first": first,
+        "bias": bias, "dropout": dropout, "key": key,
     }  # fmt: skip
     o, lse = kernels.attention(q, k, v, **options)
 
@@ -52,18 +55,20 @@ def attention(
 
 
 @op
-def attention_weights(q, k, bias=None, *, scale, causal=True, window=None, mask=None, needs):
+def attention_weights(
+    q, k, bias=None, *, scale, causal=True, window=None, mask=None, first=None, needs
+):  # fmt: skip
     """The weights of `attention`: q (B, T, H, D); k (B, S, G, D) → (B, H, T, S).
 
     softmax(scale · q kᵀ + bias), and 0 where a query may not look, with the options of `attention`.
     All of them exist at once, so memory is quadratic: this is for looking at attention and for
     teaching with it, not for computing it.
     """
-    mask = None if mask is None else np.asarray(mask)
-    _check("attention_weights", q, k, k, bias, mask)
+    mask, first = _array(mask), _array(first)
+    _check("attention_weights", q, k, k, bias, mask, first)
     _check_options("attention_weights", scale, window, 0.0, 0)
     weights = kernels.attention_weights(
-        q, k, scale=scale, causal=causal, window=window, mask=mask, bias=bias
+        q, k, scale=scale, causal=causal, window=window, mask=mask, first=first, bias=bias
     )
     bias_shape = bias.shape if bias is not None and needs[2] else None
 
@@ -89,7 +94,11 @@ def _check_rope(x, cos, sin):
         )
 
 
-def _check(name, q, k, v, bias, mask):
+def _array(given):
+    return None if given is None else np.asarray(given)
+
+
+def _check(name, q, k, v, bias, mask, first):
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or _misfit(q, k):
         raise ShapeError(
             f"{name}: q {q.shape}, k {k.shape} and v {v.shape} do not fit",
@@ -102,6 +111,11 @@ def _check(name, q, k, v, bias, mask):
         raise ShapeError(
             f"{name}: mask {mask.dtype} {mask.shape} for {b} sequences of {s} keys",
             hint=f"give booleans of shape ({b}, {s}), True for the keys that count",
+        )
+    if first is not None and (first.shape != (b, t) or first.dtype.kind not in "iu"):
+        raise ShapeError(
+            f"{name}: first {first.dtype} {first.shape} for {b} sequences of {t} queries",
+            hint=f"give integers of shape ({b}, {t}), the first key that each query may see",
         )
     if bias is not None and not _broadcasts(bias.shape, (b, h, t, s)):
         raise ShapeError(

@@ -66,12 +66,24 @@ class FromHidden:
                 "most W, and at most the student's ids, are shared",
             )
 
-    def logits(self, chunk: slice) -> np.ndarray:
-        """The logits (n, W) at the positions `chunk`, which the next call overwrites."""
+    @property
+    def width(self) -> int:
+        """How many ids the teacher has, W."""
+        return len(self._weight)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What its logits are."""
+        return self._rows.dtype
+
+    def logits(self, chunk: slice, out: np.ndarray | None = None) -> np.ndarray:
+        """The logits (n, W) at the positions `chunk`, in `out`; without it, in memory that the next
+        call overwrites."""
         count = chunk.stop - chunk.start
-        if len(self._scratch) < count:
-            self._scratch = np.empty((count, len(self._weight)), self._rows.dtype)
-        out = self._scratch[:count]
+        if out is None:
+            if len(self._scratch) < count:
+                self._scratch = np.empty((count, self.width), self.dtype)
+            out = self._scratch[:count]
         if self._bias is not None:
             out[...] = self._bias
         add = self._bias is not None

@@ -30,6 +30,16 @@ class DistillationParts:
     agreement: float = 0.0
 
 
+@dataclass
+class AlignedParts:
+    """What `linear_aligned_distillation` was made of: cross-entropy per `normalizer` tokens, and
+    per group the divergence and the sorted difference, without T² and without their weights."""
+
+    cross_entropy: float = 0.0
+    divergence: float = 0.0
+    sorted: float = 0.0
+
+
 @op
 @takes_held("weight")
 def linear_cross_entropy(
@@ -92,6 +102,44 @@ def linear_distillation(
     return np.asarray(loss, hidden.dtype), (pull_hidden, pull_weight, None, pull_bias)
 
 
+@op
+@takes_held("weight")
+def linear_aligned_distillation(
+    hidden, weight, targets, bias=None,
+    *, aligned, divergence, alpha, normalizer, groups, parts, needs,
+):  # fmt: skip
+    """(1 − α)·ΣCE / normalizer + α·T²·Σ(w_m·D + w_u·S) / groups, the second over the groups of
+    tokens that `aligned` (Aligned) has beside the teacher's.
+
+    hidden (..., D), weight (V, D), targets (...,) of hidden's leading shape, bias (V,) → scalar.
+    `groups` is how many the whole optimizer step has; no gradient goes to the teacher. `parts`
+    (AlignedParts) is added to. D and S are those of `kernels.aligned_grad`.
+    """
+    _check("linear_aligned_distillation", hidden, weight, targets, bias)
+    aligned.check(targets.size, len(weight))
+    chunks = list(aligned.chunks(targets.size, CHUNK))
+    largest = max((chunk.stop - chunk.start for chunk in chunks), default=0)
+    head = _Head(hidden, weight, needs, bias, largest=largest)
+    flat = targets.reshape(-1)
+    scales = {"scale": 1 / normalizer, "group_scale": 1 / groups}
+    sums = np.zeros(3)
+    for chunk in chunks:
+        logits = head.logits(chunk)
+        values = aligned.compare(
+            logits, chunk, flat[chunk], divergence=divergence, alpha=alpha, **scales
+        )
+        head.pull(chunk, logits)
+        sums += [value.sum(dtype=np.float64) for value in values]
+    cross_entropy, apart, by_size = sums / [normalizer, groups, groups]
+    parts.cross_entropy += cross_entropy
+    parts.divergence += apart
+    parts.sorted += by_size
+    soft = aligned.matching.matched_weight * apart + aligned.matching.sorted_weight * by_size
+    loss = alpha * divergence.factor * soft + (1 - alpha) * cross_entropy
+    pull_hidden, pull_weight, pull_bias = head.vjps()
+    return np.asarray(loss, hidden.dtype), (pull_hidden, pull_weight, None, pull_bias)
+
+
 def _check(name, hidden, weight, targets, bias=None):
     highest = targets.max(initial=-1)
     fits = hidden.shape[-1:] == weight.shape[1:] and (
@@ -110,7 +158,7 @@ def _check(name, hidden, weight, targets, bias=None):
 class _Head:
     """The output projection applied chunk by chunk, gathering its gradients on the way."""
 
-    def __init__(self, hidden, weight, needs, bias=None):
+    def __init__(self, hidden, weight, needs, bias=None, *, largest=CHUNK):
         self.shape, self.weight, self.bias = hidden.shape, weight, bias
         self.rows = hidden.reshape(-1, hidden.shape[-1])  # (N, D)
         self.dhidden = np.empty(self.rows.shape, hidden.dtype) if needs[0] else None
@@ -118,7 +166,7 @@ class _Head:
         new = np.empty if len(self.rows) else np.zeros
         self.dweight = new(weight.shape, weight.dtype) if needs[1] else None
         self.dbias = np.zeros_like(bias) if bias is not None and needs[3] else None
-        self.scratch = np.empty((min(CHUNK, len(self.rows)), len(weight)), hidden.dtype)
+        self.scratch = np.empty((min(largest, len(self.rows)), len(weight)), hidden.dtype)
 
     def chunks(self):
         for start in range(0, len(self.rows), CHUNK):

@@ -8,12 +8,19 @@ from entrenar_common.errors import ShapeError
 from entrenar_core.autograd import Tensor, ops
 
 
-def sequences(mask: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def sequences(
+    mask: np.ndarray, documents: np.ndarray | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     """The index that takes the positions that count out of each sequence of a batch, for the
-    sequences in which there are any."""
+    sequences in which there are any. A sequence is a row of `mask` (B, T) or, with `documents`
+    (B, T), neighbours of a row that are of one document."""
     for number, row in enumerate(mask):
-        if row.any():
-            yield number, row
+        if documents is None:
+            parts = [row]
+        else:
+            numbers = np.cumsum(np.diff(documents[number], prepend=documents[number, :1]) != 0)
+            parts = [row & (numbers == each) for each in np.unique(numbers[row])]
+        yield from ((number, part) for part in parts if part.any())
 
 
 def check_mask(mask: np.ndarray, *features: Tensor) -> None:

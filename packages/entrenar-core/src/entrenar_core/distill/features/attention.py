@@ -11,7 +11,14 @@ from entrenar_core.distill.features.counts import narrower, seen
 from entrenar_core.models.features import Heads
 
 
-def score_mse(student: Heads, teacher: Heads, mask: np.ndarray, *, normalizer: int) -> Tensor:
+def score_mse(
+    student: Heads,
+    teacher: Heads,
+    mask: np.ndarray,
+    *,
+    normalizer: int,
+    documents: np.ndarray | None = None,
+) -> Tensor:
     """Σ(A_s − A_t)² / (H · `normalizer`), which are the step's pairs that both models see.
 
     A = scale · q kᵀ are the scores before the softmax, of as many heads H in both models. Pairs
@@ -31,7 +38,7 @@ def score_mse(student: Heads, teacher: Heads, mask: np.ndarray, *, normalizer: i
         difference = _scores(student, index) - _scores(teacher, index)  # (H, n, n)
         return ops.sum(ops.where(shown, difference * difference, 0.0))
 
-    parts = (squares(index) for index in sequences(mask))
+    parts = (squares(index) for index in sequences(mask, documents))
     return total(parts, student.q.dtype) / (student.q.shape[2] * normalizer)
 
 
@@ -43,6 +50,7 @@ def relation_divergence(
     normalizer: int,
     heads: int,
     weights: Sequence[float] = (1.0, 1.0, 1.0),
+    documents: np.ndarray | None = None,
 ) -> Tensor:
     """Σ_b Σ_X w_X · KL(R_t ‖ R_s) / (heads · n_b · `normalizer`), which are the step's sequences.
 
@@ -64,7 +72,7 @@ def relation_divergence(
         )
         return total(parts, student.q.dtype) / (heads * len(shown))
 
-    parts = (divergence(index) for index in sequences(mask))
+    parts = (divergence(index) for index in sequences(mask, documents))
     return total(parts, student.q.dtype) / normalizer
 
 

@@ -1,19 +1,24 @@
 """How many tokens, sequences and pairs of tokens an optimizer step has: what losses divide by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
+
+from entrenar_core.distill.features.arithmetic import sequences
 
 
 @dataclass(frozen=True)
 class Counts:
     """The positions that count in all micro-batches of an optimizer step: masks (B, T) of booleans.
 
+    `documents` (B, T) of each say where a row is not one sequence but has several: see `sequences`.
     Each count is at least 1, so that a step in which nothing counts has a loss of 0.
     """
 
     masks: tuple[np.ndarray, ...]
+    documents: tuple[np.ndarray | None, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -23,12 +28,16 @@ class Counts:
     @property
     def sequences(self) -> int:
         """The sequences in which at least one position counts."""
-        return max(1, sum(int(np.count_nonzero(mask.any(axis=1))) for mask in self.masks))
+        return max(1, sum(1 for _ in self._rows()))
 
     def pairs(self, *, causal: bool, window: int | None) -> int:
         """The queries and keys that both count, where the query sees the key."""
-        rows = (np.flatnonzero(row) for mask in self.masks for row in mask)
-        return max(1, sum(_seen_count(places, causal, window) for places in rows))
+        return max(1, sum(_seen_count(np.flatnonzero(r), causal, window) for r in self._rows()))
+
+    def _rows(self) -> Iterator[np.ndarray]:
+        """The positions that count of each sequence in which there are any, (T,) booleans."""
+        for mask, documents in zip_longest(self.masks, self.documents):
+            yield from (row for _, row in sequences(mask, documents))
 
 
 def seen(places: np.ndarray, *, causal: bool, window: int | None) -> np.ndarray:

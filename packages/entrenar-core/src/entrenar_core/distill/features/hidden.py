@@ -61,31 +61,44 @@ def patient_mse(
 
 
 def attention_transfer(
-    student: Tensor, teacher: Tensor, mask: np.ndarray, *, normalizer: int
+    student: Tensor,
+    teacher: Tensor,
+    mask: np.ndarray,
+    *,
+    normalizer: int,
+    documents: np.ndarray | None = None,
 ) -> Tensor:
     """½ Σ_b ‖Q_s − Q_t‖ / `normalizer`, which are the step's sequences; any widths.
 
     Q is the map of a sequence b: Σ over the width of h², for the positions that count, divided by
     its length over them. Source: Zagoruyko and Komodakis 2017, arXiv:1612.03928, with p = 2.
     """
-    maps = _maps(student, teacher, mask)
+    maps = _maps(student, teacher, mask, documents)
     return total((length(s - t) for s, t in maps), student.dtype) / (2 * normalizer)
 
 
 def attention_transfer_squared(
-    student: Tensor, teacher: Tensor, mask: np.ndarray, *, normalizer: int
+    student: Tensor,
+    teacher: Tensor,
+    mask: np.ndarray,
+    *,
+    normalizer: int,
+    documents: np.ndarray | None = None,
 ) -> Tensor:
     """Σ_b ‖Q_s − Q_t‖² / `normalizer`, which are the step's tokens: as the authors' code has it,
     with the maps Q of `attention_transfer`."""
-    maps = _maps(student, teacher, mask)
+    maps = _maps(student, teacher, mask, documents)
     parts = (ops.mse(s, t, reduction="sum") for s, t in maps)
     return total(parts, student.dtype) / normalizer
 
 
-def _maps(student: Tensor, teacher: Tensor, mask: np.ndarray) -> list[tuple[Tensor, Tensor]]:
+def _maps(
+    student: Tensor, teacher: Tensor, mask: np.ndarray, documents: np.ndarray | None
+) -> list[tuple[Tensor, Tensor]]:
     """The maps (n,) of each sequence that has positions, of student and teacher."""
     check_mask(mask, student, teacher)
-    return [(_map(student[index]), _map(teacher[index])) for index in sequences(mask)]
+    found = sequences(mask, documents)
+    return [(_map(student[index]), _map(teacher[index])) for index in found]
 
 
 def _map(rows: Tensor) -> Tensor:

@@ -18,7 +18,12 @@ ANGLES = 2**20
 
 
 def similarity_preserving(
-    student: Tensor, teacher: Tensor, mask: np.ndarray, *, normalizer: int
+    student: Tensor,
+    teacher: Tensor,
+    mask: np.ndarray,
+    *,
+    normalizer: int,
+    documents: np.ndarray | None = None,
 ) -> Tensor:
     """Σ_b ‖G_s − G_t‖² / n² / `normalizer`, which are the step's sequences.
 
@@ -28,11 +33,16 @@ def similarity_preserving(
     def compared(s: Tensor, t: Tensor) -> Tensor:
         return ops.mse(unit(_products(s)), unit(_products(t)))
 
-    return _per_sequence(compared, student, teacher, mask, normalizer)
+    return _per_sequence(compared, student, teacher, mask, documents, normalizer)
 
 
 def distance_relation(
-    student: Tensor, teacher: Tensor, mask: np.ndarray, *, normalizer: int
+    student: Tensor,
+    teacher: Tensor,
+    mask: np.ndarray,
+    *,
+    normalizer: int,
+    documents: np.ndarray | None = None,
 ) -> Tensor:
     """Σ_b mean_ij ℓ(ψ_s, ψ_t) / `normalizer`, which are the step's sequences.
 
@@ -43,11 +53,16 @@ def distance_relation(
     def compared(s: Tensor, t: Tensor) -> Tensor:
         return ops.smooth_l1(_relative(_distances(s)), _relative(_distances(t)))
 
-    return _per_sequence(compared, student, teacher, mask, normalizer)
+    return _per_sequence(compared, student, teacher, mask, documents, normalizer)
 
 
 def angle_relation(
-    student: Tensor, teacher: Tensor, mask: np.ndarray, *, normalizer: int
+    student: Tensor,
+    teacher: Tensor,
+    mask: np.ndarray,
+    *,
+    normalizer: int,
+    documents: np.ndarray | None = None,
 ) -> Tensor:
     """Σ_b mean_ijk ℓ(ψ_s, ψ_t) / `normalizer`, which are the step's sequences.
 
@@ -66,7 +81,7 @@ def angle_relation(
         )
         return total(blocks, s.dtype) / count**3
 
-    return _per_sequence(compared, student, teacher, mask, normalizer)
+    return _per_sequence(compared, student, teacher, mask, documents, normalizer)
 
 
 def _per_sequence(
@@ -74,11 +89,13 @@ def _per_sequence(
     student: Tensor,
     teacher: Tensor,
     mask: np.ndarray,
+    documents: np.ndarray | None,
     normalizer: int,
 ) -> Tensor:
     """The sum of `compared` over the sequences / `normalizer`; it sees the rows that count."""
     check_mask(mask, student, teacher)
-    parts = (compared(student[index], teacher[index]) for index in sequences(mask))
+    found = sequences(mask, documents)
+    parts = (compared(student[index], teacher[index]) for index in found)
     return total(parts, student.dtype) / normalizer
 
 

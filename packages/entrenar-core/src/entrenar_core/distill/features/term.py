@@ -17,8 +17,8 @@ class FeatureLoss:
     """A loss of one pair of layers.
 
     `compute(student, teacher, mask, normalizer=…)` is its value (and takes a `projection` if
-    `projected`), `per` the normaliser of a step, `wanted` what it needs of a layer, `take` that
-    from a pass; `formula` says it in a line.
+    `projected`, and `documents` if it is `of_sequences`, to be these), `per` the normaliser of a
+    step, `wanted` what it needs of a layer, `take` that from a pass; `formula` says it in a line.
     """
 
     compute: Callable[..., Tensor]
@@ -27,6 +27,7 @@ class FeatureLoss:
     take: Callable[[Selected, int], Any]
     formula: str
     projected: bool = False
+    of_sequences: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,23 @@ class FeatureTerm:
         return student, teacher
 
     def value(
-        self, student: Selected, teacher: Selected, mask: np.ndarray, *, step: int, counts: Counts
+        self,
+        student: Selected,
+        teacher: Selected,
+        mask: np.ndarray,
+        *,
+        step: int,
+        counts: Counts,
+        documents: np.ndarray | None = None,
     ) -> Value | None:
-        """Its value for a micro-batch with the positions `mask` (B, T) of a step with `counts`;
-        None where no pair is active."""
+        """Its value for a micro-batch with the positions `mask` (B, T), of the `documents` (B, T)
+        where these are to be kept apart, of a step with `counts`; None where no pair is active."""
         active = self.active(step)
         if not active:
             return None
         values = [
-            (factor, self._of(pair, student, teacher, mask, counts)) for pair, factor in active
+            (factor, self._of(pair, student, teacher, mask, counts, documents))
+            for pair, factor in active
         ]
         loss, share = Tensor(np.zeros((), values[0][1].dtype)), self.weight / len(self.pairs)
         for factor, value in values:
@@ -99,12 +108,12 @@ class FeatureTerm:
         teacher: Selected,
         mask: np.ndarray,
         counts: Counts,
+        documents: np.ndarray | None,
     ) -> Tensor:
         ours, theirs = self.loss.take(student, pair.student), self.loss.take(teacher, pair.teacher)
-        normalizer = self.loss.per(counts, ours, theirs)
+        options: dict[str, Any] = {"normalizer": self.loss.per(counts, ours, theirs)}
         if pair in self.projections:
-            projection = self.projections[pair]
-            return self.loss.compute(
-                ours, theirs, mask, normalizer=normalizer, projection=projection
-            )
-        return self.loss.compute(ours, theirs, mask, normalizer=normalizer)
+            options["projection"] = self.projections[pair]
+        if self.loss.of_sequences:
+            options["documents"] = documents
+        return self.loss.compute(ours, theirs, mask, **options)

@@ -52,7 +52,8 @@ def _heads_of(selected: Selected, layer: int) -> Heads:
 
 
 _of_states = partial(FeatureLoss, wanted=_state, take=_state_of)
-_of_heads = partial(FeatureLoss, wanted=_heads, take=_heads_of)
+_of_sequences = partial(_of_states, of_sequences=True)
+_of_heads = partial(FeatureLoss, wanted=_heads, take=_heads_of, of_sequences=True)
 
 HIDDEN_LOSSES = {
     "mse": _of_states(
@@ -67,19 +68,19 @@ HIDDEN_LOSSES = {
         formula="‖W h_s/‖W h_s‖ − h_t/‖h_t‖‖² per token",
         projected=True,
     ),
-    "similarity": _of_states(
+    "similarity": _of_sequences(
         structure.similarity_preserving, _per_sequence, formula="‖G_s − G_t‖²/n² per sequence"
     ),
-    "rkd_distance": _of_states(
+    "rkd_distance": _of_sequences(
         structure.distance_relation, _per_sequence, formula="smooth L1 of distances per sequence"
     ),
-    "rkd_angle": _of_states(
+    "rkd_angle": _of_sequences(
         structure.angle_relation, _per_sequence, formula="smooth L1 of angles per sequence"
     ),
-    "transfer": _of_states(
+    "transfer": _of_sequences(
         hidden.attention_transfer, _per_sequence, formula="½‖Q_s − Q_t‖ per sequence"
     ),
-    "transfer_squared": _of_states(
+    "transfer_squared": _of_sequences(
         hidden.attention_transfer_squared, _per_token, formula="‖Q_s − Q_t‖² per token"
     ),
 }

@@ -27,11 +27,14 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     DQ,
     DV,
     EVERYWHERE,
+    FIRST,
     LSE,
     NUMBERS,
     ROOM,
     SIZES,
     SPANS,
+    TILE,
+    TILES,
     VISIBLE,
     G,
     K,
@@ -99,14 +102,16 @@ def rope(x, cos, sin, *, inverse=False):
 
 @override("attention.attention", "float32")
 def attention(
-    q, k, v, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0, key=0
+    q, k, v, *, scale, causal=True, window=None, mask=None, first=None, bias=None, dropout=0.0,
+    key=0,
 ):  # fmt: skip
     width = q.shape[3]
     q, k, v = _whole_vectors(q, k, v)
     plan = _Plan(
-        q, k, scale=scale, causal=causal, window=window, mask=mask, dropout=dropout, key=key
-    )
-    if q.shape[1] <= FEW and bias is None and not dropout:
+        q, k, scale=scale, causal=causal, window=window, mask=mask, first=first, dropout=dropout,
+        key=key,
+    )  # fmt: skip
+    if q.shape[1] <= FEW and bias is None and first is None and not dropout:
         o, lse = _few(plan, q, k, v)
         return _narrowed(o, width), lse
     o = np.empty(q.shape, np.float32)
@@ -133,8 +138,8 @@ def _few(plan, q, k, v):
 
 @override("attention.attention_grad", "float32")
 def attention_grad(
-    g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, bias=None, dropout=0.0,
-    key=0, needs_bias=False,
+    g, q, k, v, o, lse, *, scale, causal=True, window=None, mask=None, first=None, bias=None,
+    dropout=0.0, key=0, needs_bias=False,
 ):  # fmt: skip
     width = q.shape[3]
     dbias = None
@@ -146,8 +151,9 @@ def attention_grad(
     new = np.empty if q.size else np.zeros  # nothing runs where there are no queries
     dq, dk, dv = (new(shape, np.float32) for shape in ((cuts[0], *q.shape), k.shape, v.shape))
     plan = _Plan(
-        q, k, scale=scale, causal=causal, window=window, mask=mask, dropout=dropout, key=key
-    )
+        q, k, scale=scale, causal=causal, window=window, mask=mask, first=first, dropout=dropout,
+        key=key,
+    )  # fmt: skip
     plan.arrays({Q: q, K: k, V: v, O: o, G: g, DQ: dq[0], DK: dk, DV: dv})
     plan.arrays({LSE: np.ascontiguousarray(lse), BIAS: _wide(bias, q, k), DBIAS: wide_dbias})
     plan.write(CUTS, *cuts)
@@ -159,7 +165,7 @@ def attention_grad(
 class _Plan:
     """What the compiled functions are told, and what has to live while they run."""
 
-    def __init__(self, q, k, *, scale, causal, window, mask, dropout, key):
+    def __init__(self, q, k, *, scale, causal, window, mask, first, dropout, key):
         keys, groups = k.shape[1:3]
         ahead = keys - q.shape[1]
         self._cells, self._alive = [0] * ((NUMBERS + 1) * COLUMNS), []
@@ -173,6 +179,9 @@ class _Plan:
         if mask is not None:
             visible = np.ascontiguousarray(mask)
             self.arrays({VISIBLE: visible, SPANS: _spans(visible)})
+        if first is not None and first.size:
+            bounds = np.ascontiguousarray(first, np.int64)
+            self.arrays({FIRST: bounds, TILES: _tiles(bounds)})
 
     def write(self, row, *numbers):
         self._cells[row * COLUMNS : row * COLUMNS + len(numbers)] = numbers
@@ -234,6 +243,20 @@ def _wide(bias, q, k):
     wide = np.broadcast_to(bias, shape)
     strides = [0 if n == 1 else s for n, s in zip(wide.shape, wide.strides, strict=True)]
     return np.lib.stride_tricks.as_strided(wide, shape, strides)
+
+
+def _tiles(first):
+    """With which queries tiles begin and end, (B, tiles + 1): where the bound changes, and within
+    the queries of one bound after each TILE. A sequence with fewer tiles ends with empty ones."""
+    queries = np.arange(first.shape[1])
+    changes = np.ones(first.shape, bool)
+    changes[:, 1:] = first[:, 1:] != first[:, :-1]
+    since = queries - np.maximum.accumulate(np.where(changes, queries, 0), axis=1)
+    starts = since % TILE == 0
+    found = np.full((len(first), starts.sum(axis=1).max() + 1), first.shape[1], np.int64)
+    sequence, query = np.nonzero(starts)
+    found[sequence, (starts.cumsum(axis=1) - 1)[starts]] = query
+    return found
 
 
 def _spans(visible):

@@ -39,6 +39,8 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     multiply,
     pack,
     room_of,
+    tile_of,
+    tiles_of,
 )
 from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
@@ -94,15 +96,15 @@ def _differentiate_tile(weights, dtile, keys, vectors, low, high, dots):
 
 
 @inner
-def _tile_backward(plan, room, part, first, last, b, h, low):
-    """dq of the queries of one tile, which begins at `low`, and what they add to dk, dv and dbias,
-    by the keys first..last−1. dk is left to be scaled."""
+def _tile_backward(plan, room, part, first, last, b, h, number):
+    """dq of the queries of one tile, and what they add to dk, dv and dbias, by the keys
+    first..last−1. dk is left to be scaled."""
     apart()
     batch, time, heads, width, keys = (
         plan[SIZES, 0], plan[SIZES, 1], plan[SIZES, 2], plan[SIZES, 3], plan[SIZES, 4],
     )  # fmt: skip
     group = h // (heads // plan[BAND, 2])
-    rows = min(TILE, time - low)
+    low, rows = tile_of(plan, b, number)
     vectors, columns = (rows + WIDTH - 1) // WIDTH, width // WIDTH
     packed_g = room + 4 * TILE * width  # the packed queries come first
     packed_o = packed_g + 4 * TILE * width
@@ -117,7 +119,7 @@ def _tile_backward(plan, room, part, first, last, b, h, low):
     fill(dq, plan[DQ, 2], rows, columns, F(0))
     seen_first, seen_last = keys_of(plan, b, low, rows)
     first, last = max(first, seen_first), min(last, seen_last)
-    if first >= last:
+    if rows == 0 or first >= last:
         return
     scale, lse = number_at(plan[NUMBERS, 0]), begin_of(plan, LSE, b, h, low)
     pack(q, plan[Q, 2], rows, columns, room, scale)
@@ -160,16 +162,15 @@ def _tile_backward(plan, room, part, first, last, b, h, low):
 @inner
 def _keys_backward(plan, room, part, b, group):
     """All that depends on one part of the keys of one group of one sequence."""
-    time, columns = plan[SIZES, 1], plan[SIZES, 3] // WIDTH
-    repeats = plan[SIZES, 2] // plan[BAND, 2]
+    columns, repeats = plan[SIZES, 3] // WIDTH, plan[SIZES, 2] // plan[BAND, 2]
     first = part * plan[CUTS, 1]
     last = min(first + plan[CUTS, 1], plan[SIZES, 4])
     dk, dv = begin_of(plan, DK, b, first, group), begin_of(plan, DV, b, first, group)
     fill(dk, plan[DK, 2], last - first, columns, F(0))
     fill(dv, plan[DV, 2], last - first, columns, F(0))
     for turn in range(repeats):
-        for low in range(0, time, TILE):
-            _tile_backward(plan, room, part, first, last, b, group * repeats + turn, low)
+        for number in range(tiles_of(plan)):
+            _tile_backward(plan, room, part, first, last, b, group * repeats + turn, number)
     for s in range(last - first):
         scale_rows(dk + s * plan[DK, 2], 0, 1, columns, plan[NUMBERS, 0])
 

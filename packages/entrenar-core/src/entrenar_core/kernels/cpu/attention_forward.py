@@ -34,6 +34,8 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     multiply,
     pack,
     room_of,
+    tile_of,
+    tiles_of,
 )
 from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
@@ -96,12 +98,11 @@ def _finish(plan, b, h, low, rows, o, peaks, totals, factors):
 
 
 @inner
-def _tile_forward(plan, room, b, h, low):
-    """o and lse of the queries of one tile, which begins at `low`."""
+def _tile_forward(plan, room, b, h, low, rows):
+    """o and lse of the queries of one tile: `rows` of them from `low` on."""
     apart()
     time, heads, width, keys = plan[SIZES, 1], plan[SIZES, 2], plan[SIZES, 3], plan[SIZES, 4]
     group = h // (heads // plan[BAND, 2])
-    rows = min(TILE, time - low)
     vectors, columns = (rows + WIDTH - 1) // WIDTH, width // WIDTH
     tile = room + 4 * TILE * width  # the packed queries come first
     peaks = tile + 4 * TILE * BLOCK
@@ -134,14 +135,15 @@ def _tile_forward(plan, room, b, h, low):
 def _work(pointer, thread):
     """Do tiles until none is left."""
     plan = carray(pointer, (NUMBERS + 1, COLUMNS))
-    batch, time, heads = plan[SIZES, 0], plan[SIZES, 1], plan[SIZES, 2]
-    tiles = (time + TILE - 1) // TILE
+    batch, heads, tiles = plan[SIZES, 0], plan[SIZES, 2], tiles_of(plan)
     room, counter = room_of(plan, thread), plan[ROOM, 2]
     unit = take(counter)
     while unit < batch * heads * tiles:
         # of each head the last tile, which may see the most keys, comes first
-        head, low = unit // tiles, (tiles - 1 - unit % tiles) * TILE
-        _tile_forward(plan, room, head // heads, head % heads, low)
+        head, number = unit // tiles, tiles - 1 - unit % tiles
+        low, rows = tile_of(plan, head // heads, number)
+        if rows:
+            _tile_forward(plan, room, head // heads, head % heads, low, rows)
         unit = take(counter)
 
 

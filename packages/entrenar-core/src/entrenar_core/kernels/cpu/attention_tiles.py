@@ -6,6 +6,10 @@ they are in memory, and the sums of a softmax run from row to row.
 
 Key r of a block is seen by query i of a tile where i + low ≤ r ≤ i + high. Keys are taken in groups
 of 16, and of each group the vectors of queries are computed that see any of its keys.
+
+Where queries have a first key of their own, a tile ends where it changes: all of a tile have the
+same, and its keys are taken from there on. A row of documents then takes as long as they take by
+themselves, and gives the same bits.
 """
 
 import numpy as np
@@ -42,14 +46,17 @@ LOWEST = np.finfo(np.float32).min
 """A peak below all scores, but finite: what −∞ is to it is still −∞."""
 
 (
-    Q, K, V, O, G, DQ, DK, DV, BIAS, DBIAS, LSE, VISIBLE, SPANS, SIZES, BAND, CHANCE, CUTS, ROOM,
-    NUMBERS,
-) = range(19)  # fmt: skip
+    Q, K, V, O, G, DQ, DK, DV, BIAS, DBIAS, LSE, VISIBLE, SPANS, FIRST, TILES, SIZES, BAND, CHANCE,
+    CUTS, ROOM, NUMBERS,
+) = range(21)  # fmt: skip
 """Rows of a plan. An address is 0 where there is no such array.
 
 Q to DV: where an array (B, T, H, D) begins, and its strides in bytes along B, T and H; BIAS and
 DBIAS: the same of (B, H, T, S), LSE: of (B, H, T), VISIBLE: of (B, S) bytes. SPANS: the address of
-two integers for each sequence, between which keys it has any that count. SIZES: B, T, H, D, S.
+two integers for each sequence, between which keys it has any that count. FIRST: the address of an
+integer (B, T) for each query, before which it sees no key; TILES: with FIRST, the address of the
+queries (B, count + 1) with which tiles begin and end, and the bytes of a sequence. SIZES: B, T, H,
+D, S.
 BAND: query t sees keys t + lowest to t + highest; and G. CHANCE: key and threshold of the dropout.
 CUTS: see `attention_backward`. ROOM: the address of memory, how much each thread has of it, and the
 address of a counter. NUMBERS: the address of the scale and of 1 / (1 − dropout).
@@ -74,10 +81,27 @@ def room_of(plan, thread):
 def keys_of(plan, b, low, rows):
     """Between which keys those lie that queries low..low+rows−1 of sequence b see."""
     first, last = low + plan[BAND, 0], low + rows + plan[BAND, 1]
+    if plan[FIRST, 0]:
+        first = max(first, integer_at(plan[FIRST, 0] + b * plan[FIRST, 1] + 8 * low))
     span = plan[SPANS, 0] + 16 * b
     if plan[SPANS, 0]:
         return max(first, integer_at(span)), min(last, integer_at(span + 8))
     return max(first, 0), min(last, plan[SIZES, 4])
+
+
+@inner
+def tiles_of(plan):
+    """How many tiles the queries of a sequence are cut into, empty ones included."""
+    return plan[TILES, 1] // 8 - 1 if plan[TILES, 0] else (plan[SIZES, 1] + TILE - 1) // TILE
+
+
+@inner
+def tile_of(plan, b, number):
+    """With which query of sequence b a tile begins, and how many queries it has."""
+    if plan[TILES, 0]:
+        at = plan[TILES, 0] + b * plan[TILES, 1] + 8 * number
+        return integer_at(at), integer_at(at + 8) - integer_at(at)
+    return number * TILE, min(TILE, plan[SIZES, 1] - number * TILE)
 
 
 @inner

@@ -10,6 +10,7 @@ import numpy as np
 from numba.core import config as numba_config
 
 from entrenar_core.kernels.cpu.compiler import read_through_child
+from entrenar_core.kernels.cpu.stamp import stamp
 
 KEEPS_NAN = {"nsz", "arcp", "contract", "afn", "reassoc"}
 """The parts of LLVM's fast-math that let reductions vectorize; `nnan` and `ninf` are left out, so
@@ -77,6 +78,7 @@ def jit(
     numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]
     try:
         dispatcher = numba.njit(cache=True, **options)(function)
+        stamp(dispatcher)
         read_through_child(dispatcher)
         return dispatcher
     except RuntimeError:  # numba found no folder that it can write: compile every time

@@ -17,6 +17,7 @@ from numba.core.ccallback import CFunc
 
 from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit
 from entrenar_core.kernels.cpu.compiler import without_registries
+from entrenar_core.kernels.cpu.stamp import stamp
 from entrenar_core.kernels.cpu.vectors import intrinsic
 
 _I64 = ir.IntType(64)
@@ -66,6 +67,7 @@ class Crew:
         # where numba finds no folder that it can write, it compiles every time
         with contextlib.suppress(RuntimeError):
             found.enable_caching()
+            stamp(found)
             found._cache.load_overload = without_registries(found._cache)
         numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
         found.compile()

@@ -79,7 +79,7 @@ def _divergence_grad(
             peak_q, peak_p = peak_of(row[:shared]), peak_of(expected)
             agreed[i] = _agreement(row[:shared], expected, peak_q, peak_p)
             peak = max(peak_q, peak_of(row[shared:]))
-            total = _total(row, peak, F(1))
+            total = total_of(row, peak, F(1))
             ce[i] = np.log(total) + peak - row[targets[i]]
             if top_k < shared:
                 value[i] = _outcomes(
@@ -102,7 +102,7 @@ def _agreement(student, expected, peak_q, peak_p):
 
 
 @serial
-def _total(row, peak, inverse):
+def total_of(row, peak, inverse):
     total = F(0)
     for j in range(row.size):
         total += exp((row[j] - peak) * inverse)
@@ -133,30 +133,52 @@ def _row(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight)
 @serial
 def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight, top_k):
     """As `_row`, where all but the teacher's first `top_k` ids are one outcome."""
-    shared = expected.size
-    student = row[:shared]
     chosen = np.zeros(top_k, np.int64)
-    _choose(expected, peak_p, chosen)
-    logits = np.empty(top_k, np.float32)
-    x, y = np.empty(top_k + 1, np.float32), np.empty(top_k + 1, np.float32)
+    choose(expected, peak_p, chosen)
+    y = np.empty(top_k + 1, np.float32)
     for n in range(top_k):
-        j = chosen[n]
-        logits[n] = student[j]
-        x[n], y[n] = (student[j] - peak_q) * inverse, (expected[j] - peak_p) * inverse
-    for n in range(top_k):
-        student[chosen[n]] = expected[chosen[n]] = F(-np.inf)
-    x[top_k], y[top_k] = _tail(student, peak_q, inverse), _tail(expected, peak_p, inverse)
-    total_q, total_p = _total(x, F(0), F(1)), _total(y, F(0), F(1))
-    tail = x[top_k]
+        y[n] = (expected[chosen[n]] - peak_p) * inverse
+        expected[chosen[n]] = F(-np.inf)
+    y[top_k] = tail_of(expected, peak_p, inverse)
+    return outcomes_grad(
+        row, expected.size, chosen, y, peak, peak_q, inverse, hard, soft, code, weight
+    )
+
+
+@serial
+def outcomes_grad(row, shared, chosen, y, peak, peak_q, inverse, hard, soft, code, weight):
+    """The row turned into its gradient but for the target, where the ids `chosen` are outcomes and
+    all others of the first `shared` are one more, the last; gives the divergence.
+
+    y has the teacher's log probabilities of the outcomes, up to a number that all have in common,
+    and is overwritten.
+    """
+    student, k = row[:shared], chosen.size
+    logits, x = np.empty(k, np.float32), np.empty(k + 1, np.float32)
+    for n in range(k):
+        logits[n] = student[chosen[n]]
+        x[n] = (logits[n] - peak_q) * inverse
+    for n in range(k):
+        student[chosen[n]] = F(-np.inf)
+    x[k] = tail_of(student, peak_q, inverse)
+    tail, outcomes = x[k], k + 1 if k < shared else k
+    x, y = x[:outcomes], y[:outcomes]
+    total_q, total_p = total_of(x, F(0), F(1)), total_of(y, F(0), F(1))
     value, pulled = row_divergence(code, x, y, F(0), F(0), F(1), total_q, total_p, weight)
-    share, tail_share = soft * pulled / total_q, soft * y[top_k]
-    for j in range(shared):
-        z = student[j]
-        q = (z - peak_q) * inverse
-        student[j] = hard * exp(z - peak) + tail_share * exp(q - tail) - share * exp(q)
+    share, tail_share = soft * pulled / total_q, soft * y[outcomes - 1]
+    if tail > F(-80):
+        inside = tail_share * exp(-tail) - share
+        for j in range(shared):
+            z = student[j]
+            student[j] = hard * exp(z - peak) + inside * exp((z - peak_q) * inverse)
+    else:  # e⁻ᵗᵃⁱˡ is too much for float32
+        for j in range(shared):
+            z = student[j]
+            q = (z - peak_q) * inverse
+            student[j] = hard * exp(z - peak) + tail_share * exp(q - tail) - share * exp(q)
     for j in range(shared, row.size):
         row[j] = hard * exp(row[j] - peak)
-    for n in range(top_k):
+    for n in range(k):
         z = logits[n]
         student[chosen[n]] = (
             hard * exp(z - peak) + soft * y[n] - share * exp((z - peak_q) * inverse)
@@ -165,16 +187,16 @@ def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, we
 
 
 @serial
-def _tail(row, peak, inverse):
+def tail_of(row, peak, inverse):
     """log Σ exp((z − peak)/T) of a row, −∞ where there is nothing."""
     highest = peak_of(row)
     if highest == F(-np.inf):
         return highest
-    return (highest - peak) * inverse + np.log(_total(row, highest, inverse))
+    return (highest - peak) * inverse + np.log(total_of(row, highest, inverse))
 
 
 @serial
-def _choose(row, peak, chosen):
+def choose(row, peak, chosen):
     """The ids of the largest numbers of a row, of equal ones the first."""
     k = chosen.size
     low, high = _ordered(F(-np.inf)), _ordered(peak)  # at least k are ≥ low

@@ -1,0 +1,22 @@
+"""huggingface_hub's progress bars: for people who watch, and for nobody else."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bars_only_on_a_terminal() -> Iterator[None]:
+    """Switches them off in the body, unless a terminal shows them or a setting asks for them."""
+    from huggingface_hub import utils
+
+    asked_for = "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ
+    if asked_for or utils.are_progress_bars_disabled() or sys.stderr.isatty():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()

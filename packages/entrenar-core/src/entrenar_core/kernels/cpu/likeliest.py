@@ -1,0 +1,59 @@
+"""`kernels.likeliest`: the k-th largest number of a row is found by counting, and k are sorted."""
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.distillation import choose, tail_of, total_of
+from entrenar_core.kernels.registry import override
+
+
+@jit
+def _likeliest(logits, temperatures, mass, counts, ids, values, tails):
+    for i in numba.prange(logits.shape[0]):
+        row = logits[i]
+        peak = peak_of(row)
+        count = _kept(row, peak, mass, ids[i], values[i])
+        counts[i] = count
+        for n in range(count):
+            row[ids[i, n]] = F(-np.inf)
+        for t in range(temperatures.size):
+            inverse = F(1 / temperatures[t])
+            head = np.log(np.float64(total_of(values[i, :count], F(0), inverse)))
+            tails[t, i] = _log_share(np.float64(tail_of(row, peak, inverse)) - head)
+
+
+@serial
+def _kept(row, peak, mass, ids, values):
+    """How many ids are kept; ids and values become them."""
+    k = ids.size
+    chosen = np.zeros(k, np.int64)
+    choose(row, peak, chosen)  # from the last id to the first
+    order = np.argsort(-row[chosen[::-1]], kind="mergesort")
+    for n in range(k):
+        ids[n] = chosen[k - 1 - order[n]]
+        values[n] = row[ids[n]] - peak
+    if mass == 1.0:
+        return k
+    wanted, before, count = mass * total_of(row, peak, F(1)), 0.0, 0
+    while count < k and before < wanted:
+        before += np.float64(exp(values[count]))
+        count += 1
+    ids[count:] = 0
+    values[count:] = F(0)
+    return count
+
+
+@serial
+def _log_share(d):
+    """log(t/(h + t)) of d = log t − log h."""
+    return d - np.log1p(np.exp(d)) if d < 0 else -np.log1p(np.exp(-d))
+
+
+@override("likeliest.likeliest", "float32")
+def likeliest(logits, temperatures, *, mass, k):
+    n = len(logits)
+    counts, ids = np.empty(n, np.int64), np.empty((n, k), np.int32)
+    values, tails = np.empty((n, k), np.float32), np.empty((len(temperatures), n), np.float32)
+    _likeliest(logits, temperatures, float(mass), counts, ids, values, tails)
+    return counts, ids, values, tails

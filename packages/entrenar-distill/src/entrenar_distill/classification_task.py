@@ -1,0 +1,176 @@
+"""The task of classification: a class for each text, learned from a teacher and from labels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from entrenar_common.errors import ConfigError, UnsupportedError
+from entrenar_common.progress import Progress
+from entrenar_common.text import escape_controls
+from entrenar_core.data.readers import Value
+from entrenar_core.data.texts import Int64
+from entrenar_core.distill import ClassificationDistillation, LabelClassification
+from entrenar_distill.class_figures import class_figures, log_softmax
+from entrenar_distill.config import DistillConfig
+from entrenar_distill.intervals import Figure, IntervalMethod
+from entrenar_distill.run_folder import RunFolder
+from entrenar_distill.task import CONTROL
+from entrenar_distill.text_inputs import TextInputs, read_text_inputs
+from entrenar_distill.text_next_steps import classification_commands
+from entrenar_distill.text_students import labels_of
+from entrenar_distill.text_task import Measured, TextTask, reading_of, said_about
+
+__all__ = ["SequenceClassification", "class_numbers"]
+
+_SHOWN = 10
+
+
+class SequenceClassification(TextTask):
+    """Classes as the teacher, and labels, say: see `Task`."""
+
+    head = "sequence-classification"
+
+    def read_inputs(self, config: DistillConfig, *, progress: Progress) -> TextInputs:
+        if config.recipe is not None:
+            raise UnsupportedError(
+                "sequence-classification with a GGUF file: llama.cpp has no place for the head",
+                hint="leave output.format and training.quantization.recipe out",
+            )
+        numbering = partial(_numbering, config)
+        inputs = read_text_inputs(config, self.head, numbering=numbering, progress=progress)
+        _check_top_k(config.distillation.top_k, len(labels_of(inputs.teacher)))
+        return inputs
+
+    def objective(self, inputs: TextInputs, phase: str, model: Any) -> Any:
+        if phase == CONTROL:
+            return LabelClassification(model)
+        settings = inputs.config.distillation
+        return ClassificationDistillation(
+            reading_of(inputs, model), divergence=settings.divergence(), alpha=settings.alpha
+        )
+
+    def held_out_loss(self, inputs: TextInputs, model: Any, objective: Any) -> float:
+        """Cross-entropy of the labels, and without labels KL(teacher ‖ model), per text."""
+        del objective
+        texts = inputs.held_out
+        found = log_softmax(said_about(model, texts, inputs.fill))
+        if texts.labels is not None:
+            return float(-found[np.arange(len(texts)), texts.labels].mean())
+        expected = log_softmax(inputs.told.of(np.arange(len(texts))))
+        return float((np.exp(expected) * (expected - found)).sum(axis=1).mean())
+
+    def formula(self, inputs: TextInputs) -> str:
+        loss = inputs.config.distillation
+        return loss.with_features(f"{loss.mixture}, per text")
+
+    def loss_settings(self, inputs: TextInputs) -> dict[str, float]:
+        return inputs.config.distillation.settings()
+
+    def settings(self, inputs: TextInputs) -> dict[str, str]:
+        labels = [escape_controls(label) for label in labels_of(inputs.teacher)]
+        more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+        return {
+            "classes": ", ".join(labels[:_SHOWN]) + more,
+            "longest text": f"{inputs.max_length} ids",
+        }
+
+    def measured(
+        self, inputs: TextInputs, said: Mapping[str, np.ndarray], objectives: Mapping[str, Any]
+    ) -> Measured:
+        del objectives
+        labels = inputs.held_out.labels
+        found = class_figures(said, labels, seed=inputs.config.training.seed)
+        verdict = _verdict(found.models["student"], found.difference, found.how)
+        notes = []
+        if found.difference is not None:
+            teacher, control = (found.models[name]["accuracy"] for name in ("teacher", CONTROL))
+            if teacher and control and not teacher.value > control.value:
+                notes.append("The teacher is no better than the control: it has nothing to teach.")
+        return Measured(found.models, found.how, verdict, found.difference, tuple(notes))
+
+    def next_commands(self, inputs: TextInputs, folder: RunFolder, whole: bool) -> tuple[str, ...]:
+        return classification_commands(folder, inputs, whole=whole)
+
+
+def _numbering(config: DistillConfig, teacher: Any) -> Callable[[Sequence[Value]], Int64] | None:
+    labels = labels_of(teacher)
+    problem = getattr(teacher.config, "problem_type", None)  # decoders have none
+    if len(labels) < 2 or problem not in (None, "single_label_classification"):
+        raise UnsupportedError(
+            f"the teacher has {len(labels)} outputs for {problem or 'regression'}: not one class "
+            "for each text",
+            hint="give a teacher of single_label_classification",
+        )
+    field = config.dataset.label_field
+    if field is None:
+        return None
+    return partial(class_numbers, labels=labels, field=field)
+
+
+def class_numbers(values: Sequence[Value], *, labels: Sequence[str], field: str) -> Int64:
+    """The number of each value among `labels`: its name, or the number itself, also as text.
+
+    Where the labels have no names of their own (LABEL_0, …) and the values are as many different
+    texts, they are the labels in alphabetical order. Raises ConfigError for a value that is no
+    label; `field` is what holds them.
+    """
+    known = {name: i for i, name in enumerate(labels)}
+    numbers = {str(i): i for i in range(len(labels))}
+    given = sorted({str(value) for value in values})
+    nameless = list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
+    if nameless and len(given) == len(labels) and not set(given) & {*known, *numbers}:
+        known = {name: i for i, name in enumerate(given)}
+    strange = [value for value in given if value not in known and value not in numbers]
+    if strange:
+        raise ConfigError(
+            f"dataset.label_field {field!a}: {escape_controls(strange[0])!a} is no class of the "
+            "teacher",
+            hint=f"its classes are {_listed(labels)}, or their numbers from 0",
+        )
+    both = {**numbers, **known}
+    return np.array([both[str(value)] for value in values], np.int64)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+    return ", ".join(map(escape_controls, labels[:_SHOWN])) + more
+
+
+def _check_top_k(top_k: int | None, classes: int) -> None:
+    if top_k is not None and top_k > classes:
+        raise ConfigError(
+            f"distillation.top_k {top_k} is more than the {classes} classes",
+            hint="lower distillation.top_k, or leave it out to count every class",
+        )
+
+
+def _verdict(
+    student: Mapping[str, Figure | None], difference: Mapping[str, Figure] | None,
+    how: IntervalMethod,
+) -> str:  # fmt: skip
+    """What the run shows about distillation, in one sentence that claims no more than it can."""
+    if difference is None:
+        agreement = student["agreement"]
+        assert agreement is not None
+        return (
+            f"The student's class is the teacher's for {agreement.value:.1%} of the held-out "
+            "texts. Cannot tell whether distillation helped: run with --control."
+        )
+    found = difference["accuracy"]
+    if not np.isfinite([found.value, found.low, found.high]).all():
+        return (
+            "Cannot tell whether distillation helped: the difference to the control has no "
+            f"interval ({how.count} held-out texts)."
+        )
+    size = f"{abs(found.value) * 100:.2f} points of accuracy"
+    interval = (
+        f"{how.confidence * 100:g} % interval of student minus control {found.low * 100:+.2f} to "
+        f"{found.high * 100:+.2f}, paired over {how.count} held-out texts"
+    )
+    if found.low > 0:
+        return f"Distillation helped by {size} ({interval})."
+    if found.high < 0:
+        return f"Distillation hurt by {size}: train without the teacher ({interval})."
+    return f"No difference shown between student and control ({interval}; it contains 0)."
