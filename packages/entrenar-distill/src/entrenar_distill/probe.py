@@ -40,7 +40,7 @@ def probe_of(plan: Planned, teacher: Path, student: Path | None) -> Probed:
     """`probe` with the models in these folders; no student's for one that is made."""
     request = {
         "task": "the distillation",
-        "config": plan.config.model_dump(mode="json"),
+        "config": plan.config.model_dump(mode="json", exclude_unset=True),
         "teacher": str(teacher),
         "student": None if student is None else str(student),
         "held": held(plan.asked),
