@@ -89,8 +89,9 @@ bench-merge: .venv-parity/.installed ## Time merging adapters and models beside 
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge.py
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/merge_models.py
 
-bench-memory: .venv/.runtime ## Predicted and measured memory of trainings and inferences: some 35 min, 6 GB
+bench-memory: .venv/.runtime ## Predicted and measured memory of trainings, inferences, distillations: some 40 min, 6 GB
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/memory.py
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/distillation_memory.py
 
 bench-inspect: .venv-parity/.installed ## Time entrenar-inspect beside safetensors, gguf, PyTorch, the disk
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/inspect_models.py

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__, cache_command, evaluate_command, validate_command
+from entrenar_distill import (
+    __version__,
+    cache_command,
+    estimate_command,
+    evaluate_command,
+    validate_command,
+)
 from entrenar_distill.settings_option import set_option
 
 
@@ -135,6 +141,7 @@ def export(
     out.emit(report, schema="entrenar.distill.export/1")
 
 
+main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)
 main.add_command(cache_command.cache)
 main.add_command(validate_command.validate)

@@ -29,11 +29,17 @@ def bare_student(config: DistillConfig, teacher: Any, folder: Path | None) -> An
         return models.load(folder, quantize=student.quantize)
     if student.layers_from_teacher is not None:
         return models.with_layers(cached.loaded(teacher), student.layers_from_teacher)
-    inherited = {
+    raw = {**inherited(student.tokenizer, teacher), **(student.config or {})}
+    return models.from_config(raw, seed=config.training.seed)
+
+
+def inherited(tokenizer: str | None, teacher: Any) -> dict[str, Any]:
+    """What an architecture in a configuration has where it says nothing else: the positions of its
+    teacher, and the tokens of its own tokenizer's folder, or its teacher's."""
+    return {
         "max_position_embeddings": teacher.config.max_position_embeddings,
-        **_vocabulary(student.tokenizer, teacher),
+        **_vocabulary(tokenizer, teacher),
     }
-    return models.from_config({**inherited, **(student.config or {})}, seed=config.training.seed)
 
 
 def _vocabulary(tokenizer: str | None, teacher: Any) -> dict[str, Any]:

@@ -18,3 +18,7 @@ FRAGMENTS = 0.4053
 """Of what only the loss or only the backward pass needs, the smaller of the two: the share that
 does not fit into what the other left. The same for the blocks and the logits of a model that is
 run."""
+
+PROGRAM = 14_200_000
+"""What a program that reads configurations has in memory besides: read in such a process, beside
+one that BASE is of."""

@@ -46,11 +46,16 @@ def _overhead(moving: Sequence[Term], base: str) -> list[Term]:
 
 
 def _block(shape: ModelShape, inference: Inference) -> Term:
-    """What is there at once while one block works on the whole input: nothing is kept for a way
-    back."""
+    size = block_of_pass(shape, inference)
+    why = f"{size // inference.tokens:,} B a token while one block works on all of them"
+    return Term("activations of one block", size, why, PREFILL)
+
+
+def block_of_pass(shape: ModelShape, inference: Inference) -> int:
+    """The bytes that are there at once while one block works on the whole input: nothing is kept
+    for a way back."""
     numbers = max(_attention(shape), _inner(shape.blocks, shape.is_encoder))
-    why = f"{FLOAT * numbers:,} B a token while one block works on all of them"
-    return Term("activations of one block", FLOAT * inference.tokens * numbers, why, PREFILL)
+    return FLOAT * inference.tokens * numbers
 
 
 def _attention(shape: ModelShape) -> int:

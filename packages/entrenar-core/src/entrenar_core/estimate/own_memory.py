@@ -31,11 +31,11 @@ COMPUTED = (
 
 def own_memory(shape: ModelShape, setup: Setup) -> Memory:
     """The terms of `setup`: a base of `own_weights.BASES`, an optimizer of `OPTIMIZERS`."""
-    moving = [*_activations(shape, setup), *_loss(shape, setup)]
+    moving = [*activations(shape, setup), *loss_of_predictions(shape, setup)]
     overhead = own_constants.BASE + round(own_constants.FRAGMENTS * smaller_phase(moving))
     terms = [
         *weights(shape, setup.base),
-        *_trained(shape, setup),
+        *trained(shape, setup),
         *moving,
         dequantized(setup.base),
         Term(
@@ -51,7 +51,7 @@ def smaller_phase(terms: Sequence[Term]) -> int:
     return min(memory.of(LOSS), memory.of(BACKWARD))
 
 
-def _trained(shape: ModelShape, setup: Setup) -> list[Term]:
+def trained(shape: ModelShape, setup: Setup) -> list[Term]:
     """What is trained lies in one flat float32 array, its gradients in a second one, and what the
     optimizer remembers in further ones (`optim.groups.FlatGroup`)."""
     sizes = trained_sizes(shape, setup)
@@ -80,7 +80,7 @@ OPTIMIZERS: Mapping[str, Callable[[int], float]] = {
 }
 
 
-def _activations(shape: ModelShape, setup: Setup) -> list[Term]:
+def activations(shape: ModelShape, setup: Setup) -> list[Term]:
     """What the tape keeps; with checkpointing the input of each block, and one block while it is
     computed again. Then the gradients inside a block."""
     tokens, blocks = FLOAT * setup.tokens, shape.blocks
@@ -106,7 +106,7 @@ def _activations(shape: ModelShape, setup: Setup) -> list[Term]:
     ]
 
 
-def _loss(shape: ModelShape, setup: Setup) -> list[Term]:
+def loss_of_predictions(shape: ModelShape, setup: Setup) -> list[Term]:
     """Logits of 1,024 tokens at a time, the gradient of the hidden states, and that of the output
     weight where it is trained (`ops.linear_cross_entropy`)."""
     if not shape.predicts_tokens or shape.head is None:

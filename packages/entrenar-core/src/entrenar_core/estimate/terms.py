@@ -9,8 +9,27 @@ LOADING, PREFILL, LOGITS, RUNNING = "loading", "prefill", "logits", "running"
 """When a term of a model that is only run is there: while its weights are read, while the blocks
 work on the whole input, while logits are computed, or in both of the last two."""
 
-_PHASES = (LOSS, BACKWARD, LOADING, PREFILL, LOGITS)
-_PARTS = {ALWAYS: _PHASES, RUNNING: (PREFILL, LOGITS)}
+TEACHER, FEATURES, CONTROL, READING, MEASURING = (
+    "teacher", "features", "control", "reading", "measuring"
+)  # fmt: skip
+"""When a term of a distillation is there: while the teacher reads a batch, while features of both
+models are compared, in a step of the control, while what was written is read again, and while all
+models are measured."""
+
+STEP, LEARNING, AFTERWARDS = "step", "learning", "afterwards"
+"""Of a distillation: from the student's pass to its gradients; in all of a step, the teacher's pass
+and those of a control included; or once all is trained."""
+
+_PHASES = (
+    LOSS, BACKWARD, LOADING, PREFILL, LOGITS, TEACHER, FEATURES, CONTROL, READING, MEASURING,
+)  # fmt: skip
+_PARTS = {
+    ALWAYS: _PHASES,
+    RUNNING: (PREFILL, LOGITS),
+    STEP: (LOSS, FEATURES, BACKWARD),
+    LEARNING: (TEACHER, LOSS, FEATURES, BACKWARD, CONTROL),
+    AFTERWARDS: (READING, MEASURING),
+}
 """The phases that a time consists of, where they are several."""
 
 

@@ -2,6 +2,7 @@
 process of its own."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,14 @@ def make_model(raw: Mapping[str, Any], folder: Path) -> None:
     _peak({"task": "make", "raw": dict(raw), "folder": str(folder)})
 
 
+def installed_memory() -> int | None:
+    """The main memory of this machine in bytes; None where the system does not say it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def available_memory() -> int:
     """The main memory, in bytes, that programs can still have without anything being swapped out.
 
@@ -103,10 +112,19 @@ def check_space(needed: int) -> None:
 
 
 def _peak(request: Mapping[str, Any]) -> int:
-    """What the other process answers; an error there is one here."""
+    return answer_of("entrenar_core.train.measured", request)["peak"]
+
+
+def answer_of(module: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the program `module`, a process of its own, answers to `request`, both as JSON. An error
+    there is one here; the request names its `task`.
+
+    Raises OutOfMemoryError where the process was ended for its size, InternalError where it ended
+    without an answer, and what it could not do.
+    """
     with interrupted_by_signals():
         done = subprocess.run(
-            [sys.executable, "-m", "entrenar_core.train.measured"], input=json.dumps(request),
+            [sys.executable, "-m", module], input=json.dumps(request),
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     if done.returncode == _KILLED or "MemoryError" in done.stderr:
@@ -124,4 +142,4 @@ def _peak(request: Mapping[str, Any]) -> int:
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise _ERRORS[answer["error"]](answer["message"], hint=answer["hint"])
-    return answer["peak"]
+    return answer
