@@ -97,7 +97,7 @@ def test_what_the_tokenizers_have_in_common_is_said_before_training(across, worl
     path = across()
     words = inputs_of(path).across.words
     assert words.startswith("different tokenizers: ")
-    assert pipeline.plan(resolve(path)).tokenizers == words
+    assert pipeline.plan(resolve(path)).vocabulary == words
     said = []
     pipeline.run(resolve(path), warn=said.append)
     assert words in said

@@ -108,11 +108,11 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     teachers = tuple(each.with_ids_of(student, tokenizer, across=across) for each in loaded)
     teacher, shared = first.model, min(each.vocabulary.shared for each in teachers)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    check_length(config.dataset.max_length, "student", student)
     if not across:  # a teacher that reads other tokens reads as many as it can
         check_top_k(config.distillation.top_k, shared)
         for each in teachers:
             check_length(config.dataset.max_length, each.name, each.model)
+    check_length(config.dataset.max_length, "student", student)
     spec, field = dataset_spec(config.dataset), config.dataset.route_field
     documents = tokenize(spec, tokenizer, progress=progress)
     routes = None if field is None else read_routes(config.teachers, spec, field, documents)
