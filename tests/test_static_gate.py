@@ -1,6 +1,7 @@
 """Rules that hold in every source file of the packages, checked on the syntax tree."""
 
 import ast
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
+PACKAGES = [path.parent / "src" for path in sorted(ROOT.glob("packages/*/pyproject.toml"))]
 MAX_LINES = 400
 
 Rule = Callable[[ast.AST], bool]
@@ -128,6 +130,14 @@ def _imports_torch(node: ast.AST) -> bool:
     return any(name.split(".")[0] in heavy for name in imported(node))
 
 
+def configured(*keys: str) -> list[str]:
+    """What the root's pyproject.toml has for a tool there."""
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    for key in keys:
+        found = found[key]
+    return found
+
+
 def offences(name: str, tree: ast.AST) -> Iterator[int]:
     function, _ = RULES[name]
     return (node.lineno for node in ast.walk(tree) if function(node))
@@ -196,3 +206,38 @@ def test_the_rule_lets_other_code_pass(name, code):
 def test_a_source_file_is_short():
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert not [f"{p.relative_to(ROOT)}: {n}" for p, n in lines.items() if n > MAX_LINES]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("ruff", "src"),
+        ("pyright", "include"),
+        ("pyright", "extraPaths"),
+        ("pytest", "ini_options", "testpaths"),
+        ("pytest", "ini_options", "pythonpath"),
+        ("coverage", "run", "source"),
+    ],
+    ids=".".join,
+)
+def test_a_tool_is_given_folders_that_have_python_files(keys):
+    # a tool that is given what is not there finds nothing wrong with it
+    entries, expand = configured(*keys), keys[0] == "ruff"  # the only one that knows patterns
+    folders = {entry: [*ROOT.glob(entry)] if expand else [ROOT / entry] for entry in entries}
+    empty = [e for e, found in folders.items() if not any(any(f.rglob("*.py")) for f in found)]
+    assert entries
+    assert not empty
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("pyright", "include"), ("pyright", "extraPaths"), ("coverage", "run", "source")],
+    ids=".".join,
+)
+def test_a_tool_is_given_every_package(keys):
+    assert set(PACKAGES) == {ROOT / entry for entry in configured(*keys)}
+
+
+def test_the_contracts_are_about_every_package():
+    inside = {child.name for source in PACKAGES for child in source.iterdir() if child.is_dir()}
+    assert inside == set(configured("importlinter", "root_packages"))

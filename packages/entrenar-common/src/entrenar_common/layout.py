@@ -73,7 +73,7 @@ class _Bar:
         self._parts = [(escape_controls(n), share) for n, share in part.parts if share >= _LEAST]
         self._width = min(_BAR_WIDTH, width)
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         fills = _ASCII_FILLS if options.ascii_only else _FILLS
         bar, border, legend = "", 0.0, [""]
         for place, (name, share) in enumerate(self._parts):

@@ -162,12 +162,13 @@ class Caching:
         progress: Progress | None = None,
     ):
         self._progress = progress or NullProgress()
-        if len(config.teachers) > 1:
+        teacher, *others = config.teachers
+        if others:
             raise ConfigError(
                 f"a cache is of one teacher's predictions, and there are {len(config.teachers)}",
                 hint="give a configuration with one of them",
             )
-        live = config.teachers[0].model_copy(update={"cache": None})
+        live = teacher.model_copy(update={"cache": None})
         inputs = read_inputs(config.model_copy(update={"teacher": live}), progress=self._progress)
         shared = inputs.teachers[0].vocabulary.shared
         self._teacher = LiveTeacher(inputs.teacher, shared=shared)
@@ -178,7 +179,7 @@ class Caching:
         size, done = self._writer.estimate(), self._writer.begun
         needed = size * (keys.rows - done) // keys.rows
         self.plan = CachePlan(
-            teacher=config.teachers[0].model_id,
+            teacher=teacher.model_id,
             output=output,
             rows=keys.rows,
             rows_done=done,

@@ -160,12 +160,12 @@ def teacher_folder(config: DistillConfig) -> tuple[Path, Tokenizer]:
     Raises UnsupportedError for several teachers, one in a file and predictions in a cache, and
     NotFoundError without a tokenizer.
     """
-    if len(config.teachers) > 1:
+    section, *others = config.teachers
+    if others:
         raise UnsupportedError(
             f"{len(config.teachers)} teachers for {config.task}",
             hint="give one: only language models are learned from several",
         )
-    section = config.teachers[0]
     if section.cache is not None:
         raise UnsupportedError(
             f"teacher.cache for {config.task}",

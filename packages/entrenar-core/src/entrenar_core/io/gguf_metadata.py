@@ -7,7 +7,7 @@ each kind of value, which checks type and number of elements.
 from collections.abc import Iterator, Mapping, Set
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -121,7 +121,8 @@ class Metadata(Mapping[str, Content]):
         """True or false."""
         return self._scalar(key, {ValueType.BOOL}, default)
 
-    def _scalar(self, key: str, kinds: Set[ValueType], default: Content | None):
+    def _scalar(self, key: str, kinds: Set[ValueType], default: Content | None) -> Any:
+        """Of the class that reading makes of all of `kinds`."""
         if key not in self._entries and default is not None:
             return default
         kind, count = self.kind(key)

@@ -121,7 +121,8 @@ def scalar(kind: ValueType, content: float) -> Value:
         _refuse(f"{content!r} is not of type {kind}")
     try:
         if kind in INTEGERS:
-            content = operator.index(content)  # a float is not taken for a whole number
+            # a float is not taken for a whole number: the TypeError is what is asked for
+            content = operator.index(content)  # pyright: ignore[reportArgumentType]
         packed = PACK[kind].pack(content)
     except (struct.error, OverflowError, TypeError):
         _refuse(f"{content!r} does not fit in {kind}")

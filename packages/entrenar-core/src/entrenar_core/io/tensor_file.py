@@ -22,7 +22,8 @@ class TensorFile(Closing):
     tensors: dict[str, Any]
     """By name, what the file says of a tensor: `name`, `dtype`, `shape`, `size` (in elements) and
     `nbytes`, besides what its format knows."""
-    metadata: dict[str, Any]
+    metadata: Any
+    """A mapping of what the file says besides; a subclass says of which class."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

@@ -22,8 +22,8 @@ def card(
 ) -> str:
     """A README.md in the form of the hub's model cards. `inputs` has by model the SHA-256 of its
     files by name; `models` are names on the hub or paths."""
-    on_hub = [model for model in dict.fromkeys([*([base] if base else []), *models])
-              if not Path(model).exists()]  # fmt: skip
+    named = dict.fromkeys([base, *models] if base else models)
+    on_hub = [model for model in named if not Path(model).exists()]
     lines = ["---"]
     if on_hub:
         lines += ["base_model:", *(f"- {json.dumps(model)}" for model in on_hub)]

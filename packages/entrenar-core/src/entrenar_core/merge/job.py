@@ -26,6 +26,7 @@ from entrenar_core.merge.plan import plan
 from entrenar_core.merge.planned import PlannedTensor, Source
 from entrenar_core.merge.report import Observed
 from entrenar_core.merge.tensor import MergedTensor
+from entrenar_core.merge.token_choice import ModelKey
 from entrenar_core.merge.tokens import ModelTokens, merged_tokens
 from entrenar_core.merge.vocabulary import Vocabulary
 
@@ -56,7 +57,8 @@ class Job(Closing):
         self._stack = ExitStack()
         try:
             self.inputs = open_inputs(config.models, self._stack)
-            self.plan = plan(config, self.inputs)
+            # to the checker a cached_property is no property of a protocol
+            self.plan = plan(config, self.inputs)  # pyright: ignore[reportArgumentType]
             self.vocabulary = self._vocabulary()
             self.tokenizer = self._tokenizer()
             self.tensors = Tensors(self)
@@ -115,7 +117,9 @@ class Job(Closing):
         choice = self.config.tokenizer
         if choice is None:
             return None
-        models = {ref: _tokens(self.inputs[ref]) for ref in self.config.models}
+        models: dict[ModelKey, ModelTokens] = {
+            ref: _tokens(self.inputs[ref]) for ref in self.config.models
+        }
         tokens = merged_tokens(models, choice, base=self.config.base)
         return Vocabulary(tokens, choice, self.config.base)
 
@@ -177,7 +181,7 @@ class Job(Closing):
     def _group(self, tensor: PlannedTensor) -> Group:
         rows = {source: self._rows(source) for source in tensor.inputs}
         if tensor.is_vocabulary and self.vocabulary is not None:
-            by_model = {source.model: held for source, held in rows.items()}
+            by_model: dict[ModelKey, Rows] = {s.model: held for s, held in rows.items()}
             aligned = self.vocabulary.aligned(by_model)
             rows = {source: aligned[source.model] for source in rows}
         return Group(

@@ -88,8 +88,8 @@ def between(group: Group, density: Sequence[float], gamma: Sequence[float]) -> B
 
 def _everything(models: int) -> Between:
     return Between(
-        np.tile(np.float32([[-1, np.inf]]), (models, 1)),
-        np.tile(np.int64([[0, MOST, MOST]]), (models, 1)),
+        np.tile(np.array([[-1, np.inf]], np.float32), (models, 1)),
+        np.tile(np.array([[0, MOST, MOST]], np.int64), (models, 1)),
     )
 
 

@@ -56,8 +56,9 @@ class Keeping:
         there, form = self.found.held(name), self.form
         stored = None if there is None else there.kept
         if not isinstance(form, Format):
-            few = there is not None and 8 * there.nbytes < FEW_BITS * there.size
-            return _owned(there) if few and form == AS_STORED else None
+            if there is None or form != AS_STORED:
+                return None
+            return _owned(there) if 8 * there.nbytes < FEW_BITS * there.size else None
         if there and isinstance(stored, Stored) and form.keeps(stored.form):
             return _owned(there)
         array = self._as_floats(name, self.found.read(name), self.dtype)

@@ -17,7 +17,7 @@ class _Place(NamedTuple):
 
     seed: int
     step: int
-    count: int
+    calls: int
 
 
 _place: ContextVar[_Place | None] = ContextVar("dropout_place", default=None)
@@ -59,8 +59,8 @@ class Dropout(Module):
         place = _place.get()
         if place is None or self.p == 0:
             return None
-        _place.set(place._replace(count=place.count + 1))
-        return int(stream(place.seed, "dropout", place.step, place.count).integers(2**63))
+        _place.set(place._replace(calls=place.calls + 1))
+        return int(stream(place.seed, "dropout", place.step, place.calls).integers(2**63))
 
     def __call__(self, x: Tensor) -> Tensor:
         key = self.next_key()

@@ -99,7 +99,7 @@ class BlockFormat(Format):
 class BlockArray(Stored):
     """An array in a block format: `data` is uint8, (*shape[:-1], bytes of a row)."""
 
-    form: BlockFormat
+    form: BlockFormat  # pyright: ignore[reportIncompatibleVariableOverride]
     shape: tuple[int, ...]
     data: np.ndarray
 

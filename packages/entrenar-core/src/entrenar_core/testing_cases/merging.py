@@ -37,8 +37,8 @@ def _keep_between(d: Draw, n: int, size: int) -> Arguments:
     quarter = max(size // 40, 1)  # about half of the elements that are equal to a bound
     return {
         "x": _ties(d, n, size),
-        "bounds": np.tile(np.float32([[0.5, 1.5]]), (n, 1)),
-        "ties": np.tile(np.int64([[1, quarter, quarter]]), (n, 1)),
+        "bounds": np.tile(np.array([[0.5, 1.5]], np.float32), (n, 1)),
+        "ties": np.tile(np.array([[1, quarter, quarter]], np.int64), (n, 1)),
         "seen": np.zeros((n, 2), np.int64) + np.arange(n)[:, None],
     }  # fmt: skip
 
@@ -49,7 +49,7 @@ def _keep_drawn(d: Draw, n: int, size: int) -> Arguments:
 
 
 def _keep_ranked(d: Draw, n: int, rows: int, columns: int) -> Arguments:
-    chances = np.tile(np.float64([[0.3, 0.4]]), (n, 1))
+    chances = np.tile(np.array([[0.3, 0.4]], np.float64), (n, 1))
     x = _ties(d, n, rows, columns)
     return {"x": x, "keys": _keys(n), "chances": chances, "start": 999}
 

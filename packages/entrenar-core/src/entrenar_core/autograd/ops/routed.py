@@ -51,7 +51,8 @@ class Routed:
         scale: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         owners = self._owners.reshape(-1)[chunk]
-        found = tuple(np.zeros(len(logits), logits.dtype) for _ in range(3))
+        zeros = np.zeros(len(logits), logits.dtype)
+        found = zeros, zeros.copy(), zeros.copy()
         for number, part in enumerate(self._parts):
             own = owners == number
             if not own.any():

@@ -106,7 +106,7 @@ def _decode(text: Any) -> Any:
     if isinstance(text, list):
         dtype, ndim, layout, readonly, aligned = text
         return types.Array(getattr(types, dtype), ndim, layout, readonly=readonly, aligned=aligned)
-    return getattr(types, {"bool": "boolean"}.get(text, text))
+    return getattr(types, "boolean" if text == "bool" else text)
 
 
 def _serve() -> None:

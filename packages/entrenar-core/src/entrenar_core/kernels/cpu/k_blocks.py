@@ -35,7 +35,16 @@ from entrenar_core.kernels.cpu.lanes import (
     write,
 )
 from entrenar_core.kernels.cpu.vector_loops import transpose
-from entrenar_core.kernels.cpu.vectors import BYTES, F32, I8, I64, INTEGER, inner, routine
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    F32,
+    I8,
+    I64,
+    INTEGER,
+    get_thread_id,
+    inner,
+    routine,
+)
 from entrenar_core.kernels.k_blocks import BLOCK, TINY
 from entrenar_core.kernels.registry import override
 
@@ -259,7 +268,7 @@ def _with_room(run):
 def _quantize_q4_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, (blocks + 1) // 2)
-        parts = room + numba.get_thread_id() * ROOM * 4
+        parts = room + get_thread_id() * ROOM * 4
         weights, codes, found = parts + 2048, parts + 4096, parts + 6144
         for i in range(2 * first, min(2 * (first + count), blocks), 2):
             both = min(2, blocks - i)
@@ -273,7 +282,7 @@ def _quantize_q4_k(source, target, blocks, room):
 def _quantize_q5_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, (blocks + 1) // 2)
-        parts = room + numba.get_thread_id() * ROOM * 4
+        parts = room + get_thread_id() * ROOM * 4
         weights, codes, found = parts + 2048, parts + 4096, parts + 6144
         for i in range(2 * first, min(2 * (first + count), blocks), 2):
             both = min(2, blocks - i)
@@ -287,7 +296,7 @@ def _quantize_q5_k(source, target, blocks, room):
 def _quantize_q6_k(source, target, blocks, room):
     for part in numba.prange(PARTS):
         first, count = share(part, blocks)
-        parts = room + numba.get_thread_id() * ROOM * 4
+        parts = room + get_thread_id() * ROOM * 4
         powers, found = parts + 1024, parts + 3072
         for i in range(first, first + count):
             transpose(source + i * 1024, BYTES, 16, parts, BYTES, np.float32(1))

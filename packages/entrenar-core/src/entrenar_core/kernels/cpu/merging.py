@@ -23,7 +23,9 @@ STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
 CHUNK = 1024
 """Elements that one step after another is done with, in the first cache."""
 
-exact: Any = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_OPTIONS: Any = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+exact = numba.njit(**_OPTIONS)
 """As `inner`, with every operation rounded by itself."""
 
 

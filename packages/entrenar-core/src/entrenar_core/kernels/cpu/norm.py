@@ -5,7 +5,7 @@ import numpy as np
 
 from entrenar_core.kernels.cpu.compile import LANES, SERIAL, F, jit, serial
 from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
-from entrenar_core.kernels.cpu.vectors import WIDTH
+from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
 from entrenar_core.kernels.registry import KERNELS, override
 
 
@@ -121,7 +121,7 @@ def _layer_past_caches(x, weight, bias, y, mean, rstd, eps, rows):
     width = x.shape[1]
     y_at, rows_at = y.ctypes.data, rows.ctypes.data
     for i in numba.prange(x.shape[0]):
-        thread = numba.get_thread_id()
+        thread = get_thread_id()
         mean[i], rstd[i] = _layer_row(x[i], weight, bias, rows[thread, :width], eps)
         stream(rows_at + thread * rows.shape[1] * 4, y_at + i * width * 4, width // WIDTH)
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from entrenar_core.kernels.cpu.compile import SERIAL, F, exp, jit, peak_of, serial
 from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
-from entrenar_core.kernels.cpu.vectors import WIDTH
+from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
 from entrenar_core.kernels.registry import override
 
 PART = 2048
@@ -112,7 +112,7 @@ def _softmax_grad_past_caches(g, y, dx, rows):
     width = y.shape[1]
     dx_at, rows_at = dx.ctypes.data, rows.ctypes.data
     for i in numba.prange(y.shape[0]):
-        thread = numba.get_thread_id()
+        thread = get_thread_id()
         sum_of_row = _dot(g[i], y[i])
         for low in range(0, width, PART):
             gi, yi = g[i, low : low + PART], y[i, low : low + PART]
@@ -145,7 +145,7 @@ def _log_softmax_grad_past_caches(g, y, dx, rows):
     width = y.shape[1]
     dx_at, rows_at = dx.ctypes.data, rows.ctypes.data
     for i in numba.prange(y.shape[0]):
-        thread = numba.get_thread_id()
+        thread = get_thread_id()
         sum_of_row = _total(g[i])
         for low in range(0, width, PART):
             gi, yi = g[i, low : low + PART], y[i, low : low + PART]

@@ -27,6 +27,7 @@ BYTES = 4 * WIDTH
 
 intrinsic: Any = untyped_intrinsic
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
+get_thread_id: Any = numba.get_thread_id  # pyright: ignore[reportPrivateImportUsage]
 
 _OPTIONS: Any = {
     "fastmath": KEEPS_NAN, "error_model": "numpy", "no_cpython_wrapper": True,

@@ -105,7 +105,7 @@ def _varying(group: Group, variance, share: float) -> np.ndarray:
     (found,) = ranked([group], variance, [[group.size - count]])
     rank = found[0]
     above = group.size - rank.below - rank.equal
-    bounds = np.float32([[rank.magnitude, np.inf]])
+    bounds = np.array([[rank.magnitude, np.inf]], np.float32)
     ties, seen = np.array([[0, count - above, MOST]]), np.zeros((1, 2), np.int64)
     for block in group.blocks():
         kept = trimming.keep_between(variance(block), bounds, ties, seen)
@@ -123,7 +123,7 @@ def arcee_fusion(group: Group) -> Rule:
     scores = np.empty(group.rows_and_columns, np.float32)
     for block in group.blocks():
         scores[block.part] = _importance(r, block)
-    order = (np.float32([0.25, 0.5, 0.75]) * np.float32(group.size - 1)).astype(np.int64)
+    order = (np.array([0.25, 0.5, 0.75], np.float32) * np.float32(group.size - 1)).astype(np.int64)
     flat = scores.reshape(-1)
     low, median, high = np.partition(flat, np.unique(order))[order]
     least = r(median + r(np.float32(1.5) * r(high - low)))
