@@ -94,7 +94,7 @@ def test_weights_that_are_no_shares_are_refused(weights):
 
 
 def test_a_mixture_needs_a_weight_for_each():
-    part = live(1).hidden(BATCH)
+    part = live(1).expected(BATCH)
     with pytest.raises(ShapeError, match="1 weights for 2 teachers"):
         ops.Mixed([part, part], [1.0], shared=61).check(18, 61)
 
@@ -209,7 +209,7 @@ def test_a_batch_of_no_documents_has_no_route():
 
 
 def test_a_position_of_a_row_that_its_teacher_has_not_read_is_refused():
-    part = live(1).hidden(BATCH.part(slice(0, 1)))
+    part = live(1).expected(BATCH.part(slice(0, 1)))
     owners = np.zeros((2, 9), int)
     with pytest.raises(ShapeError, match="teacher 0 has not read row 1"):
         ops.Routed([part], [np.array([0])], owners).check(18, 61)
