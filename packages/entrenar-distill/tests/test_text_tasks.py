@@ -18,6 +18,7 @@ from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
 from entrenar_distill.report_json import to_json
 from entrenar_distill.text_report import read_text_report
+from entrenar_distill.validation import validate
 from text_cases import ENCODER, encoder, sentences, word_tokenizer
 
 pytestmark = pytest.mark.tier2
@@ -435,3 +436,14 @@ def test_what_means_nothing_to_a_task_is_not_in_its_configuration(kind, write, t
     text = yaml.safe_load(as_yaml(resolve(write(tmp_path, kind))))
     assert "packing" not in text["dataset"]
     assert ("temperature" in text["distillation"]) == (kind == "classes")
+
+
+@pytest.mark.parametrize("kind", ["cut", "classes"])
+def test_a_task_about_texts_is_validated_and_its_loss_is_said_not_to_be_tried(
+    write, tmp_path, kind
+):
+    found = validate(write(tmp_path, kind), self_check=True)
+    assert found.valid
+    assert {check.name for check in found.checks} >= {"inputs", "output", "space"}
+    (tried,) = found.self_checks or ()
+    assert KINDS[kind]["task"] in tried.note

@@ -8,13 +8,12 @@ from entrenar_common.progress import Progress
 from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.data.sources import Skips
-from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
 from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult, total_steps
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest
-from entrenar_distill import features, measure, teachers
+from entrenar_distill import measure, objectives, teachers
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.plan import Plan
@@ -89,18 +88,10 @@ class CausalLM:
     def objective(self, inputs: Inputs, phase: str, model: Any) -> Objective:
         if phase == CONTROL:
             return LanguageModelling(model)
-        config, teacher = inputs.config, inputs.teacher
         if inputs.across is not None:
-            return inputs.across.objective(model, teacher, config)
-        settings, told_by = config.distillation, inputs.told_by()
-        logits = Distillation(
-            model, told_by, divergence=settings.divergence(), alpha=settings.alpha
-        )
-        inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        if not inside:
-            return logits
-        assert isinstance(told_by, LiveTeacher)  # the config has it that there is one only
-        return FeatureDistillation(logits, told_by, inside)
+            return inputs.across.objective(model, inputs.teacher, inputs.config)
+        told_by = inputs.told_by()
+        return objectives.objective(inputs.config, model, told_by, teacher=inputs.teacher)
 
     def held_out_loss(self, inputs: Inputs, model: Any, objective: Objective) -> float:
         del objective

@@ -5,8 +5,14 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import SIZE, Output, common_options, tool
-from entrenar_distill import __version__, cache_command, estimate_command, evaluate_command
-from entrenar_distill.set_option import set_option
+from entrenar_distill import (
+    __version__,
+    cache_command,
+    estimate_command,
+    evaluate_command,
+    validate_command,
+)
+from entrenar_distill.settings_option import set_option
 
 
 @tool("entrenar-distill", version=__version__)
@@ -138,3 +144,4 @@ def export(
 main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)
 main.add_command(cache_command.cache)
+main.add_command(validate_command.validate)

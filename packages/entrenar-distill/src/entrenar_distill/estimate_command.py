@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import EXIT_FINDING, MEMORY, Command, Output, common_options
-from entrenar_distill.set_option import set_option
+from entrenar_distill.settings_option import set_option
 
 
 @click.command(cls=Command)

@@ -103,35 +103,26 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
     first = loaded[0]
     student_from = student_folder(config)
     tokenizer, owner = student_tokenizer(config, student_from, first)
-    _check_end(tokenizer, owner)
+    check_end(tokenizer, owner)
     student = make_student(config, first.model, student_from)
     teachers = tuple(each.with_ids_of(student, tokenizer, across=across) for each in loaded)
     teacher, shared = first.model, min(each.vocabulary.shared for each in teachers)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
-    _check_length(config.dataset.max_length, "student", student)
+    check_length(config.dataset.max_length, "student", student)
     if not across:  # a teacher that reads other tokens reads as many as it can
         check_top_k(config.distillation.top_k, shared)
         for each in teachers:
-            _check_length(config.dataset.max_length, each.name, each.model)
+            check_length(config.dataset.max_length, each.name, each.model)
     spec, field = dataset_spec(config.dataset), config.dataset.route_field
     documents = tokenize(spec, tokenizer, progress=progress)
     routes = None if field is None else read_routes(config.teachers, spec, field, documents)
     train, held_out = split(documents, config.dataset.held_out, config.training.seed)
-    batches = Batches(
-        train,
-        seq_len=config.dataset.max_length,
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        packing=config.dataset.packing,
-        boundaries=config.dataset.boundaries,
-    )
+    batches = batches_of(config, train, tokenizer)
     steps = total_steps(config.training, batches)  # raises when there is not even one
     features.check_steps(inside, steps)
     theirs = None
     if across:
-        _check_end(first.tokenizer, f"{first.path}: the teacher's")
+        check_end(first.tokenizer, f"{first.path}: the teacher's")
         theirs = cross_tokenizer.read(
             config, spec, documents, teacher=teacher, teachers=first.tokenizer, students=tokenizer,
             progress=progress,
@@ -152,6 +143,20 @@ def read_inputs(config: DistillConfig, *, progress: Progress) -> Inputs:
         theirs,
     )
     return replace(inputs, cache=cached.open_cache(inputs)) if config.teachers[0].cache else inputs
+
+
+def batches_of(config: DistillConfig, train: TokenizedDocuments, tokenizer: Tokenizer) -> Batches:
+    """The rows of a run in their order. Raises ConfigError where they are not one batch."""
+    return Batches(
+        train,
+        seq_len=config.dataset.max_length,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        packing=config.dataset.packing,
+        boundaries=config.dataset.boundaries,
+    )
 
 
 def dataset_spec(dataset: DatasetConfig) -> DatasetSpec:
@@ -188,7 +193,8 @@ def _row_kind(dataset: DatasetConfig) -> RowKind | None:
     return None
 
 
-def _check_end(tokenizer: Tokenizer, owner: str) -> None:
+def check_end(tokenizer: Tokenizer, owner: str) -> None:
+    """Raise ConfigError for a tokenizer that cannot separate documents; `owner` is whose it is."""
     if tokenizer.eos_id is None:
         raise ConfigError(
             f"{owner} tokenizer names no end-of-text token",
@@ -197,6 +203,7 @@ def _check_end(tokenizer: Tokenizer, owner: str) -> None:
 
 
 def check_top_k(top_k: int | None, shared: int) -> None:
+    """Raise ConfigError where fewer ids are shared than are to count by themselves."""
     if top_k is not None and top_k > shared:
         raise ConfigError(
             f"distillation.top_k {top_k} is more than the {shared} ids that teacher and student "
@@ -205,7 +212,8 @@ def check_top_k(top_k: int | None, shared: int) -> None:
         )
 
 
-def _check_length(length: int, name: str, model: Any) -> None:
+def check_length(length: int, name: str, model: Any) -> None:
+    """Raise ConfigError for rows that are longer than the model called `name` can read."""
     if length > model.config.max_position_embeddings:
         raise ConfigError(
             f"dataset.max_length {length} is more than the {name}'s "

@@ -24,15 +24,15 @@ from entrenar_distill.task import CONTROL, STUDENT, Task, task_of
 def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | None = None) -> Plan:
     """Read and check everything that `run` would, and write nothing but the token cache."""
     folder, task = RunFolder(Path(config.output.dir)), task_of(config)
-    folder.check(resume, _phases(config))
+    folder.check(resume, phases_of(config))
     inputs = task.read_inputs(config, progress=progress or NullProgress())
     done: dict[str, int] = {}
     if folder.holds_run:
-        folder.open(config, inputs.fingerprints(), resume=resume, phases=_phases(config))
-        for phase in _phases(config):
-            found = _store(folder, phase, config).latest()
+        folder.open(config, inputs.fingerprints(), resume=resume, phases=phases_of(config))
+        for phase in phases_of(config):
+            found = store_of(folder, phase, config).latest()
             done |= {phase: found.step} if found else {}
-    return task.plan(inputs, phases=_phases(config), done=done)
+    return task.plan(inputs, phases=phases_of(config), done=done)
 
 
 def run(
@@ -52,7 +52,7 @@ def run(
     Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
     progress = progress or NullProgress()
-    folder, phases, task = RunFolder(Path(config.output.dir)), _phases(config), task_of(config)
+    folder, phases, task = RunFolder(Path(config.output.dir)), phases_of(config), task_of(config)
     folder.check(resume, phases)
     inputs = task.read_inputs(config, progress=progress)
     for text in task.warnings(inputs):
@@ -70,11 +70,13 @@ def run(
         return session.report(phases)
 
 
-def _phases(config: DistillConfig) -> tuple[str, ...]:
+def phases_of(config: DistillConfig) -> tuple[str, ...]:
+    """The models that are trained one after the other."""
     return (STUDENT, CONTROL) if config.control else (STUDENT,)
 
 
-def _store(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
+def store_of(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
+    """The checkpoints of a phase of the run in `folder`."""
     return CheckpointStore(
         folder.checkpoints(phase),
         run_id=folder.run_id,
@@ -85,7 +87,7 @@ def _store(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointSt
 
 def _explicit(path: Path, folder: RunFolder, config: DistillConfig) -> Checkpoint:
     """The checkpoint to go back to. From here on the run is not finished, if it was."""
-    found = _store(folder, path.resolve().parent.name, config).open(path)
+    found = store_of(folder, path.resolve().parent.name, config).open(path)
     if found.manifest.run_id != folder.run_id:
         raise CheckpointError(
             f"{path}: is a checkpoint of another run",
@@ -171,7 +173,7 @@ class _Session:
 
     def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
         config, inputs, task = self.inputs.config, self.inputs, self.task
-        store = _store(self.folder, phase, config)
+        store = store_of(self.folder, phase, config)
         with store.lock():
             store.collect_garbage()
             objective = task.objective(inputs, phase, model)

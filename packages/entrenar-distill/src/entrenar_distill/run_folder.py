@@ -45,6 +45,14 @@ class RunFolder:
     def holds_run(self) -> bool:
         return (self.path / RUN).exists()
 
+    @property
+    def nearest(self) -> Path:
+        """The folder itself, or where it would be made: the first above it that there is."""
+        nearest = self.path
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        return nearest
+
     def checkpoints(self, phase: str) -> Path:
         return self.path / CHECKPOINTS / phase
 
@@ -58,9 +66,7 @@ class RunFolder:
             with files.lock(self.path / LOCK):
                 pass
         self._permit(resume, phases)
-        nearest = self.path
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
+        nearest = self.nearest
         if not nearest.is_dir():
             raise StorageError(
                 f"{self.path}: cannot be made: {nearest} is not a folder",

@@ -57,7 +57,9 @@ class GGUFPlan(Closing):
         try:
             self._described: Described = self.family.describe(self.model.model)
             self.ours = _names(self.family, self.model.model, str(path))
-            self.tensors = self._planned()
+            self.tensors = _planned(
+                self.family, self.model.model, self.recipe, self.ours, self._described
+            )
             self.keys = self._keys(
                 name or path.resolve().stem, pre, tokenizer or load_tokenizer(path)
             )
@@ -65,17 +67,6 @@ class GGUFPlan(Closing):
             self.model.close()
             raise
         self.notes = self._described.notes
-
-    def _planned(self) -> list[Planned]:
-        config, shapes = self.model.model.config, {}
-        held = self.model.model.named_parameters()  # walks the whole model
-        for name, ours in self.ours.items():
-            shapes[name] = self.family.gguf_shape(name, tuple(held[ours].shape), config)
-        shapes |= {name: array.shape for name, array in self._described.extra.items()}
-        tied = "output.weight" not in shapes
-        model = Shape.of(self.family.architecture, config, tied=tied)
-        format_of = self.recipe.format_of
-        return [Planned(n, format_of(n, shape, model), shape) for n, shape in shapes.items()]
 
     def _keys(self, name: str, pre: str | None, tokenizer: Tokenizer) -> dict[str, Value]:
         rows = self.model.model.config.vocab_size
@@ -145,6 +136,30 @@ def check_gguf(model: Any, tokenizer: Tokenizer, *, pre: str | None = None) -> N
     family.describe(model)
     _names(family, model, "the model")
     gguf_tokenizer(*tokenizer.to_json(), rows=model.config.vocab_size, pre=pre)
+
+
+def gguf_nbytes(model: Any, recipe: FormatChoice) -> int:
+    """The bytes of all tensors' data in the file that `model` would become.
+
+    Raises UnsupportedError where llama.cpp could not run it.
+    """
+    family = family_of(model.config.model_type)
+    ours = _names(family, model, "the model")
+    planned = _planned(family, model, recipe, ours, family.describe(model))
+    return sum(tensor.nbytes for tensor in planned)
+
+
+def _planned(
+    family: Family, model: Any, recipe: FormatChoice, ours: Mapping[str, str], described: Described
+) -> list[Planned]:
+    config, shapes = model.config, {}
+    held = model.named_parameters()  # walks the whole model
+    for name, parameter in ours.items():
+        shapes[name] = family.gguf_shape(name, tuple(held[parameter].shape), config)
+    shapes |= {name: array.shape for name, array in described.extra.items()}
+    shape_of = Shape.of(family.architecture, config, tied="output.weight" not in shapes)
+    format_of = recipe.format_of
+    return [Planned(n, format_of(n, shape, shape_of), shape) for n, shape in shapes.items()]
 
 
 def _names(family: Family, model: Any, where: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The option `--set` of the commands that read a configuration."""
+"""The option --set, which several commands have."""
 
 from __future__ import annotations
 
@@ -21,3 +21,4 @@ set_option = click.option(
     callback=_settings,
     help="Change one key of the configuration, such as training.epochs=3. Repeatable.",
 )
+"""Gives a command `overrides`, pairs of a dotted key and its value as text."""
