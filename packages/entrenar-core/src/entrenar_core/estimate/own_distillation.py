@@ -60,10 +60,7 @@ def own_distillation(student: ModelShape, teacher: ModelShape, asked: Distilling
     return Memory(tuple(term for term in terms if term.bytes), COMPUTED)
 
 
-COMPUTED = (
-    "computed from what this library allocates, with constants measured on real runs: "
-    f"{own_constants.FITTED}"
-)
+COMPUTED = f"computed from what this library allocates; {own_constants.DISTILLED}"
 
 
 def _held(teacher: ModelShape, base: str) -> list[Term]:
