@@ -3,7 +3,7 @@
 import numpy as np
 
 from entrenar_core.autograd import ops
-from entrenar_core.distill import Divergence
+from entrenar_core.distill import Divergence, Matching
 from op_cases import case, normal
 
 LABELS = np.array([[4, -100, 0], [-100, 6, 4]])
@@ -109,6 +109,49 @@ def _mixture(name, torch):
     return case("linear_distillation", call, normal(2, 3, 4), normal(7, 4), torch=whole)
 
 
+def _aligned(bias):
+    """Groups of one token and of two on either side, with ids of both in no pair, at T = 2."""
+    draws = np.random.default_rng(7)  # the inputs of the cases behind stay what they are
+    labels, came = np.array([3, 1, 6, -100, 0, 2]), np.array([2, 5, 0, 4])
+    groups = np.array([[0, 1, 0, 1], [1, 2, 1, 1], [4, 1, 2, 2]])
+    matching = Matching(np.arange(5), np.array([1, 0, 2, 4, 3]), 7, 6, 0.7, 0.2)
+    teacher = draws.standard_normal((4, 5)), draws.standard_normal((6, 5))
+
+    def call(hidden, weight, bias=None):
+        return ops.linear_aligned_distillation(
+            hidden, weight, labels, bias,
+            aligned=ops.Aligned(ops.FromHidden(*teacher, shared=6), came, groups, matching),
+            divergence=Divergence(temperature=2.0), alpha=0.6, normalizer=5, groups=3,
+            parts=ops.AlignedParts(),
+        )  # fmt: skip
+
+    def torch(t, hidden, weight, bias=None):
+        logits = t.nn.functional.linear(hidden, weight, bias)
+        told = t.tensor(teacher[0] @ teacher[1].T, dtype=hidden.dtype)
+        soft = 0
+        for first, count, place, their_count in groups.tolist():
+            q = _merged(logits[first : first + count], labels[first : first + count])
+            p = _merged(told[place : place + their_count], came[place : place + their_count])
+            pairs = [x[list(ids)] for x, ids in ((q, matching.student), (p, matching.teacher))]
+            q_all, p_all = (t.cat([x, 1 - x.sum()[None]]) for x in pairs)
+            rest = q[5:].sort(descending=True).values - t.cat([p[5:], t.zeros_like(p[:1])])
+            soft = soft + 0.7 * (p_all * (p_all / q_all).log()).sum() + 0.2 * rest.abs().sum()
+        hard = t.nn.functional.cross_entropy(logits, t.tensor(labels))
+        return 0.6 * 4 * soft / 3 + 0.4 * hard
+
+    inputs = draws.standard_normal((6, 4)), draws.standard_normal((7, 4))
+    more = [draws.standard_normal(7)] if bias else []
+    return case("linear_aligned_distillation", call, *inputs, *more, torch=torch)
+
+
+def _merged(logits, tokens):
+    """softmax at the first place times the probabilities of the tokens that came at the others."""
+    found = (logits[0] / 2).softmax(-1)
+    for row, token in zip(logits[1:], tokens[1:], strict=True):
+        found = found * (row / 2).softmax(-1)[int(token)]
+    return found
+
+
 CASES = [
     case(
         "linear_cross_entropy",
@@ -147,4 +190,6 @@ CASES = [
     _mixture("forward_kl", lambda t, p, q: 4 * (p * (p / q).log()).sum()),
     _mixture("reverse_kl", lambda t, p, q: 4 * (q * (q / p).log()).sum()),
     _mixture("mse", lambda t, p, q: (p / q).log().var(-1, unbiased=False).sum()),
+    _aligned(bias=False),
+    _aligned(bias=True),
 ]
