@@ -44,8 +44,10 @@ from entrenar_core.environment import environment
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.quantization import quantized
 from entrenar_distill import pipeline
+from entrenar_distill.causal import held_out_loss
 from entrenar_distill.config import DistillConfig, resolve
 from entrenar_distill.inputs import Inputs, read_inputs
+from entrenar_distill.task import STUDENT
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DEMO = Path("demo/teacher")
@@ -262,7 +264,7 @@ def compare(number: int, form: str, inputs: Inputs, usual: Path) -> Run:
     aware = Path(inputs.config.output.dir)
 
     def loss(model: Any) -> float:
-        return pipeline.held_out_loss(model, inputs, inputs.held_out)
+        return held_out_loss(model, inputs, inputs.held_out)
 
     return Run(
         number=number,
@@ -300,7 +302,7 @@ def has_the_bits_of_a_step(inputs: Inputs, folder: Path) -> bool:
     training = inputs.config.training
     assert training.quantization is not None
     student, steps = inputs.new_student(), training.max_steps or 0
-    newest = max((folder / "checkpoints" / pipeline.STUDENT).glob("step-*"))
+    newest = max((folder / "checkpoints" / STUDENT).glob("step-*"))
     weights = CheckpointStore(newest.parent, run_id="").open(newest).tensors("model")
     for name, parameter in student.named_parameters().items():
         parameter.data[...] = weights[name]

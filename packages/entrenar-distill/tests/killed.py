@@ -13,7 +13,7 @@ import sys
 
 from entrenar_core.io import faults
 from entrenar_core.io.os_calls import os_calls
-from entrenar_distill import measure, pipeline
+from entrenar_distill import causal, measure, pipeline
 from entrenar_distill.config import resolve
 
 
@@ -21,7 +21,7 @@ def run_until(config: str, output: str, moment: str) -> None:
     kind, _, number = moment.partition(":")
     os_calls.fsync = lambda _fd: None
     if kind == "score":
-        for module in (pipeline, measure):
+        for module in (causal, measure):
             module.score = counted(module.score, int(number))
     resolved = resolve(config, output=output)
     with faults.inject(int(number) if kind == "op" else 0, kill=True):

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from entrenar_common.errors import ConfigError
+from entrenar_common.progress import NullProgress
 from entrenar_core import models
 from entrenar_core.data.tokenizer import Tokenizer
-from entrenar_distill import pipeline
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
+from entrenar_distill.inputs import read_inputs
 from entrenar_distill.report_json import read_report
 
 TEMPLATE = (
@@ -81,7 +82,7 @@ def test_a_student_learns_the_answers(write, kind, packing, tmp_path):
 def test_the_scores_are_of_answers(write, data, tmp_path):
     """The tokens that are scored, counted from the file by hand."""
     config = resolve(write("chat"))
-    inputs = pipeline.read_inputs(config, progress=pipeline.NullProgress())
+    inputs = read_inputs(config, progress=NullProgress())
     tokenizer = Tokenizer.load(data / "teacher")
     wanted = {}
     for number, row in enumerate(rows(40), 1):
@@ -102,8 +103,7 @@ def test_a_file_replaces_the_template_of_the_tokenizer(write, data, tmp_path):
     other.write_text(TEMPLATE.replace("{{ m.role }}: ", "{{ m.role | upper }}: "))
     changed = resolve(write("chat", chat_template=str(other)))
     prints = [
-        pipeline.read_inputs(config, progress=pipeline.NullProgress()).documents
-        for config in (plain, same, changed)
+        read_inputs(config, progress=NullProgress()).documents for config in (plain, same, changed)
     ]
     assert prints[0] == prints[1] != prints[2]
 
