@@ -210,12 +210,12 @@ def test_the_bytes_that_are_expected_are_those_that_a_run_leaves(
 ):
     """The tensors' files have headers besides: some thousand bytes each."""
     from entrenar_common.progress import NullProgress
+    from entrenar_distill.output_checks import space_for
     from entrenar_distill.pieces import read_pieces
-    from entrenar_distill.space import space_of
 
     path = write_config(output={"checkpoint_every": 1, "format": "gguf"}, **sections)
     config = resolve(path)
-    space = space_of(config, read_pieces(config, progress=NullProgress()))
+    space = space_for(config, read_pieces(config, progress=NullProgress()))
     train(path)
     out = tmp_path / "out"
     checkpoints = sorted((out / "checkpoints").glob("student/step-*"))

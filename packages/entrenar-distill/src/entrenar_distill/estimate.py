@@ -6,22 +6,21 @@ from dataclasses import replace
 from entrenar_common.errors import ShapeError, UsageError
 from entrenar_common.progress import Progress
 from entrenar_common.text import escape_controls, nearest
-from entrenar_core.convert.lattice import formats_of
+from entrenar_core.convert.gguf import gguf_nbytes
 from entrenar_core.convert.recipe import recipe_named
-from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import split
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.estimate.fitting import largest
 from entrenar_core.estimate.own_distillation import own_distillation
-from entrenar_core.estimate.own_weights import BASES, BLOCKS, FLOAT
+from entrenar_core.estimate.own_weights import BASES, BLOCKS
+from entrenar_core.estimate.rows import term_rows
 from entrenar_core.estimate.shape import ModelShape
 from entrenar_core.estimate.terms import Memory
 from entrenar_core.estimate.trained import trained_parameters
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.models.architectures import model_class
 from entrenar_core.nn import shapes_only
-from entrenar_core.quant import FORMATS, BlockFormat
 from entrenar_core.train.loop import total_steps
 from entrenar_distill.config import DistillConfig, resolve
 from entrenar_distill.estimate_view import (
@@ -30,11 +29,11 @@ from entrenar_distill.estimate_view import (
     ModelRow,
     ProbeResult,
     TeacherRow,
-    TermRow,
 )
-from entrenar_distill.inputs import dataset_spec
+from entrenar_distill.inputs import batches_of, dataset_spec
 from entrenar_distill.planned import Planned
 from entrenar_distill.probe import probe
+from entrenar_distill.space import space_of
 
 PRECISIONS = {
     "fp32": "float32", "float32": "float32", "f32": "float32", "bf16": "bfloat16",
@@ -123,7 +122,7 @@ def estimate(plan: Planned, *, limit: int | None, stated: bool) -> EstimateRepor
         total_bytes=memory.total,
         peak_phase=memory.phase,
         computed=memory.computed,
-        terms=_terms(memory),
+        terms=term_rows(memory),
         teachers=_teachers(plan, limit),
         limit_bytes=limit,
         limit_stated=stated,
@@ -173,20 +172,6 @@ def _model(shape: ModelShape, base: str) -> ModelRow:
     return ModelRow(shape.name, shape.origin, shape.parameters, base)
 
 
-def _terms(memory: Memory) -> tuple[TermRow, ...]:
-    return tuple(
-        TermRow(
-            name=term.name,
-            bytes=term.bytes,
-            share=term.bytes / memory.total if memory.at_peak(term) else 0.0,
-            when=term.when,
-            at_peak=memory.at_peak(term),
-            how=term.why,
-        )
-        for term in memory.terms
-    )
-
-
 def _teachers(plan: Planned, limit: int | None) -> tuple[TeacherRow, ...]:
     """The same with the teacher in every precision that this library computes with; without those
     whose blocks its matrices are no whole number of."""
@@ -215,43 +200,35 @@ def _teachers(plan: Planned, limit: int | None) -> tuple[TeacherRow, ...]:
 
 
 def _disk(plan: Planned) -> tuple[DiskRow, ...]:
-    """Checkpoints have what is trained and two moments of it; the newest ones are kept, with
-    evaluations the best one too, and one more is there while it is written."""
+    """The files of a run, of whose number of steps nothing has to be known."""
     config, asked = plan.config, plan.asked
     beside = sum(
         len(each.pairs) * plan.teacher.blocks.hidden * plan.student.blocks.hidden
         for each in asked.compared
         if each.learned
     )
-    one = 3 * FLOAT * (trained_parameters(plan.student, asked.setup) + beside)
-    kept = config.output.keep_checkpoints + (config.training.evaluate_every is not None)
-    phases = 2 if asked.control else 1
-    rows = [
-        DiskRow("checkpoints", kept * phases * one, f"{kept * phases} of weights and two moments"),
-        DiskRow("checkpoint being written", one, "while the last is not yet removed"),
-    ]
-    if asked.fused:
-        rows.append(DiskRow("student", FLOAT * plan.student.parameters, "safetensors in float32"))
-    else:
-        size = FLOAT * trained_parameters(plan.student, asked.setup)
-        rows.append(DiskRow("adapter", size, "A and B in float32"))
-    if config.recipe is not None:
-        rows.append(DiskRow("model.gguf", _gguf(plan.student, config.recipe), config.recipe))
-    return tuple(rows)
+    found = space_of(
+        config,
+        trained=trained_parameters(plan.student, asked.setup),
+        beside=beside,
+        parameters=plan.student.parameters,
+        gguf=0 if config.recipe is None else _gguf(plan.student, config.recipe),
+        steps=config.training.max_steps,
+    )
+    many = f"{found.checkpoints} of weights and two moments, with the one that is being written"
+    rows = (
+        DiskRow("checkpoints", found.checkpoint * found.checkpoints, many),
+        DiskRow("student", found.student, "safetensors in float32"),
+        DiskRow("adapter", found.adapter, "A and B in float32"),
+        DiskRow("model.gguf", found.gguf, config.recipe or ""),
+    )
+    return tuple(row for row in rows if row.bytes)
 
 
 def _gguf(shape: ModelShape, recipe: str) -> int:
-    """The tensors of a GGUF file; its header has the vocabulary besides."""
     kind = model_class(shape.raw, None)
     with shapes_only():
-        model = kind(kind.Config.from_hf(shape.raw))
-    formats, size = formats_of(model, recipe_named(recipe)), 0
-    for name, parameter in model.named_parameters().items():
-        form = FORMATS[formats.get(name, "f32")]
-        assert isinstance(form, BlockFormat)
-        columns = parameter.shape[-1]
-        size += parameter.size // columns * form.row_bytes(columns)
-    return size
+        return gguf_nbytes(kind(kind.Config.from_hf(shape.raw)), recipe_named(recipe))
 
 
 def _steps(config: DistillConfig, progress: Progress) -> int | None:
@@ -264,14 +241,4 @@ def _steps(config: DistillConfig, progress: Progress) -> int | None:
     tokenizer = load_tokenizer(folder)
     documents = tokenize(dataset_spec(config.dataset), tokenizer, progress=progress)
     train, _ = split(documents, config.dataset.held_out, config.training.seed)
-    batches = Batches(
-        train,
-        seq_len=config.dataset.max_length,
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        packing=config.dataset.packing,
-        boundaries=config.dataset.boundaries,
-    )
-    return total_steps(config.training, batches)
+    return total_steps(config.training, batches_of(config, train, tokenizer))

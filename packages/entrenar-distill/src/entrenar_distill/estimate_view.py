@@ -6,6 +6,7 @@ from typing import Any
 
 from entrenar_common.tables import Bar, Fields, Table, Text
 from entrenar_common.units import format_binary, format_duration
+from entrenar_core.estimate.rows import COLUMNS, TermRow, caption, term_cells
 
 PHASES = {
     "teacher": "while the teacher reads a batch",
@@ -26,18 +27,6 @@ class ModelRow:
     origin: str
     parameters: int
     precision: str
-
-
-@dataclass(frozen=True)
-class TermRow:
-    """One term: `share` of the peak, 0 where it is not there then; `when` says when it is."""
-
-    name: str
-    bytes: int
-    share: float
-    when: str
-    at_peak: bool
-    how: str
 
 
 @dataclass(frozen=True)
@@ -157,23 +146,12 @@ class EstimateReport:
         return Table("By the precision of the teacher", columns, rows, caption)
 
     def _by_term(self) -> list[Any]:
+        cells = term_cells(self.terms, self.total_bytes)
         total = format_binary(self.total_bytes)
-        rows = [
-            [
-                row.name if row.at_peak else f"{row.name} *",
-                format_binary(row.bytes),
-                f"{100 * row.share:.1f}%" if row.at_peak else None,
-                row.how,
-            ]
-            for row in self.terms
-        ]
-        rows.append(["total at the peak", total, "100.0%", "of those without *"])
-        caption = f"{self.computed[0].upper()}{self.computed[1:]}."
-        caption += " * Not there at the peak, but at another time."
         return [
             Text(f"Memory: {total}; the peak is {PHASES[self.peak_phase]}", "title"),
             Bar([(row.name, row.share) for row in self.terms if row.at_peak]),
-            Table(None, ["term", "size", "share", "how"], rows, caption),
+            Table(None, list(COLUMNS), cells, caption(self.terms, self.computed)),
         ]
 
 

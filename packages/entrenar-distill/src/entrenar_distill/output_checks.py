@@ -1,10 +1,13 @@
 """What is said of the place that a run writes to: whose it is, and whether there is room."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from entrenar_common.errors import EntrenarError, StorageError
 from entrenar_common.units import format_bytes
+from entrenar_core.convert.gguf import gguf_nbytes
+from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.io import files
 from entrenar_distill.check import Check, Status
 from entrenar_distill.config import DistillConfig
@@ -30,7 +33,7 @@ def output_checks(config: DistillConfig, pieces: Pieces) -> Iterator[Check]:
         yield Check.skipped("space", title, "needs the student and the rows")
         return
     try:
-        space = space_of(config, pieces)
+        space = space_for(config, pieces)
         free = files.probe_writable(folder.nearest)
     except EntrenarError as error:
         yield Check.refused("space", title, error)
@@ -55,6 +58,20 @@ def _found(config: DistillConfig, folder: RunFolder, pieces: Pieces) -> Check:
     state = "finished" if folder.report.exists() else steps or "without a checkpoint"
     note = f"{path} holds this run, {state}; run needs --resume auto to go on with it"
     return Check("output", title, Status.WARNING, note)
+
+
+def space_for(config: DistillConfig, pieces: Pieces) -> Space:
+    """The bytes that a run writes, by its student, its terms and its steps."""
+    student = pieces.student
+    gguf = 0 if config.recipe is None else gguf_nbytes(student, recipe_named(config.recipe))
+    return space_of(
+        config,
+        trained=sum(p.size for p in student.parameters() if p.requires_grad),
+        beside=sum(p.size for term in pieces.terms or () for p in term.parameters().values()),
+        parameters=sum(math.prod(p.shape) for p in student.base_parameters().values()),
+        gguf=gguf,
+        steps=pieces.steps,
+    )
 
 
 def _room(space: Space, free: int, folder: Path) -> Check:

@@ -1,12 +1,8 @@
 """The bytes that a run writes, before it writes them."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from entrenar_core.convert.gguf import gguf_nbytes
-from entrenar_core.convert.recipe import recipe_named
 from entrenar_distill.config import DistillConfig
-from entrenar_distill.pieces import Pieces
 from entrenar_distill.pipeline import phases_of
 
 _FLOAT, _MOMENTS = 4, 2
@@ -28,38 +24,35 @@ class Space:
         return self.checkpoint * self.checkpoints + self.student + self.adapter + self.gguf
 
 
-def space_of(config: DistillConfig, pieces: Pieces) -> Space:
-    """What a run of `config` takes, from its student, its terms and its number of steps."""
-    student, steps = pieces.student, pieces.steps
-    assert steps is not None
-    trained = sum(p.size for p in student.parameters() if p.requires_grad)
-    beside = sum(p.size for term in pieces.terms or () for p in term.parameters().values())
+def space_of(
+    config: DistillConfig,
+    *,
+    trained: int,
+    beside: int,
+    parameters: int,
+    gguf: int,
+    steps: int | None,
+) -> Space:
+    """What a run of `config` takes: `trained` numbers of a student of so many `parameters`, and
+    those `beside` it, are in checkpoints with two moments of each; `gguf` are the bytes of its
+    file, 0 for none; `steps` are how many there are, None where that is not known."""
     lora = config.student.lora
-    whole = lora is None or lora.fuse
-    base = sum(_size(p) for p in student.base_parameters().values())
-    gguf = 0 if config.recipe is None else gguf_nbytes(student, recipe_named(config.recipe))
     return Space(
         checkpoint=(1 + _MOMENTS) * _FLOAT * (trained + beside),
         checkpoints=_most_checkpoints(config, steps),
-        student=_FLOAT * base if whole else 0,
+        student=_FLOAT * parameters if lora is None or lora.fuse else 0,
         adapter=0 if lora is None else _FLOAT * trained,
         gguf=gguf,
     )
 
 
-def _size(parameter: Any) -> int:
-    count = 1
-    for side in parameter.shape:
-        count *= side
-    return count
-
-
-def _most_checkpoints(config: DistillConfig, steps: int) -> int:
+def _most_checkpoints(config: DistillConfig, steps: int | None) -> int:
     """Each is written before an old one is removed; the best one is kept besides the last ones
     where there are evaluations to tell it by. All phases keep theirs."""
     output, every = config.output, config.training.evaluate_every
+    best = every is not None and (steps is None or every <= steps)
+    kept, phases = output.keep_checkpoints + best, len(phases_of(config))
+    if steps is None:
+        return kept * phases + 1
     saved = -(-steps // output.checkpoint_every)
-    best = every is not None and every <= steps
-    kept = min(saved, output.keep_checkpoints + best)
-    phases = len(phases_of(config))
-    return kept * phases + (saved > kept)
+    return min(saved, kept) * phases + (saved > kept)

@@ -11,10 +11,11 @@ from entrenar_core.estimate.find import find_weights, hub_shape, stored_format
 from entrenar_core.estimate.fitting import largest
 from entrenar_core.estimate.inference import Inference
 from entrenar_core.estimate.requests import check_adapters, check_optimizer, check_sizes
+from entrenar_core.estimate.rows import term_rows
 from entrenar_core.estimate.setup import FULL, LORA, in_few_bits
 from entrenar_core.estimate.targets import ALL_LINEAR, matching, module_names
 from entrenar_core.estimate.trained import trained_parameters
-from entrenar_inspect.memory_view import MemoryReport, TermRow, Use
+from entrenar_inspect.memory_view import MemoryReport, Use
 from entrenar_inspect.opening import HUB
 
 SEQ_LEN = 2048
@@ -149,17 +150,7 @@ def _use(memory_of: Callable[[int], Memory], batch: int, limit: int | None) -> U
         total_bytes=total,
         peak_phase=memory.phase,
         computed=memory.computed,
-        terms=tuple(
-            TermRow(
-                name=term.name,
-                bytes=term.bytes,
-                share=term.bytes / total if memory.at_peak(term) else 0.0,
-                when=term.when,
-                at_peak=memory.at_peak(term),
-                how=term.why,
-            )
-            for term in memory.terms
-        ),
+        terms=term_rows(memory),
         fits=None if limit is None else total <= limit,
         largest_batch=fitting,
     )

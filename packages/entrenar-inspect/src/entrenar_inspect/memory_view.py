@@ -7,6 +7,7 @@ from typing import Any
 
 from entrenar_common.tables import Bar, Fields, Table, Text
 from entrenar_common.units import format_binary
+from entrenar_core.estimate.rows import COLUMNS, TermRow, caption, term_cells
 
 _PHASES = {
     "loss": "while the loss is computed",
@@ -15,18 +16,6 @@ _PHASES = {
     "prefill": "while the blocks work on the whole input",
     "logits": "while logits are computed",
 }
-
-
-@dataclass(frozen=True)
-class TermRow:
-    """One term: `share` of the peak, 0 where it is not there then; `when` says when it is."""
-
-    name: str
-    bytes: int
-    share: float
-    when: str
-    at_peak: bool
-    how: str
 
 
 @dataclass(frozen=True)
@@ -116,23 +105,11 @@ class MemoryReport:
 
 def _shown(title: str, use: Use) -> list[Any]:
     total = format_binary(use.total_bytes)
-    rows = [
-        [
-            row.name if row.at_peak else f"{row.name} *",
-            format_binary(row.bytes),
-            f"{100 * row.share:.1f}%" if row.at_peak else None,
-            row.how,
-        ]
-        for row in use.terms
-    ]
-    rows.append(["total at the peak", total, "100.0%", "of those without *"])
-    caption = f"{use.computed[0].upper()}{use.computed[1:]}."
-    if not all(row.at_peak for row in use.terms):
-        caption += " * Not there at the peak, but at another time."
+    cells = term_cells(use.terms, use.total_bytes)
     return [
         Text(f"{title}: {total}; the peak is {_PHASES[use.peak_phase]}", "title"),
         Bar([(row.name, row.share) for row in use.terms if row.at_peak]),
-        Table(None, ["term", "size", "share", "how"], rows, caption),
+        Table(None, list(COLUMNS), cells, caption(use.terms, use.computed)),
     ]
 
 
