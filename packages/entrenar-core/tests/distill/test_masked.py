@@ -134,7 +134,7 @@ def test_the_loss_is_the_one_over_all_positions_of_which_the_others_are_ignored(
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_head_is_applied_to_the_positions_with_a_label_alone(kind):
     model = masked_model(kind)
-    states = MASKED.states(model, BATCH.ids, BATCH.mask)
+    states = MASKED.states(model, BATCH)
     found = MASKED.predictions(model, states, BATCH.labels)
     assert found.rows.shape == (BATCH.targets, 24)
     assert found.targets.tolist() == BATCH.labels[BATCH.labels >= 0].tolist()

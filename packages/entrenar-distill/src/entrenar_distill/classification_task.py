@@ -21,10 +21,12 @@ from entrenar_distill.text_inputs import TextInputs, read_text_inputs
 from entrenar_distill.text_next_steps import classification_commands
 from entrenar_distill.text_students import labels_of
 from entrenar_distill.text_task import Measured, TextTask, reading_of, said_about
+from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 
 __all__ = ["SequenceClassification", "class_numbers"]
 
 _SHOWN = 10
+_ACCURACY = Measure("points of accuracy", "held-out texts", scale=100, digits=2, falls=False)
 
 
 class SequenceClassification(TextTask):
@@ -156,21 +158,9 @@ def _verdict(
         assert agreement is not None
         return (
             f"The student's class is the teacher's for {agreement.value:.1%} of the held-out "
-            "texts. Cannot tell whether distillation helped: run with --control."
+            f"texts. {UNKNOWN}"
         )
     found = difference["accuracy"]
-    if not np.isfinite([found.value, found.low, found.high]).all():
-        return (
-            "Cannot tell whether distillation helped: the difference to the control has no "
-            f"interval ({how.count} held-out texts)."
-        )
-    size = f"{abs(found.value) * 100:.2f} points of accuracy"
-    interval = (
-        f"{how.confidence * 100:g} % interval of student minus control {found.low * 100:+.2f} to "
-        f"{found.high * 100:+.2f}, paired over {how.count} held-out texts"
+    return verdict_on(
+        _ACCURACY, found.value, found.low, found.high, confidence=how.confidence, count=how.count
     )
-    if found.low > 0:
-        return f"Distillation helped by {size} ({interval})."
-    if found.high < 0:
-        return f"Distillation hurt by {size}: train without the teacher ({interval})."
-    return f"No difference shown between student and control ({interval}; it contains 0)."

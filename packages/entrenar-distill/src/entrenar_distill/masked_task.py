@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
+from entrenar_core.distill import LiveTeacher
 from entrenar_core.models.reading import MASKED
 from entrenar_core.train.evaluate import TokenScores
 from entrenar_core.train.evaluate_masked import score_masked
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.process import StopRequest
-from entrenar_distill import features
+from entrenar_distill import objectives
 from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
@@ -24,8 +22,11 @@ from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import CONTROL
 from entrenar_distill.text_next_steps import masked_commands
 from entrenar_distill.text_task import FiguresTask, Measured
+from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 
 __all__ = ["MaskedLM"]
+
+_LOSS = Measure("nats per hidden token", "held-out documents")
 
 
 class MaskedLM(FiguresTask):
@@ -50,14 +51,10 @@ class MaskedLM(FiguresTask):
     def objective(self, inputs: MaskedInputs, phase: str, model: Any) -> Any:
         if phase == CONTROL:
             return LanguageModelling(model, reading=MASKED)
-        config, teacher = inputs.config, inputs.teacher
-        settings = config.distillation
-        live = LiveTeacher(teacher, shared=inputs.shared, reading=MASKED)
-        logits = Distillation(
-            model, live, divergence=settings.divergence(), alpha=settings.alpha, reading=MASKED
+        live = LiveTeacher(inputs.teacher, shared=inputs.shared, reading=MASKED)
+        return objectives.objective(
+            inputs.config, model, live, teacher=inputs.teacher, reading=MASKED
         )
-        inside = features.terms(settings, model, teacher, seed=config.training.seed)
-        return FeatureDistillation(logits, live, inside) if inside else logits
 
     def held_out_loss(self, inputs: MaskedInputs, model: Any, objective: Any) -> float:
         """Nats per hidden token."""
@@ -135,21 +132,9 @@ def _verdict(
         assert agreement is not None
         return (
             f"The student's most likely token is the teacher's for {agreement.value:.1%} of the "
-            "hidden tokens. Cannot tell whether distillation helped: run with --control."
+            f"hidden tokens. {UNKNOWN}"
         )
     found = difference["loss"]
-    if not np.isfinite([found.value, found.low, found.high]).all():
-        return (
-            "Cannot tell whether distillation helped: the difference to the control has no "
-            f"interval ({how.count} held-out documents)."
-        )
-    size = f"{abs(found.value):.4f} nats per hidden token"
-    interval = (
-        f"{how.confidence * 100:g} % interval of student minus control {found.low:+.4f} to "
-        f"{found.high:+.4f}, paired over {how.count} held-out documents"
+    return verdict_on(
+        _LOSS, found.value, found.low, found.high, confidence=how.confidence, count=how.count
     )
-    if found.high < 0:
-        return f"Distillation helped by {size} ({interval})."
-    if found.low > 0:
-        return f"Distillation hurt by {size}: train without the teacher ({interval})."
-    return f"No difference shown between student and control ({interval}; it contains 0)."

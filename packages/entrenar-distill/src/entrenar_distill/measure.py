@@ -94,8 +94,8 @@ def report(
         baseline=gzip_baseline(inputs),
         curve={name: curve(folder.metrics.records(name)) for name in timings},
         samples=samples,
-        parts=_parts(folder.metrics.records("student")) or None,
-        reproduction=reproduction(config, inputs.fingerprints(), folder),
+        parts=parts(folder.metrics.records("student")) or None,
+        reproduction=reproduction(config, folder),
         files=files_of(folder),
         dataset_revision=inputs.train.revision,
         skipped_steps=sum(result.skipped for result in timings.values()),
@@ -176,7 +176,7 @@ def curve(records: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
     )
 
 
-def _parts(records: list[dict[str, Any]]) -> dict[str, tuple[tuple[int, float], ...]]:
+def parts(records: list[dict[str, Any]]) -> dict[str, tuple[tuple[int, float], ...]]:
     """Whatever else the loss was made of, by its name in the log: an objective's own parts are
     what stands between the loss and the learning rate."""
     found: dict[str, list[tuple[int, float]]] = {}

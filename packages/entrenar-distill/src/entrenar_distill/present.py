@@ -28,6 +28,7 @@ __all__ = [
     "adapter_part",
     "closing_parts",
     "features_part",
+    "loss_part",
     "machine_part",
     "parts",
     "phases_part",
@@ -71,7 +72,7 @@ def parts(report: RunReport) -> list[Any]:
     if report.curve:
         shown.append(Block("Training cross-entropy by step", curve(report.curve, WIDTH)))
     if report.parts:
-        shown.append(Block("What the student's loss was made of, by step", _parts(report.parts)))
+        shown.append(loss_part(report.parts))
     shown.append(phases_part(report.phases))
     if report.samples:
         shown.append(Block("Text that the models write", _samples(report)))
@@ -195,14 +196,14 @@ def phases_part(phases: Sequence[PhaseTiming]) -> Table:
     return Table("Phases", ["Phase", "Steps", "Time", "Tokens", "Tokens/s"], rows)
 
 
-def _parts(found: Mapping[str, Points]) -> list[str]:
+def loss_part(found: Mapping[str, Points]) -> Block:
     """A panel for each part, on a scale of its own."""
     panels = [curve({name: points}, WIDTH // 2, _PART_LINES) for name, points in found.items()]
     lines: list[str] = []
     for left, right in itertools.zip_longest(panels[::2], panels[1::2], fillvalue=[]):
         beside = itertools.zip_longest(left, right, fillvalue="")
         lines += ["", *(f"{one:<{WIDTH // 2}}{other}".rstrip() for one, other in beside)]
-    return lines[1:]
+    return Block("What the student's loss was made of, by step", lines[1:])
 
 
 def reproduction_parts(found: Reproduction) -> list[Any]:

@@ -3,11 +3,11 @@
 How a report looks is in `entrenar_distill.present`, and in `report_json` what it is in a file.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from entrenar_core.environment import Environment
+from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 
 __all__ = [
     "DATASET_REVISION",
@@ -32,6 +32,7 @@ DATASET_REVISION = "dataset_revision"
 NORMALISER = "per valid token of the whole optimizer step"
 
 _FEW_DOCUMENTS = 20
+_BITS = Measure("bits per byte", "held-out documents")
 
 
 @dataclass(frozen=True)
@@ -231,25 +232,14 @@ class RunReport:
 
 
 def verdict(report: RunReport) -> str:
-    """What the run shows about distillation, in one sentence that claims no more than it can."""
+    """What the run shows about distillation."""
     found = report.difference
     if found is None:
-        return "Cannot tell whether distillation helped: run with --control."
-    if not all(map(math.isfinite, (found.bits_per_byte, found.low, found.high))):
-        return (
-            "Cannot tell whether distillation helped: the difference to the control has no "
-            f"interval ({found.documents} held-out documents)."
-        )
-    size = f"{abs(found.bits_per_byte):.4f} bits per byte"
-    interval = (
-        f"{found.confidence * 100:g} % interval of student minus control {found.low:+.4f} to "
-        f"{found.high:+.4f}, paired over {found.documents} held-out documents"
-    )
-    if found.high < 0:
-        return f"Distillation helped by {size} ({interval})."
-    if found.low > 0:
-        return f"Distillation hurt by {size}: train without the teacher ({interval})."
-    return f"No difference shown between student and control ({interval}; it contains 0)."
+        return UNKNOWN
+    return verdict_on(
+        _BITS, found.bits_per_byte, found.low, found.high,
+        confidence=found.confidence, count=found.documents,
+    )  # fmt: skip
 
 
 def caveats(report: RunReport) -> list[str]:

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,15 +14,13 @@ PACKAGES = ("entrenar-distill", "entrenar-core", "numpy", "numba", "tokenizers")
 """Whose versions can change a bit of the result."""
 
 
-def reproduction(
-    config: DistillConfig, inputs: Mapping[str, str], folder: RunFolder
-) -> Reproduction:
-    """For a run of `config` in `folder` on inputs of these fingerprints."""
+def reproduction(config: DistillConfig, folder: RunFolder) -> Reproduction:
+    """For a run of `config` in `folder`, which was opened for it."""
     words = [program(), "run", "--config", str(folder.config), "--output", f"{folder.path}-again"]
     return Reproduction(
         command=command("run the same configuration in another folder", words),
         config_hash=config_hash(config),
-        inputs=dict(inputs),
+        inputs=folder.inputs,
         versions={name: version(name) for name in PACKAGES},
     )
 

@@ -24,11 +24,12 @@ _DECIDES_NOTHING = ("control", "output.", "dataset.revision", "dataset.streaming
 
 
 class RunFolder:
-    """The files of one run. `run_id` is a function of the config and the inputs."""
+    """The files of one run. `run_id` is a function of the config and the `inputs`, a hash of each
+    by what it is: both are known once it is opened."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.run_id = ""
+        self.run_id, self.inputs = "", dict[str, str]()
         self.metrics = MetricsLog(path / METRICS)
 
     @property
@@ -137,6 +138,7 @@ class RunFolder:
             "inputs": dict(inputs),
             "config": config.model_dump(mode="json"),
         }
+        self.inputs = dict(inputs)
         decides = json.dumps([identity["config_hash"], identity["inputs"]])
         self.run_id = hashlib.sha256(decides.encode()).hexdigest()[:32]
         if not self.holds_run:

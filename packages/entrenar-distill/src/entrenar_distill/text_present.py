@@ -14,6 +14,7 @@ from entrenar_distill.present import (
     adapter_part,
     closing_parts,
     features_part,
+    loss_part,
     machine_part,
     phases_part,
     quantization_part,
@@ -75,6 +76,8 @@ def parts(report: TextReport) -> list[Any]:
             "loss" if report.task == SENTENCE_EMBEDDING else "cross-entropy, or loss without it,"
         )
         shown.append(Block(f"Training {title} by step", curve(report.curve, WIDTH)))
+    if report.parts:
+        shown.append(loss_part(report.parts))
     shown += [phases_part(report.phases), _settings(report), machine_part(report.environment)]
     if report.reproduction:
         shown += reproduction_parts(report.reproduction)

@@ -50,7 +50,8 @@ class TextReport:
     `scores` hold one entry named teacher, one named student and, after a run with a control, one
     named control; of embeddings, one named "before training" too; where the student was quantized
     after training, one named "student in …" of the file. `difference` has student minus control,
-    paired over texts. `settings` are what decides the loss, by name.
+    paired over texts. `parts` maps what the student's loss was made of to its (step, value) points.
+    `settings` are what decides the loss, by name.
     """
 
     task: str
@@ -78,6 +79,7 @@ class TextReport:
     features: tuple[TaughtFeature, ...] | None = None
     next_commands: tuple[str, ...] = ()
     reproduction: Reproduction | None = None
+    parts: dict[str, tuple[tuple[int, float], ...]] | None = None
     schema_version: int = SCHEMA_VERSION
 
     SCHEMA: ClassVar[str] = "entrenar.distill.text-run/1"

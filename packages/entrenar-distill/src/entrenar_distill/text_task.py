@@ -188,12 +188,13 @@ class FiguresTask(ABC):
             difference=found.difference,
             notes=(*found.notes, *_caveats(timings)),
             curve={name: measure.curve(folder.metrics.records(name)) for name in timings},
+            parts=measure.parts(folder.metrics.records("student")) or None,
             files=measure.files_of(folder),
             skipped_steps=sum(result.skipped for result in timings.values()),
             quantization=quantization,
             adapter=adapter,
             features=features.taught(inside, folder.metrics.records("student")),
-            reproduction=reproduction(config, inputs.fingerprints(), folder),
+            reproduction=reproduction(config, folder),
             next_commands=self.next_commands(
                 inputs, folder, whole=adapter is None or adapter.fused
             ),

@@ -42,7 +42,7 @@ class Distillation:
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         expected = self.teacher.expected(batch)
-        states = self.reading.states(self.student, batch.ids, batch.mask, batch.segments)
+        states = self.reading.states(self.student, batch)
         return self.loss_of(states, expected, batch, normalizer)
 
     def loss_of(self, states: Tensor, expected: Expected, batch: Batch, normalizer: int) -> Tensor:

@@ -54,10 +54,8 @@ class FeatureDistillation:
             from_student, from_teacher = term.wanted(self._step)
             ours, theirs = ours | from_student, theirs | from_teacher
         with no_grad(), no_dropout():
-            expected = self.teacher.reading.select(
-                teacher, batch.ids, theirs, batch.mask, batch.segments
-            )
-        found = self.logits.reading.select(student, batch.ids, ours, batch.mask, batch.segments)
+            expected = self.teacher.reading.select(teacher, batch, theirs)
+        found = self.logits.reading.select(student, batch, ours)
         told = self.teacher.expected_of(expected.hidden_states[last[1]], batch)
         loss = self.logits.loss_of(found.hidden_states[last[0]], told, batch, normalizer)
         mask = _counted(batch)

@@ -27,7 +27,7 @@ class LiveTeacher:
 
     def expected(self, batch: Batch) -> FromHidden:
         with no_grad(), no_dropout():
-            states = self.reading.states(self.model, batch.ids, batch.mask, batch.segments)
+            states = self.reading.states(self.model, batch)
         return self.expected_of(states, batch)
 
     def expected_of(self, states: Tensor, batch: Batch) -> FromHidden:

@@ -25,32 +25,31 @@ class Predictions(NamedTuple):
     bias: Tensor | None = None
 
 
+class Rows(Protocol):
+    """What a model is given: ids (B, T), integers; mask (B, T), the positions that are no padding,
+    or None for all; segments (B, T), whose equal neighbours are one document, which is kept apart
+    from others, or None."""
+
+    @property
+    def ids(self) -> np.ndarray: ...
+    @property
+    def mask(self) -> np.ndarray | None: ...
+    @property
+    def segments(self) -> np.ndarray | None: ...
+
+
 class Reading(Protocol):
-    """How models of a kind are read. ids (B, T); mask (B, T), the positions that count, or None;
-    documents (B, T), which are kept apart where they are given."""
+    """How models of a kind are read."""
 
     def positions(self, model: Any) -> int:
         """How long a row can be."""
         ...
 
-    def states(
-        self,
-        model: Any,
-        ids: np.ndarray,
-        mask: np.ndarray | None,
-        documents: np.ndarray | None = None,
-    ) -> Tensor:
+    def states(self, model: Any, rows: Rows) -> Tensor:
         """The last hidden states (B, T, D)."""
         ...
 
-    def select(
-        self,
-        model: Any,
-        ids: np.ndarray,
-        wanted: Wanted,
-        mask: np.ndarray | None,
-        documents: np.ndarray | None = None,
-    ) -> Selected:
+    def select(self, model: Any, rows: Rows, wanted: Wanted) -> Selected:
         """What is `wanted` of the same pass; its last hidden states are those of `states`."""
         ...
 
@@ -61,30 +60,16 @@ class Reading(Protocol):
 
 
 class _Causal:
+    """In rows that are padded behind, no position sees the padding: the mask is of no use."""
+
     def positions(self, model: Any) -> int:
         return model.config.max_position_embeddings
 
-    def states(
-        self,
-        model: Any,
-        ids: np.ndarray,
-        mask: np.ndarray | None,
-        documents: np.ndarray | None = None,
-    ) -> Tensor:
-        # in rows that are padded behind, no position sees the padding
-        del mask
-        return model.hidden(ids, documents=documents)
+    def states(self, model: Any, rows: Rows) -> Tensor:
+        return model.hidden(rows.ids, documents=rows.segments)
 
-    def select(
-        self,
-        model: Any,
-        ids: np.ndarray,
-        wanted: Wanted,
-        mask: np.ndarray | None,
-        documents: np.ndarray | None = None,
-    ) -> Selected:
-        del mask
-        return model.select_features(ids, wanted, documents=documents)
+    def select(self, model: Any, rows: Rows, wanted: Wanted) -> Selected:
+        return model.select_features(rows.ids, wanted, documents=rows.segments)
 
     def predictions(self, model: Any, states: Tensor, labels: np.ndarray) -> Predictions:
         return Predictions(states, labels, model.output_weight)
@@ -94,24 +79,11 @@ class _Masked:
     def positions(self, model: Any) -> int:
         return model.config.positions
 
-    def states(
-        self,
-        model: Any,
-        ids: np.ndarray,
-        mask: np.ndarray | None,
-        documents: np.ndarray | None = None,
-    ) -> Tensor:
-        return model.encoder.hidden(ids, mask, documents=documents)
+    def states(self, model: Any, rows: Rows) -> Tensor:
+        return model.encoder.hidden(rows.ids, rows.mask, documents=rows.segments)
 
-    def select(
-        self,
-        model: Any,
-        ids: np.ndarray,
-        wanted: Wanted,
-        mask: np.ndarray | None,
-        documents: np.ndarray | None = None,
-    ) -> Selected:
-        return model.select_features(ids, wanted, mask, documents=documents)
+    def select(self, model: Any, rows: Rows, wanted: Wanted) -> Selected:
+        return model.select_features(rows.ids, wanted, rows.mask, documents=rows.segments)
 
     def predictions(self, model: Any, states: Tensor, labels: np.ndarray) -> Predictions:
         rows, targets = model.predicting(states, labels)  # (N, D), (N,)

@@ -90,6 +90,7 @@ class ScoredRows(NamedTuple):
     labels: np.ndarray
     owners: np.ndarray
     mask: np.ndarray | None = None
+    segments: None = None
 
 
 def perplexity(loss: float) -> float:
@@ -189,7 +190,7 @@ class _Running:
     def read(self, batch: ScoredRows) -> None:
         """What the head makes of a batch, at the positions that something is predicted at."""
         started = time.perf_counter()
-        self.source.read(batch.ids, batch.labels, batch.mask)
+        self.source.read(batch)
         count, dtype = int(np.count_nonzero(batch.labels >= 0)), self.source.dtype
         self.losses, self.confidence = (np.empty(count, dtype) for _ in range(2))
         self.ranks, self.best = (np.empty(count, np.int64) for _ in range(2))

@@ -43,7 +43,7 @@ class LanguageModelling:
         """Every step is alike."""
 
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
-        states = self.reading.states(self.model, batch.ids, batch.mask, batch.segments)
+        states = self.reading.states(self.model, batch)
         rows, targets, weight, bias = self.reading.predictions(self.model, states, batch.labels)
         return ops.linear_cross_entropy(rows, weight, targets, bias, normalizer=normalizer)
 

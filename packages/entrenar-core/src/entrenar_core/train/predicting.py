@@ -8,7 +8,7 @@ import numpy as np
 from entrenar_core import kernels
 from entrenar_core.autograd import no_grad
 from entrenar_core.autograd.ops.linear_loss import CHUNK
-from entrenar_core.models.reading import Reading
+from entrenar_core.models.reading import Reading, Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,13 @@ class Blend:
         return sum(model.parameter_count() for model in self.models)
 
 
+class Labelled(Rows, Protocol):
+    """Rows with labels (B, T), as a batch has them."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
 class Predicting(Protocol):
     """Something that reads a batch and then has logits."""
 
@@ -37,9 +44,8 @@ class Predicting(Protocol):
         """The type of what was read last."""
         ...
 
-    def read(self, ids: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
-        """Read ids (B, T), to predict at the positions whose labels (B, T) are not negative; mask
-        (B, T) has those that are no padding."""
+    def read(self, rows: Labelled) -> None:
+        """Read some rows, to predict at the positions whose labels (B, T) are not negative."""
         ...
 
     def logits(self, part: slice) -> np.ndarray:
@@ -60,10 +66,10 @@ class _One:
     def dtype(self) -> np.dtype:
         return self._rows.dtype
 
-    def read(self, ids: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
+    def read(self, rows: Labelled) -> None:
         with no_grad():
-            states = self._reading.states(self._model, ids, mask)
-            made = self._reading.predictions(self._model, states, labels)
+            states = self._reading.states(self._model, rows)
+            made = self._reading.predictions(self._model, states, rows.labels)
         found = made.rows.data
         self._rows = found.reshape(-1, found.shape[-1])[made.targets.reshape(-1) >= 0]
         self._weight = made.weight.data
@@ -90,9 +96,9 @@ class _Blended:
     def dtype(self) -> np.dtype:
         return self._mixture.dtype
 
-    def read(self, ids: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
+    def read(self, rows: Labelled) -> None:
         for part in self._parts:
-            part.read(ids, labels, mask)
+            part.read(rows)
 
     def logits(self, part: slice) -> np.ndarray:
         mixture = self._mixture[: part.stop - part.start]
