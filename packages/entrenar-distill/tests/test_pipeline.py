@@ -12,6 +12,7 @@ from entrenar_common.progress import NullProgress
 from entrenar_common.testing import run_cli
 from entrenar_core import models
 from entrenar_core.distill import DIVERGENCES, Divergence
+from entrenar_core.io import files
 from entrenar_distill import pipeline
 from entrenar_distill.cli import main
 from entrenar_distill.config import as_yaml, config_hash, resolve
@@ -104,6 +105,18 @@ def test_the_command_in_the_report_makes_the_same_student_again(finished):
     found = read_report(again / "report.json")
     assert found.reproduction.inputs == report.reproduction.inputs
     assert found.reproduction.config_hash == report.reproduction.config_hash
+
+
+@pytest.mark.tier2
+def test_the_files_of_a_model_are_hashed_once_a_run(make_config, train, tmp_path, monkeypatch):
+    """A teacher can have many gigabytes."""
+    hashed = []
+    whole = files.sha256_file
+    monkeypatch.setattr(files, "sha256_file", lambda path: hashed.append(path) or whole(path))
+    train(make_config(tmp_path, training={"max_steps": 1}))
+    weights = [path for path in hashed if path.parent.name == "teacher"]
+    assert weights
+    assert len(weights) == len(set(weights))
 
 
 @pytest.mark.tier2

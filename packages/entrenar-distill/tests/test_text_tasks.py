@@ -136,6 +136,16 @@ def test_the_report_in_the_folder_is_the_one_that_is_returned(kind, finished):
     assert f"- task: `{report.task}`" in text
 
 
+@pytest.mark.tier2
+def test_the_report_has_the_parts_of_the_loss(finished):
+    folder, report = finished("classes")
+    parts = {"divergence", "agreement", "hidden_mse"}
+    assert set(report.parts) == parts
+    text = (folder / "report.md").read_text()
+    assert "What the student's loss was made of" in text
+    assert all(name in text for name in parts)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_configuration_in_the_folder_says_the_same(kind, finished):
     folder, _ = finished(kind)

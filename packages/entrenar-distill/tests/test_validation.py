@@ -9,7 +9,7 @@ import pytest
 from entrenar_core.convert.gguf import GGUFPlan, gguf_nbytes
 from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.io import files
-from entrenar_distill import causal
+from entrenar_distill import causal, memory_check
 from entrenar_distill.check import Check, Status, lines_of, marks_for
 from entrenar_distill.cli import main
 from entrenar_distill.config import resolve
@@ -241,6 +241,24 @@ def test_the_bytes_of_a_gguf_file_are_those_of_its_plan(world):
         assert gguf_nbytes(models.load(world / "teacher"), recipe) == plan.nbytes
 
 
+@pytest.mark.parametrize(
+    ("installed", "status"), [(10**11, "ok"), (200_000_000, "warning"), (10**6, "problem")]
+)
+def test_memory_that_is_not_there_is_a_problem(said, write_config, monkeypatch, installed, status):
+    """A toy run takes some 180 MB, of which nearly all is the process without a model."""
+    monkeypatch.setattr(memory_check, "installed_memory", lambda: installed)
+    _, checks = said(write_config())
+    assert checks["memory"]["status"] == status
+    assert checks["memory"]["code"] == ("E-MEMORY" if status == "problem" else None)
+
+
+def test_memory_that_is_not_estimated_is_said_not_to_be_checked(said, write_config, world):
+    teachers = [{"model_id": str(world / "teacher")}] * 2
+    _, checks = said(write_config(teacher=teachers))
+    assert checks["memory"]["status"] == "not checked"
+    assert "several teachers" in checks["memory"]["note"]
+
+
 @pytest.mark.parametrize(("free", "status"), [(10**9, "ok"), (450_000, "warning"), (9, "problem")])
 def test_a_disk_without_room_is_a_problem(said, write_config, monkeypatch, free, status):
     monkeypatch.setattr(files, "probe_writable", lambda folder, **_: free)
@@ -276,7 +294,7 @@ def test_an_adapter_is_tried_too(said, write_config, world):
 def test_several_teachers_are_tried_too(said, write_config, world, each):
     teacher = {"model_id": str(world / "teacher"), **each}
     code, checks = said(write_config(teacher=[teacher, teacher]), "--self-check")
-    assert (code, statuses(checks)) == (0, {})
+    assert (code, statuses(checks)) == (0, {"memory": "not checked"})
     assert "teacher 1" in checks["teacher"]["note"]
 
 

@@ -106,13 +106,19 @@ def _checked(
     self_check: bool,
     progress: Progress,
 ) -> Validation:
+    from entrenar_distill.memory_check import memory_check
     from entrenar_distill.output_checks import output_checks
     from entrenar_distill.piece_checks import piece_checks
     from entrenar_distill.pieces import read_pieces
     from entrenar_distill.self_check_inputs import check_inputs
 
     pieces = read_pieces(config, progress=progress)
-    checks = [read, *piece_checks(config, pieces), *output_checks(config, pieces)]
+    checks = [
+        read,
+        *piece_checks(config, pieces),
+        memory_check(config),
+        *output_checks(config, pieces),
+    ]
     tried = None
     if self_check:
         why = _out_of_reach(config, pieces.inputs)
