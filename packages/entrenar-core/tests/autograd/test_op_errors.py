@@ -7,7 +7,7 @@ import pytest
 
 from entrenar_common.errors import ConfigError, ShapeError, UnsupportedError
 from entrenar_core.autograd import Tensor, ops
-from entrenar_core.distill import Divergence
+from entrenar_core.distill import Divergence, Matching
 from entrenar_core.quant import Integer, format_named
 from op_cases import all_cases
 
@@ -183,6 +183,40 @@ MISTAKES = {
             ),
             "(2, 3)",
             "(3,)",
+        )
+    ],
+    "logit_distillation": [
+        (
+            lambda: ops.logit_distillation(
+                f32(2, 5), np.ones((2, 4)), np.array([1, 4]), divergence=Divergence(), alpha=0.5,
+                normalizer=2, parts=ops.DistillationParts(),
+            ),
+            "(2, 5)",
+            "(2, 4)",
+        ),
+        (
+            lambda: ops.logit_distillation(
+                f32(2, 5), np.ones((2, 5)), np.array([1, 5]), divergence=Divergence(), alpha=0.5,
+                normalizer=2, parts=ops.DistillationParts(),
+            ),
+            "up to 5",
+        ),
+    ],
+    "linear_aligned_distillation": [
+        (
+            lambda: ops.linear_aligned_distillation(
+                f32(2, 3), f32(5, 3), np.array([1, 2]),
+                aligned=ops.Aligned(
+                    ops.FromHidden(f32(1, 3).data, f32(5, 3).data, shared=5),
+                    np.array([1]),
+                    np.array([[2, 1, 0, 1]]),  # the third of two positions
+                    Matching(np.arange(5), np.arange(5), 5, 5, 1.0, 0.0),
+                ),
+                divergence=Divergence(), alpha=0.5, normalizer=2, groups=1,
+                parts=ops.AlignedParts(),
+            ),
+            "1 groups",
+            "for 2 positions",
         )
     ],
     "cross_entropy": [

@@ -6,6 +6,8 @@ number of tokens that the loss is per: the valid ones of the whole optimizer ste
 a step into micro-batches changes nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +84,8 @@ def linear_distillation(
     Source: Hinton et al. 2015, arXiv:1503.02531.
     """
     _check("linear_distillation", hidden, weight, targets, bias)
-    expected.check(targets.size, len(weight))
+    with _said_by("linear_distillation"):
+        expected.check(targets.size, len(weight))
     head = _Head(hidden, weight, needs, bias)
     flat = targets.reshape(-1)
     sums = np.zeros(3)
@@ -116,7 +119,8 @@ def linear_aligned_distillation(
     (AlignedParts) is added to. D and S are those of `kernels.aligned_grad`.
     """
     _check("linear_aligned_distillation", hidden, weight, targets, bias)
-    aligned.check(targets.size, len(weight))
+    with _said_by("linear_aligned_distillation"):
+        aligned.check(targets.size, len(weight))
     chunks = list(aligned.chunks(targets.size, CHUNK))
     largest = max((chunk.stop - chunk.start for chunk in chunks), default=0)
     head = _Head(hidden, weight, needs, bias, largest=largest)
@@ -138,6 +142,15 @@ def linear_aligned_distillation(
     loss = alpha * divergence.factor * soft + (1 - alpha) * cross_entropy
     pull_hidden, pull_weight, pull_bias = head.vjps()
     return np.asarray(loss, hidden.dtype), (pull_hidden, pull_weight, None, pull_bias)
+
+
+@contextmanager
+def _said_by(name: str) -> Iterator[None]:
+    """Begins what does not fit with the operation's name, as all operations do."""
+    try:
+        yield
+    except ShapeError as error:
+        raise ShapeError(f"{name}: {error.message}", hint=error.hint) from None
 
 
 def _check(name, hidden, weight, targets, bias=None):
