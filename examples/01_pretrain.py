@@ -20,7 +20,7 @@ from entrenar_core.data.tokens import tokenize
 from entrenar_core.io import files
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import StrictModel, TrainingConfig, load_config
-from entrenar_core.train.loop import PhaseResult, Trainer
+from entrenar_core.train.loop import PhaseResult, TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.process import stop_at_step_end
@@ -71,7 +71,7 @@ def main(out: Output, path: str, data: tuple[str, ...]) -> None:
     }
     model = models.from_config({**special, **config.model}, seed=seed)
     run_id = f"{files.sha256_file(path)[:16]}-{documents.fingerprint[:16]}"
-    trainer = Trainer(
+    trainer = TrainingLoop(
         model, LanguageModelling(model), batches, config.training, phase="pretrain",
         metrics=MetricsLog(folder / "metrics.jsonl"), checkpoint_every=250,
         store=CheckpointStore(folder / "checkpoints", run_id=run_id),

@@ -153,7 +153,7 @@ def test_a_finished_run_shows_its_report_again(thorough, train, capsys, tmp_path
     def never(*_args, **_kwargs):
         raise AssertionError("something is trained")
 
-    monkeypatch.setattr(pipeline.Trainer, "fit", never)
+    monkeypatch.setattr(pipeline.TrainingLoop, "fit", never)
     code, out, _ = in_process(capsys, "--config", thorough, "--resume", "auto", "--json")
     assert code == 0
     assert json.loads(out)["data"] == json.loads(first)

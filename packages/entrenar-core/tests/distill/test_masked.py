@@ -23,7 +23,7 @@ from entrenar_core.models.reading import MASKED
 from entrenar_core.testing import difference
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.loop import Trainer
+from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 from masked_text import (
@@ -267,7 +267,7 @@ def test_training_finds_what_the_words_around_a_mask_tell(distilled, tmp_path):
     if distilled:  # from a teacher that knows nothing
         live = LiveTeacher(teacher, shared=VOCABULARY, reading=MASKED)
         objective = Distillation(student, live, divergence=DIVERGENCE, alpha=0.1, reading=MASKED)
-    trainer = Trainer(
+    trainer = TrainingLoop(
         student,
         objective,
         MaskedBatches(

@@ -21,7 +21,7 @@ from entrenar_core.distill.features import LayerPair, hidden_term
 from entrenar_core.testing import check_grads, difference, tiny_model
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.loop import Trainer
+from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from text_cases import encoder, texts_of
 
@@ -291,7 +291,7 @@ def test_a_step_does_not_depend_on_how_it_is_cut(name, dtype, tmp_path):
         )
         folder = tmp_path / str(batch_size)
         settings = {"max_steps": 1, "gradient_accumulation": accumulation, "epsilon": 1.0}
-        trainer = Trainer(
+        trainer = TrainingLoop(
             model, objective, batches, TrainingConfig.model_validate(settings), phase="p",
             metrics=MetricsLog(tmp_path / f"{batch_size}.jsonl"),
             store=CheckpointStore(folder, run_id="x"), checkpoint_every=9,

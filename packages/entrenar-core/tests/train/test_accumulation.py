@@ -9,7 +9,7 @@ from entrenar_core.distill.features import LayerPair, attention_term, hidden_ter
 from entrenar_core.testing import difference, tiny_llama
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.loop import Trainer
+from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 
@@ -93,7 +93,7 @@ def one_step(tmp_path):
         model = rounded(tiny_llama(dtype=dtype))
         folder = tmp_path / f"{dtype} {parts}"
         folder.mkdir()
-        trainer = Trainer(
+        trainer = TrainingLoop(
             model,
             objective(model, dtype),
             Cut(rows(61), parts),

@@ -18,7 +18,7 @@ from entrenar_core.kernels.divergences import Divergence
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.evaluate import score
-from entrenar_core.train.loop import Trainer
+from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.windows import target_counts, window_counts, windows
@@ -118,7 +118,7 @@ def features(model):
 def test_a_step_without_a_target_has_no_loss_and_no_gradient(objective, tmp_path):
     model = models.from_config(SHAPE, seed=0)
     before = {name: p.data.copy() for name, p in model.named_parameters().items()}
-    trainer = Trainer(
+    trainer = TrainingLoop(
         model,
         objective(model),
         Fixed(nothing()),

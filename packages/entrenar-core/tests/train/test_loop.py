@@ -13,10 +13,11 @@ from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.loop import Trainer, total_steps
+from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.process import StopRequest
+from entrenar_core.train.rows import total_steps
 
 pytestmark = pytest.mark.tier2
 
@@ -41,7 +42,7 @@ def make(tmp_path):
     def trainer(*, evaluate=None, every=2, name="run", **settings):
         model = models.from_config(SHAPE, seed=0)
         config = TrainingConfig.model_validate({"max_steps": 4, **settings})
-        return Trainer(
+        return TrainingLoop(
             model,
             LanguageModelling(model),
             BATCHES,

@@ -13,7 +13,7 @@ from entrenar_core.qat import LowerBits, MoreMatrices, Schedule
 from entrenar_core.quant import Integer, quantize
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_core.train.config import TrainingConfig, load_config
-from entrenar_core.train.loop import Trainer
+from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.quantization import QuantizationConfig
@@ -113,7 +113,7 @@ def make(tmp_path):
         model = models.from_config(SHAPE, seed=0)
         (tmp_path / name).mkdir(exist_ok=True)
         given = {"max_steps": 4, "quantization": quantization, **settings}
-        return Trainer(
+        return TrainingLoop(
             model, LanguageModelling(model), batches, TrainingConfig.model_validate(given),
             phase="student", metrics=MetricsLog(tmp_path / name / "metrics.jsonl"),
             store=CheckpointStore(tmp_path / name / "checkpoints", run_id="r"),

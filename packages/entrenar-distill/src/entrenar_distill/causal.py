@@ -10,9 +10,10 @@ from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.data.sources import Skips
 from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.evaluate import score
-from entrenar_core.train.loop import PhaseResult, total_steps
+from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest
+from entrenar_core.train.rows import total_steps
 from entrenar_distill import measure, objectives, teachers
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.inputs import Inputs, read_inputs

@@ -21,7 +21,7 @@ from entrenar_core.estimate.trained import trained_parameters
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.models.architectures import model_class
 from entrenar_core.nn import shapes_only
-from entrenar_core.train.loop import total_steps
+from entrenar_core.train.rows import total_steps
 from entrenar_distill.config import DistillConfig, resolve
 from entrenar_distill.estimate_view import (
     DiskRow,

@@ -16,7 +16,7 @@ from entrenar_core.data.tokens import tokenize
 from entrenar_core.distill import Teacher
 from entrenar_core.distill.cache import CachedTeacher
 from entrenar_core.io import files
-from entrenar_core.train.loop import total_steps
+from entrenar_core.train.rows import total_steps
 from entrenar_distill import cached, cross_tokenizer, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 from entrenar_distill.cross_tokenizer import CrossTokenizer

@@ -13,7 +13,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.distill import shared_vocabulary
 from entrenar_core.models.reading import MASKED
-from entrenar_core.train.loop import total_steps
+from entrenar_core.train.rows import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill.cached import hash_of_model
 from entrenar_distill.config import DistillConfig

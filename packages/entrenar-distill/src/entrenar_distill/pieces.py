@@ -12,7 +12,7 @@ from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.sources import list_files
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
-from entrenar_core.train.loop import total_steps
+from entrenar_core.train.rows import total_steps
 from entrenar_distill import cross_tokenizer, features, quantized
 from entrenar_distill import inputs as reading
 from entrenar_distill.config import DistillConfig

@@ -1,6 +1,7 @@
 """A distillation from start to report: train the student, train the control, measure, export."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from entrenar_common.errors import CheckpointError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import models
 from entrenar_core.io import files
+from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
-from entrenar_core.train.loop import PhaseResult, Trainer
+from entrenar_core.train.loop import PhaseResult, TrainingLoop
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest, stop_at_step_end
 from entrenar_distill import adapted, quantized
@@ -41,13 +43,14 @@ def run(
     resume: str = NEVER,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda _text: None,
+    callbacks: Sequence[Callback] = (),
 ) -> Any:
     """Distil as `config` says; returns the report that is also in the output folder: a `RunReport`
     for language models, a `TextReport` for the tasks about whole texts.
 
     `resume`: "never" (a folder that holds a run is refused), "auto" (go on from its newest whole
     checkpoint; a finished run is not repeated, but gets the control that it has not) or
-    a checkpoint's folder.
+    a checkpoint's folder. `callbacks` are told of every phase of the training.
 
     Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
@@ -66,7 +69,7 @@ def run(
             found = task.read_report(folder.report)
             if found.score(CONTROL) or not config.control:
                 return found
-        session = _Session(task, inputs, folder, progress, warn, stop, explicit)
+        session = _Session(task, inputs, folder, progress, warn, stop, explicit, callbacks)
         return session.report(phases)
 
 
@@ -110,9 +113,11 @@ class _Session:
         warn: Callable[[str], None],
         stop: StopRequest,
         explicit: Checkpoint | None,
+        callbacks: Sequence[Callback],
     ):
         self.task, self.inputs, self.folder, self.progress = task, inputs, folder, progress
         self.warn, self.stop, self.explicit = warn, stop, explicit
+        self.callbacks = callbacks
 
     def report(self, phases: tuple[str, ...]) -> Any:
         """Train the phases, export the student, measure all models and write the report."""
@@ -165,19 +170,20 @@ class _Session:
     ) -> tuple[Objective, PhaseResult, quantized.Finished | None]:
         """Train `model`, and let go of what only that takes."""
         trainer, result = self._train(phase, model)
-        if trainer.quantized is None or trainer.evaluate is None:
+        if trainer.quantized is None:
             return trainer.objective, result, None
         training = self.inputs.config.training
-        stored = quantized.finish(trainer.quantized, training, trainer.evaluate)
+        held_out = partial(self.task.held_out_loss, self.inputs, model, trainer.objective)
+        stored = quantized.finish(trainer.quantized, training, held_out)
         return trainer.objective, result, stored
 
-    def _train(self, phase: str, model: Any) -> tuple[Trainer, PhaseResult]:
+    def _train(self, phase: str, model: Any) -> tuple[TrainingLoop, PhaseResult]:
         config, inputs, task = self.inputs.config, self.inputs, self.task
         store = store_of(self.folder, phase, config)
         with store.lock():
             store.collect_garbage()
             objective = task.objective(inputs, phase, model)
-            trainer = Trainer(
+            trainer = TrainingLoop(
                 model,
                 objective,
                 inputs.batches,
@@ -187,12 +193,13 @@ class _Session:
                 store=store,
                 checkpoint_every=config.output.checkpoint_every,
                 evaluate=lambda: task.held_out_loss(inputs, model, objective),
+                callbacks=self.callbacks,
             )
-            self._restore(trainer)
+            self._restore(trainer, store)
             return trainer, trainer.fit(progress=self.progress, stop=self.stop)
 
-    def _restore(self, trainer: Trainer) -> None:
-        store, explicit = trainer.store, self.explicit
+    def _restore(self, trainer: TrainingLoop, store: CheckpointStore) -> None:
+        explicit = self.explicit
         if explicit and explicit.path.resolve().parent == store.folder.resolve():
             trainer.restore(explicit)
             store.discard_after(trainer.step)
@@ -200,7 +207,7 @@ class _Session:
         trainer.resume()
         for text in store.warnings:
             self.warn(text)
-        repeated = trainer.metrics.rewind(trainer.phase, trainer.step)
+        repeated = self.folder.metrics.rewind(trainer.phase, trainer.step)
         if repeated:
             start = f"step {trainer.step}" if trainer.step else "its beginning: nothing was saved"
             self.warn(f"{trainer.phase} goes on from {start}; {repeated} steps are done again")

@@ -74,7 +74,7 @@ class Probe:
         return FeatureDistillation(logits, live, inside) if inside else logits
 
     def _trained(self, phase: str, model: Any) -> Objective:
-        """Some steps as `Trainer` takes them; what they were taken for."""
+        """Some steps as `TrainingLoop` takes them; what they were taken for."""
         objective, training = self._objective(phase, model), self.config.training
         keep_freed_memory()
         parameters = {n: p for n, p in model.named_parameters().items() if p.requires_grad}

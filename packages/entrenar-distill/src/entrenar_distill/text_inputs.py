@@ -17,7 +17,7 @@ from entrenar_core.distill.text_teacher import KeptTextTeacher
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.models.holding import AS_STORED
 from entrenar_core.models.pooling import Pooling
-from entrenar_core.train.loop import total_steps
+from entrenar_core.train.rows import total_steps
 from entrenar_distill import features, quantized
 from entrenar_distill.cached import hash_of_model
 from entrenar_distill.config import DistillConfig

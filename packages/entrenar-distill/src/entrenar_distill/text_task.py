@@ -14,9 +14,10 @@ from entrenar_core import models
 from entrenar_core.data.texts import Texts
 from entrenar_core.distill import KeptTextTeacher, LiveTextTeacher, TextReading, TextTeacher
 from entrenar_core.environment import environment
-from entrenar_core.train.loop import PhaseResult, total_steps
+from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
+from entrenar_core.train.rows import total_steps
 from entrenar_distill import features, measure
 from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig

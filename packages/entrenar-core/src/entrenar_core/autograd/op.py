@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import ShapeError, UnsupportedError
+from entrenar_core.autograd import observe
 from entrenar_core.autograd.tape import Node, Vjp
 from entrenar_core.autograd.tensor import Tensor
 from entrenar_core.kernels.held import Held
@@ -86,7 +87,7 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         if wants_needs:
             options["needs"] = needs
         try:
-            value, vjps = function(*arrays, **options)
+            value, vjps = observe.forward(name, function, arrays, options)
         except (ValueError, IndexError) as problem:
             if isinstance(problem, ShapeError):
                 raise

@@ -8,12 +8,14 @@ them the activations they hold, are dropped as soon as the node has run.
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
+from entrenar_core.autograd import observe
 
 if TYPE_CHECKING:
     from entrenar_core.autograd.tensor import Tensor
@@ -107,7 +109,7 @@ def backward(root: "Tensor", gradient: Any = None) -> None:
         node = order.pop()
         incoming = pending.pop(node, None)
         if incoming is not None:
-            _pull_back(node, incoming, pending)
+            observe.backward(node.name, node.shapes, partial(_pull_back, node, incoming, pending))
         node.vjps = node.edges = ()
 
 

@@ -216,6 +216,20 @@ class CheckpointStore:
             )
         return None
 
+    def best(self) -> Checkpoint | None:
+        """The checkpoint of this run with the lowest metric, the earlier of two equal ones; None
+        where none that is whole has a metric."""
+        found = []
+        for candidate in self._candidates():
+            with suppress(CheckpointError):
+                manifest = read_manifest(candidate.path)
+                if manifest.run_id == self.run_id and manifest.metric is not None:
+                    found.append((manifest.metric, candidate.step, candidate.path))
+        for _, _, path in sorted(found):
+            with suppress(CheckpointError):
+                return _verified(path, read_manifest(path))
+        return None
+
     def open(self, path: str | Path) -> Checkpoint:
         """This very checkpoint, of whichever run; CheckpointError unless it verifies."""
         path = Path(path)

@@ -22,6 +22,7 @@ from pydantic import (
 
 from entrenar_common.errors import ConfigError
 from entrenar_core.io.yaml_file import KeyPath, Located, parse_value, read_yaml
+from entrenar_core.train.patience import EarlyStopping, Goal
 from entrenar_core.train.problems import Later, Problem, as_error, problems_of, section_of
 from entrenar_core.train.quantization import QuantizationConfig
 from entrenar_core.train.strict import StrictModel
@@ -82,6 +83,23 @@ class TrainingConfig(StrictModel):
     evaluate_every: int | None = Field(
         None, ge=1, description="optimizer steps between evaluations; only at the end when absent"
     )
+    metric: str = Field(
+        "held_out_loss",
+        min_length=1,
+        description="figure of an evaluation by which checkpoints are compared",
+    )
+    metric_goal: Goal = Field("lowest", description="which values of metric are better")
+    early_stopping: EarlyStopping | None = Field(
+        None,
+        description="ends training when metric gets no better; needs evaluate_every",
+    )
+    average_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="the model gets an exponential moving average of its weights over the steps, "
+        "with this decay; its last weights when absent",
+    )
     quantization: QuantizationConfig | None = Field(
         None,
         description="training on the numbers that weights will be stored as; not done when absent",
@@ -98,6 +116,21 @@ class TrainingConfig(StrictModel):
         if isinstance(data, dict) and data.get("epochs") is None and data.get("max_steps") is None:
             return {**data, "epochs": 1}
         return data
+
+    @field_validator("early_stopping")
+    @classmethod
+    def _evaluates(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("evaluate_every", 1) is None:
+            raise ValueError("needs evaluate_every: there is nothing to compare otherwise")
+        return value
+
+    @field_validator("quantization")
+    @classmethod
+    def _of_last_weights(cls, value: Any, info: ValidationInfo) -> Any:
+        for name in ("average_decay", "early_stopping"):
+            if value is not None and info.data.get(name) is not None:
+                raise ValueError(f"cannot be given together with {name}: what is stored is trained")
+        return value
 
     @field_validator("max_steps")
     @classmethod

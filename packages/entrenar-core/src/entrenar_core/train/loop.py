@@ -5,27 +5,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from entrenar_common.errors import (
-    CheckpointError,
-    ConfigError,
-    InterruptedRun,
-    NumericsError,
-)
+from entrenar_common.errors import CheckpointError, InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.autograd import Parameter
 from entrenar_core.nn import dropout
-from entrenar_core.optim import AdamW, learning_rate
+from entrenar_core.optim import AdamW, Optimizer, learning_rate
+from entrenar_core.train.average import WeightAverage
+from entrenar_core.train.callbacks import Callback, Callbacks, Outcome, Run, StopTraining
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.config import TrainingConfig
+from entrenar_core.train.judge import Evaluate, Judge, finite
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.numerics import NonFiniteBudget
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_memory
 from entrenar_core.train.quantization import quantized
+from entrenar_core.train.rows import Rows, described, total_steps
+from entrenar_core.train.state import BESIDE, TrainingState
 from entrenar_core.train.warm_up import load_kernels
 
 _STATE = {
@@ -37,55 +37,46 @@ _STATE = {
     "seconds",
     "held_out_loss",
 }
-_LISTED = 8
-
-BESIDE = "objective"
-"""The stem of the file, and the start of the names, of what an objective trains besides a model."""
+MakeOptimizer = Callable[[Mapping[str, Parameter]], Optimizer]
 
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """How long a phase of training took, over all the processes that worked on it."""
+    """How long a phase of training took, over all the processes that worked on it.
+
+    stopped: why it ended before all of its steps; empty where it did not
+    """
 
     steps: int
     tokens: int
     seconds: float
     skipped: int
+    stopped: str = ""
 
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds if self.seconds else math.nan
 
 
-class Rows(Protocol):
-    """Training batches, such as `Batches`, `MaskedBatches` or `TextBatches`, of a kind that the
-    objective knows."""
-
-    steps_per_epoch: int
-
-    def batch(self, position: int) -> Any:
-        """The batch at `position`, counted from 0 across epochs, always the same one. It has
-        `row_ids`, `targets`, which a mean loss divides by, and `tokens`, for the log."""
-        ...
-
-    def names(self, row_ids: np.ndarray) -> list[str]:
-        """What the rows are made of, for people."""
-        ...
-
-
-class Trainer:
+class TrainingLoop:
     """Trains `model` on `batches` towards `objective`, as one named phase of a run: those of its
     parameters that require a gradient, which with an adapter are the adapter's; and the objective's
     own, which are saved apart from the model's.
 
     Every step is a pure function of the seed, the data and the step's number; the state is the
-    trained weights, the moments and a few counters, all in each checkpoint. `evaluate` returns a
-    held-out loss; the checkpoint with the lowest one is kept besides the last ones.
+    trained weights, the moments and a few counters, all in each checkpoint. `evaluate` measures
+    what is held out; the checkpoint with the best `config.metric` is kept besides the last ones.
+    `optimizer` makes one for parameters by name; without it, that is AdamW as `config` has it.
+    `callbacks` are told what happens. Without
+    `metrics` there is no log, without `store` nothing is saved.
 
     With `config.quantization`, `quantized` is the model's handle (None without): steps see weights
     as its schedule says, `evaluate` is called with those that will be stored, and the model's own
     stay in full precision until `quantized.finish()`. Steps with an evaluation, and the last one,
     log the ratio of signal to noise of each matrix (`sqnr_db`).
+
+    With `config.average_decay`, `evaluate` sees the averages of the weights, and they are what the
+    model has when `fit` is done.
     """
 
     def __init__(
@@ -96,15 +87,19 @@ class Trainer:
         config: TrainingConfig,
         *,
         phase: str,
-        metrics: MetricsLog,
-        store: CheckpointStore,
+        metrics: MetricsLog | None,
+        store: CheckpointStore | None,
         checkpoint_every: int,
-        evaluate: Callable[[], float] | None = None,
+        evaluate: Evaluate | None = None,
+        optimizer: MakeOptimizer | None = None,
+        callbacks: Sequence[Callback] = (),
     ):
         self.model, self.objective, self.batches, self.config = model, objective, batches, config
         self.phase, self.metrics, self.store = phase, metrics, store
         self.checkpoint_every, self.evaluate = checkpoint_every, evaluate
         self.total_steps = total_steps(config, batches)
+        self.callbacks = Callbacks(callbacks)
+        self.recorder = self.callbacks.recorder()
         keep_freed_memory()
         self.quantized = None
         learned = {}
@@ -113,21 +108,21 @@ class Trainer:
                 model, config.quantization, seed=config.seed, steps=self.total_steps
             )
             learned = self.quantized.parameters()
-        self.trained = {n: p for n, p in model.named_parameters().items() if p.requires_grad}
-        self.beside = {f"{BESIDE}.{n}": p for n, p in objective.parameters().items()}
-        self.optimizer = AdamW(
-            {**self.trained, **self.beside, **learned},
-            beta1=config.beta1,
-            beta2=config.beta2,
-            eps=config.epsilon,
-            weight_decay=config.weight_decay,
+        trained = {n: p for n, p in model.named_parameters().items() if p.requires_grad}
+        beside = {f"{BESIDE}.{n}": p for n, p in objective.parameters().items()}
+        self.optimizer = (optimizer or _adamw(config))({**trained, **beside, **learned})
+        self.average = None
+        if config.average_decay is not None:
+            self.average = WeightAverage(trained, config.average_decay)
+        self.state = TrainingState(
+            trained, beside, self.optimizer, quantized=self.quantized, average=self.average
         )
         if self.quantized is None:  # whose observers would see what is no step
             load_kernels(objective, batches.batch(0), self.optimizer)
         self.step = 0
         self.budget = NonFiniteBudget()
+        self.judge = Judge(config)
         self._tokens, self._seconds = 0, 0.0
-        self._held_out: float | None = None
         self._last_checkpoint: Path | None = None
 
     def resume(self) -> bool:
@@ -135,7 +130,7 @@ class Trainer:
 
         Raises CheckpointError when there are checkpoints but none can be used.
         """
-        found = self.store.latest()
+        found = None if self.store is None else self.store.latest()
         if found is not None:
             self.restore(found)
         return found is not None
@@ -148,70 +143,119 @@ class Trainer:
                 f"{checkpoint.path}: is of the phase {state.get('phase')!r}, not {self.phase!r}",
                 hint="give a checkpoint of the phase that is to be continued",
             )
-        saved = {"model": self.trained} | ({BESIDE: self.beside} if self.beside else {})
-        weights = {stem: checkpoint.tensors(stem) for stem in saved}
         if missing := _STATE - state.keys():
             raise CheckpointError(
                 f"{checkpoint.path}: its state lacks {', '.join(sorted(missing))}",
                 hint="use the version of entrenar that wrote it",
             )
-        if any(_shapes(weights[stem]) != _shapes(trained) for stem, trained in saved.items()):
-            raise CheckpointError(
-                f"{checkpoint.path}: its tensors are not those of this model",
-                hint="resume with the config that the checkpoint was made with",
-            )
-        for stem, trained in saved.items():
-            for name, parameter in trained.items():
-                parameter.data[...] = weights[stem][name]
-        if self.quantized is not None:
-            self.quantized.restore(checkpoint.tensors("quantization"))
-        self.optimizer.restore(checkpoint.tensors("optimizer"), state["optimizer_steps"])
+        self.state.restore(checkpoint, state["optimizer_steps"])
         self.step = checkpoint.step
         self.budget = NonFiniteBudget(state["skipped_steps"], state["skipped_total"])
+        self.judge.restore(state, checkpoint.manifest.metric)
         self._tokens, self._seconds = state["tokens"], state["seconds"]
-        self._held_out = state["held_out_loss"]
         self._last_checkpoint = checkpoint.path
 
     def fit(
         self, *, progress: Progress | None = None, stop: StopRequest | None = None
     ) -> PhaseResult:
         """Train to the end. Raises InterruptedRun, after saving, when `stop` is set meanwhile."""
-        progress = progress or NullProgress()
-        self.metrics.rewind(self.phase, self.step)
+        if self.metrics is not None:
+            self.metrics.rewind(self.phase, self.step)
+        outcome: Outcome = "failed"
+        self.callbacks.started(self._run())
+        self.recorder.begin("run", phase=self.phase)
+        try:
+            with self.recorder.watching():
+                stopped = self._train(progress or NullProgress(), stop)
+            outcome = "stopped" if stopped else "finished"
+        except (InterruptedRun, KeyboardInterrupt):
+            outcome = "interrupted"
+            raise
+        finally:
+            self.recorder.unwind(outcome=outcome)
+            self.callbacks.ended(outcome)
+        self._finish()
+        return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total, stopped)
+
+    def _train(self, progress: Progress, stop: StopRequest | None) -> str:
+        """All steps that are left; returns why they were not all taken, empty when they were."""
         progress.start(self.phase, self.total_steps)
         if self.step:
             progress.advance(self.step)
-        while self.step < self.total_steps:
+        stopped = self.judge.gives_up()
+        while self.step < self.total_steps and not stopped:
+            self._begin_epoch()
             record = self._advance()
             progress.advance(1, **self._shown(record))
-            record |= self._evaluated()
-            self.metrics.append(record)
+            better = self._evaluated(record)
+            if self.metrics is not None:
+                self.metrics.append(record)
+            stopped = self._told(record) or self.judge.gives_up()
             self.budget.check(self.step, record.get("rows", ""), self._good_checkpoint())
-            if self._due(self.checkpoint_every) or self.step == self.total_steps or stop:
+            last = self.step == self.total_steps or bool(stopped)
+            if self._due(self.checkpoint_every) or better or last or stop:
                 self._save()
-            if stop and self.step < self.total_steps:
+            if stop and not last:
                 raise InterruptedRun(
                     f"stopped at step {self.step} of {self.total_steps} of {self.phase}; "
                     f"saved in {self._last_checkpoint}",
                     hint="go on with --resume auto",
                 )
         progress.finish()
-        return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total)
+        return stopped
 
-    def _evaluated(self) -> dict[str, Any]:
-        """What the log says besides of a step that ends with an evaluation."""
-        found: dict[str, Any] = {}
+    def _run(self) -> Run:
+        """What callbacks are told at the beginning."""
+        return Run(
+            phase=self.phase,
+            first_step=self.step,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.batches.steps_per_epoch / self.config.gradient_accumulation,
+            parameters=sum(
+                p.data.size for trained in self.state.weights.values() for p in trained.values()
+            ),
+            settings=self.config.model_dump(mode="json"),
+            zero=self.recorder.zero,
+            notify=self.callbacks.noticed,
+        )
+
+    def _told(self, record: Mapping[str, Any]) -> str:
+        """Tell callbacks of a step; returns why one of them ends the training, mostly empty."""
+        try:
+            self.callbacks.step(record)
+        except StopTraining as request:
+            return str(request) or "a callback asked for it"
+        return ""
+
+    def _begin_epoch(self) -> None:
+        """A span for each pass over the data, which ends where the next one begins."""
+        first = self.step * self.config.gradient_accumulation
+        epoch, place = divmod(first, self.batches.steps_per_epoch)
+        if place < self.config.gradient_accumulation or not self.recorder.depth - 1:
+            self.recorder.unwind(1)
+            self.recorder.begin("epoch", epoch=epoch + 1)
+
+    def _evaluated(self, record: dict[str, Any]) -> bool:
+        """Add to a step's line of the log what an evaluation after it says; whether a training
+        that stops early has to keep what it found."""
         due, handle = self._due(self.config.evaluate_every), self.quantized
         if handle is not None and due:
             handle.observe(self.step)
+        better = False
         if due and self.evaluate is not None:
-            with nullcontext() if handle is None else handle.exported():
-                self._held_out = self.evaluate()
-            found["held_out_loss"] = self._held_out
+            with self.recorder.span("evaluation"), self._as_stored():
+                figures, better = self.judge.measure(self.evaluate)
+            record |= figures
         # not where checkpoints are: a log does not depend on when a run was interrupted
         if handle is not None and (due or self.step == self.total_steps):
-            found["sqnr_db"] = {n: round(e.sqnr_db, 3) for n, e in handle.errors().items()}
-        return found
+            record["sqnr_db"] = {n: round(e.sqnr_db, 3) for n, e in handle.errors().items()}
+        return better
+
+    def _as_stored(self) -> AbstractContextManager[None]:
+        """Inside, the model is what it will be when training is done."""
+        if self.average is not None:
+            return self.average.applied()
+        return nullcontext() if self.quantized is None else self.quantized.exported()
 
     def _shown(self, record: dict[str, Any]) -> dict[str, float | str]:
         """What a progress bar says about a step."""
@@ -228,25 +272,21 @@ class Trainer:
 
     def _advance(self) -> dict[str, Any]:
         """One optimizer step; returns its log record."""
-        started = time.perf_counter()
-        config, accumulation = self.config, self.config.gradient_accumulation
-        rate = learning_rate(
-            self.step,
-            peak=config.learning_rate,
-            warmup=config.warmup_steps,
-            total=self.total_steps,
-            schedule=config.schedule,
-            floor_ratio=config.min_learning_rate_ratio,
-        )
-        first = self.step * accumulation
-        micro_batches = [self.batches.batch(first + i) for i in range(accumulation)]
-        targets = sum(batch.targets for batch in micro_batches)
-        tokens = sum(batch.tokens for batch in micro_batches)
-        self.objective.begin(self.step, micro_batches)
-        loss = self._gradients(micro_batches, max(1, targets))
-        norm = math.nan
-        if math.isfinite(loss):
-            norm = self.optimizer.step(rate, max_norm=config.max_grad_norm)
+        started, span = time.perf_counter(), self.recorder.span
+        rate = self._rate()
+        with span("step", step=self.step + 1):
+            with span("data"):
+                micro_batches = self._micro_batches()
+            targets = sum(batch.targets for batch in micro_batches)
+            tokens = sum(batch.tokens for batch in micro_batches)
+            self.objective.begin(self.step, micro_batches)
+            loss = self._gradients(micro_batches, max(1, targets))
+            norm = math.nan
+            if math.isfinite(loss):
+                with span("optimizer"):
+                    norm = self.optimizer.step(rate, max_norm=self.config.max_grad_norm)
+            if self.average is not None and math.isfinite(norm):
+                self.average.update()
         self.step += 1
         self.budget.record(self.step, math.isfinite(norm))
         seconds = time.perf_counter() - started
@@ -256,7 +296,7 @@ class Trainer:
         record |= self.objective.parts()
         record |= {"learning_rate": rate, "grad_norm": norm, "tokens": tokens}
         if not math.isfinite(norm):
-            record |= {"skipped": True, "rows": self._rows(micro_batches)}
+            record |= {"skipped": True, "rows": described(self.batches, micro_batches)}
         record |= {
             "seconds": round(seconds, 6),
             "tokens_per_second": round(tokens / seconds, 1),
@@ -264,16 +304,35 @@ class Trainer:
         }
         return record
 
+    def _rate(self) -> float:
+        config = self.config
+        return learning_rate(
+            self.step,
+            peak=config.learning_rate,
+            warmup=config.warmup_steps,
+            total=self.total_steps,
+            schedule=config.schedule,
+            floor_ratio=config.min_learning_rate_ratio,
+        )
+
+    def _micro_batches(self) -> list[Any]:
+        accumulation = self.config.gradient_accumulation
+        first = self.step * accumulation
+        return [self.batches.batch(first + i) for i in range(accumulation)]
+
     def _gradients(self, micro_batches: Sequence[Any], targets: int) -> float:
         """Add up the gradients of a step; returns its loss per target."""
+        span = self.recorder.span
         self.optimizer.zero_grad()
         total = 0.0
         with self._on_stored_weights():
             for index, batch in enumerate(micro_batches):
                 # by the number of the micro-batch: a step that is taken again drops the same
                 with dropout(self.config.seed, self.step * len(micro_batches) + index):
-                    loss = self.objective.loss(batch, targets)
-                    loss.backward()
+                    with span("forward"):
+                        loss = self.objective.loss(batch, targets)
+                    with span("backward"):
+                        loss.backward()
                 total += loss.item()
             if self.quantized is not None and not math.isfinite(total):
                 self.quantized.forget_inputs()
@@ -282,73 +341,49 @@ class Trainer:
     def _on_stored_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self.quantized is None else self.quantized.active(self.step)
 
-    def _rows(self, micro_batches: Sequence[Any]) -> str:
-        """The rows of a step and the documents that they are from, for people."""
-        ids = np.concatenate([batch.row_ids for batch in micro_batches])
-        return (
-            f"rows {_listed(ids.tolist())} of the dataset, from {_listed(self.batches.names(ids))}"
-        )
-
     def _save(self) -> None:
-        self._check_weights()
-        self.metrics.sync()
-        tensors = {
-            "model": {n: p.data for n, p in self.trained.items()},
-            "optimizer": self.optimizer.state(),
-        }
-        if self.beside:
-            tensors[BESIDE] = {n: p.data for n, p in self.beside.items()}
-        if self.quantized is not None:
-            tensors["quantization"] = self.quantized.state()
-        self._last_checkpoint = self.store.save(
-            self.step,
-            tensors=tensors,
-            state={
-                "phase": self.phase,
-                "optimizer_steps": self.optimizer.steps,
-                "skipped_steps": self.budget.skipped,
-                "skipped_total": self.budget.total,
-                "tokens": self._tokens,
-                "seconds": self._seconds,
-                # JSON has no NaN, and such a loss is the worst there is anyway
-                "held_out_loss": self._held_out if math.isfinite(self._held_out or 0) else None,
-            },
-            metric=self._held_out,
-        )
+        # weights that are not finite are never saved: the checkpoints before them stay good
+        self.state.check_finite(f"step {self.step} of {self.phase}", self._good_checkpoint())
+        if self.store is None:
+            return
+        if self.metrics is not None:
+            self.metrics.sync()
+        with self.recorder.span("checkpoint", step=self.step):
+            self._last_checkpoint = self.store.save(
+                self.step,
+                tensors=self.state.tensors(),
+                state={
+                    "phase": self.phase,
+                    "optimizer_steps": self.optimizer.steps,
+                    "skipped_steps": self.budget.skipped,
+                    "skipped_total": self.budget.total,
+                    "tokens": self._tokens,
+                    "seconds": self._seconds,
+                    **self.judge.state(),
+                },
+                metric=finite(self.judge.cost),
+            )
+        self.callbacks.saved(self._last_checkpoint, self.step)
 
-    def _check_weights(self) -> None:
-        """Weights that are not finite are never saved: the checkpoints before them stay good."""
-        for name, parameter in {**self.trained, **self.beside}.items():
-            if not np.isfinite(parameter.data).all():
-                raise NumericsError(
-                    f"the weights of {name} are not finite at step {self.step} of {self.phase}: "
-                    "not saved",
-                    hint="lower training.learning_rate, or check the student that was started "
-                    f"from; last good checkpoint: {self._good_checkpoint()}",
-                )
+    def _finish(self) -> None:
+        """Give the model what the training was for: the best weights, or their averages."""
+        best = None
+        if self.store is not None and self.config.early_stopping is not None:
+            best = self.store.best()
+        if best is not None:
+            self.state.restore_weights(best, averaged=self.average is not None)
+        elif self.average is not None:
+            self.average.finish()
 
     def _good_checkpoint(self) -> str:
         return str(self._last_checkpoint) if self._last_checkpoint else "none yet"
 
 
-def total_steps(config: TrainingConfig, batches: Rows) -> int:
-    """The optimizer steps that `config` asks for: max_steps, or whole epochs of `batches`."""
-    if config.max_steps is not None:
-        return config.max_steps
-    steps = (config.epochs or 1) * batches.steps_per_epoch // config.gradient_accumulation
-    if steps == 0:
-        raise ConfigError(
-            f"{batches.steps_per_epoch} micro-batches an epoch are fewer than "
-            f"gradient_accumulation {config.gradient_accumulation}: not one optimizer step",
-            hint="use more data, a smaller batch or less accumulation",
-        )
-    return steps
-
-
-def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _listed(values: Sequence[Any]) -> str:
-    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
-    return ", ".join(map(str, values[:_LISTED])) + more
+def _adamw(config: TrainingConfig) -> MakeOptimizer:
+    return partial(
+        AdamW,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+    )

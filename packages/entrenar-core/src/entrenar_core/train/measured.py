@@ -42,7 +42,7 @@ def make(asked: dict[str, Any]) -> None:
 
 
 def train(asked: dict[str, Any]) -> None:
-    """Train as `Trainer` does, on ids that are drawn."""
+    """Train as `TrainingLoop` does, on ids that are drawn."""
     model = _loaded(asked)
     if asked["method"] == "lora":
         rank, targets = asked["rank"], tuple(asked["targets"])

@@ -1,9 +1,10 @@
 """What a training loop minimises."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from entrenar_core.autograd import Parameter, Tensor, ops
+from entrenar_core.data.array_batches import ArrayBatch
 from entrenar_core.data.batches import Batch
 from entrenar_core.models.reading import CAUSAL, Reading
 
@@ -30,10 +31,11 @@ class Objective(Protocol):
 
 
 class LanguageModelling:
-    """Cross-entropy of the next token, or with another `reading` of what that has as labels."""
+    """Cross-entropy of the next token, or with another `reading` of what that has as labels;
+    `label_smoothing` is a share of each target that all tokens have alike."""
 
-    def __init__(self, model: Any, *, reading: Reading = CAUSAL):
-        self.model, self.reading = model, reading
+    def __init__(self, model: Any, *, reading: Reading = CAUSAL, label_smoothing: float = 0.0):
+        self.model, self.reading, self.label_smoothing = model, reading, label_smoothing
 
     def parameters(self) -> dict[str, Parameter]:
         """None besides the model's."""
@@ -45,7 +47,30 @@ class LanguageModelling:
     def loss(self, batch: Batch, normalizer: int) -> Tensor:
         states = self.reading.states(self.model, batch)
         rows, targets, weight, bias = self.reading.predictions(self.model, states, batch.labels)
-        return ops.linear_cross_entropy(rows, weight, targets, bias, normalizer=normalizer)
+        return ops.linear_cross_entropy(
+            rows, weight, targets, bias, normalizer=normalizer, label_smoothing=self.label_smoothing
+        )
+
+    def parts(self) -> dict[str, float]:
+        return {}
+
+
+class Supervised:
+    """`loss` of what `model` makes of the inputs of an `ArrayBatch` and what was wanted: a function
+    of a tensor and an array whose value is a mean over rows."""
+
+    def __init__(self, model: Callable[[Any], Tensor], loss: Callable[[Tensor, Any], Tensor]):
+        self.model, self._loss = model, loss
+
+    def parameters(self) -> dict[str, Parameter]:
+        """None besides the model's."""
+        return {}
+
+    def begin(self, step: int, batches: Sequence[ArrayBatch]) -> None:
+        """Every step is alike."""
+
+    def loss(self, batch: ArrayBatch, normalizer: int) -> Tensor:
+        return self._loss(self.model(batch.inputs), batch.wanted) * (batch.targets / normalizer)
 
     def parts(self) -> dict[str, float]:
         return {}
