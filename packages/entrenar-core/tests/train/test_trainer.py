@@ -9,6 +9,7 @@ from entrenar_common.errors import ConfigError, InterruptedRun
 from entrenar_core.autograd import ops
 from entrenar_core.data.array_batches import ArrayBatches
 from entrenar_core.nn import Linear
+from entrenar_core.nn.init import initialise
 from entrenar_core.optim import SGD, AdamW
 from entrenar_core.train.callbacks import Callback, Notice, StopTraining
 from entrenar_core.train.config import TrainingConfig
@@ -49,8 +50,14 @@ class Told(Callback):
         self.events.append(outcome)
 
 
+def line():
+    model = Linear(3, 1, bias=True, dtype="float32")
+    initialise(model, 1, std=0.5)
+    return model
+
+
 def trainer(*callbacks, folder=None, optimizer=AdamW, every=500, **config):
-    model = Linear(3, 1, rng=np.random.default_rng(1))
+    model = line()
     settings = TrainingConfig.model_validate({"learning_rate": 0.1, "max_steps": 4, **config})
     return Trainer(
         model, optimizer(model.named_parameters()), ops.mse, config=settings, callbacks=callbacks,
@@ -70,7 +77,7 @@ def assert_same(first, second):
 
 def test_sgd_follows_the_gradient_of_the_mean_over_rows():
     """One whole-batch step of least squares in closed form."""
-    model = Linear(3, 1, rng=np.random.default_rng(1))
+    model = line()
     w, b = model.weight.data.astype("f8"), model.bias.data.astype("f8")
     x, y = X.astype("f8"), Y.astype("f8")
     off = x @ w.T + b - y
@@ -231,7 +238,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, stops):
 
 def test_an_optimizer_of_another_model_is_refused():
     found = trainer()
-    found.optimizer = SGD(Linear(3, 1, rng=np.random.default_rng(0)).named_parameters())
+    found.optimizer = SGD(line().named_parameters())
     with pytest.raises(ConfigError, match="the optimizer has not been given weight"):
         found.fit(TRAIN)
 

@@ -47,7 +47,8 @@ class ArrayBatches:
     not make one batch.
 
     >>> batches = ArrayBatches(np.arange(6.0)[:, None], np.arange(6), batch_size=2, seed=0)
-    >>> batches.steps_per_epoch, sorted(np.concatenate([batches.batch(i).wanted for i in range(3)]))
+    >>> epoch = np.concatenate([batches.batch(position).wanted for position in range(3)])
+    >>> batches.steps_per_epoch, sorted(epoch.tolist())
     (3, [0, 1, 2, 3, 4, 5])
     """
 

@@ -10,6 +10,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
 from entrenar_core.autograd import Parameter, Tensor, no_grad
+from entrenar_core.io import files
 from entrenar_core.optim import Optimizer
 from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.checkpoint import CheckpointStore
@@ -49,9 +50,11 @@ class Trainer:
     >>> from entrenar_core.data.array_batches import ArrayBatches
     >>> from entrenar_core.autograd import ops
     >>> from entrenar_core.nn import Linear
+    >>> from entrenar_core.nn.init import initialise
     >>> from entrenar_core.optim import SGD
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
-    >>> line = Linear(1, 1, rng=np.random.default_rng(0))
+    >>> line = Linear(1, 1, bias=True, dtype="float32")
+    >>> initialise(line, 0, std=1.0)
     >>> config = TrainingConfig(epochs=50, learning_rate=0.3, schedule="constant")
     >>> trainer = Trainer(line, SGD(line.named_parameters()), ops.mse, config=config)
     >>> _ = trainer.fit(ArrayBatches(x, 2 * x + 1, batch_size=16))
@@ -102,6 +105,8 @@ class Trainer:
         `resume`: go on from the newest checkpoint in the folder, if there is one. Raises
         InterruptedRun, after saving, when `stop` is set meanwhile; what `TrainingLoop` raises.
         """
+        if self.folder is not None:
+            files.make_folder(self.folder)
         loop = TrainingLoop(
             self.model,
             self.objective,

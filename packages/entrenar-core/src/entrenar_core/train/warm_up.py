@@ -20,7 +20,7 @@ def load_kernels(objective: Objective, batch: Any, optimizer: Optimizer) -> None
     """
     beginning = batch.part(slice(1), slice(TOKENS))
     objective.begin(0, [beginning])
-    loss = objective.loss(beginning, max(1, beginning.ids.size))
+    loss = objective.loss(beginning, max(1, beginning.targets))
     if loss.requires_grad:
         loss.backward()
     objective.parts()
