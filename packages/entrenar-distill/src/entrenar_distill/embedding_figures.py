@@ -43,7 +43,7 @@ def embedding_figures(
     near = {name: cosines(each, teacher) for name, each in projected.items()}
     sums = [np.full(len(teacher) // together, together)]
     sums += [each.reshape(together, -1).sum(axis=0) for each in near.values()]
-    over = "texts" if together == 1 else "rows"
+    over = "texts" if together == 1 else "pairs"
     sample = Sample(np.column_stack(sums), over=over, seed=seed)
     means = {name: _mean(1 + i) for i, name in enumerate(near)}
     chosen = _chosen(len(teacher), seed)

@@ -56,11 +56,12 @@ def _task_of(name: str) -> str:
 
 
 def _head_there(path: Path, heads: Sequence[str]) -> str:
-    """The first head that all weights are there of; files, and some folders, name none."""
-    for head in heads[:-1]:
+    """The first head that all weights are there of; files, and some folders, name none. Where the
+    weights are wrong for any, the first one, with which the error is the plainest."""
+    for head in heads:
         try:
             if not missing_head(path, head):
                 return head
         except ConfigError:  # weights of another head
             continue
-    return heads[-1]
+    return heads[0]

@@ -1,4 +1,4 @@
-"""What models that are measured say about whole texts, each text read with the model's tokenizer."""
+"""What measured models say about whole texts, which each reads with its own tokenizer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
