@@ -82,7 +82,7 @@ def measured(
         if getattr(options, option) not in (None, ()) and chosen not in tasks:
             raise ConfigError(
                 f"{_written(option)} goes with {' or '.join(tasks)}, not with {chosen}",
-                hint=f"leave it out, or choose with --task {tasks[0]}",
+                hint="leave it out, or say with --task what else the models are for",
             )
     _check_owner(options, _OF_DATA, "data")
     _check_owner(options, _OF_GENERATION, "generate")

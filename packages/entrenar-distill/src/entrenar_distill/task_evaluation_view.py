@@ -35,7 +35,7 @@ LINES: dict[str, Sequence[Line]] = {
         ("both wrong", "both_wrong", share),
     ),
     MASKED_LM: (
-        ("loss, nats/hidden", "loss", plain),
+        ("loss, nats/token", "loss", plain),
         ("pseudo-perplexity", "pseudo_perplexity", plain),
         ("top-1 accuracy", "accuracy", share),
         ("top-5 accuracy", "top5_accuracy", share),
@@ -60,7 +60,7 @@ DIFFERENCES: dict[str, Sequence[DifferenceLine]] = {
         ("KL from teacher", "kl", signed, -1),
     ),
     MASKED_LM: (
-        ("loss, nats/hidden", "loss", signed, -1),
+        ("loss, nats/token", "loss", signed, -1),
         ("top-1 accuracy", "accuracy", signed_share, 1),
         ("top-5 accuracy", "top5_accuracy", signed_share, 1),
         ("KL from teacher", "kl", signed, -1),
@@ -75,7 +75,7 @@ DIFFERENCES: dict[str, Sequence[DifferenceLine]] = {
 _BINS = "Calibration error: 15 bins of equal width, of the most likely"
 CAPTIONS = {
     SEQUENCE_CLASSIFICATION: f"{_BINS} class's probability.",
-    MASKED_LM: f"{_BINS} token's probability. Pseudo-perplexity: of the hidden tokens.",
+    MASKED_LM: f"{_BINS} token's probability. All figures are of hidden tokens.",
     SENTENCE_EMBEDDING: "",
 }
 
