@@ -19,7 +19,7 @@ from entrenar_distill.naming import about
 from entrenar_distill.text_inputs import check_rows
 from entrenar_distill.text_students import missing_head
 
-__all__ = ["Candidate", "candidates", "check_finite", "every_model"]
+__all__ = ["Candidate", "candidates", "check_finite", "check_sizes", "every_model"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,14 @@ def _candidate(name: str, head: str, task: str) -> Candidate:
         found = Candidate(name, path, head, load_tokenizer(path))
         check_rows("the model", found, found.tokenizer)
     return found
+
+
+def check_sizes(seq_len: int, batch_size: int | None = None) -> None:
+    """Raise ConfigError for sizes of no tokens or rows."""
+    if seq_len < 1 or (batch_size is not None and batch_size < 1):
+        raise ConfigError(
+            f"seq_len is {seq_len}, batch_size {batch_size}", hint="use at least 1 for both"
+        )
 
 
 def check_finite(name: str, finite: np.ndarray, names: Sequence[str], unit: str) -> None:

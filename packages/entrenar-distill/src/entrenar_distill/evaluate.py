@@ -19,7 +19,7 @@ from entrenar_core.environment import Environment, environment
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.evaluate import score
 from entrenar_distill import generation
-from entrenar_distill.candidates import check_finite, every_model
+from entrenar_distill.candidates import check_finite, check_sizes, every_model
 from entrenar_distill.generation import GenerationRequest, Row, Written
 from entrenar_distill.generation_figures import Comparison, GenerationEvaluation
 from entrenar_distill.intervals import IntervalMethod
@@ -145,10 +145,7 @@ def _check_request(
         raise ConfigError(
             "a teacher without documents to compare it on", hint="give text with --data"
         )
-    if seq_len < 1 or (batch_size is not None and batch_size < 1):
-        raise ConfigError(
-            f"seq_len is {seq_len}, batch_size {batch_size}", hint="use at least 1 for both"
-        )
+    check_sizes(seq_len, batch_size)
 
 
 def _subject(

@@ -12,7 +12,7 @@ from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.texts import Texts, read_texts
 from entrenar_core.environment import environment
 from entrenar_distill.calibration import CalibrationBin
-from entrenar_distill.candidates import Candidate, candidates
+from entrenar_distill.candidates import Candidate, candidates, check_sizes
 from entrenar_distill.class_figures import ClassFigures, class_bins, class_figures
 from entrenar_distill.class_labels import class_numbers, listed, single_labels
 from entrenar_distill.class_outcomes import class_outcomes
@@ -53,6 +53,7 @@ def evaluate_classes(
             hint="name the field of the class with --label-field, or give a --teacher",
         )
     head = SEQUENCE_CLASSIFICATION
+    check_sizes(seq_len)
     every = candidates(names, teacher=teacher, head=head, task=head)
     classes = single_labels(every[0], every[0].name)
     orders = {each.name: _order(each, classes, every[0].name) for each in every}

@@ -12,7 +12,7 @@ from entrenar_core.data.scored_pairs import read_scored_pairs
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.texts import Texts, read_texts
 from entrenar_core.environment import environment
-from entrenar_distill.candidates import Candidate, candidates
+from entrenar_distill.candidates import Candidate, candidates, check_sizes
 from entrenar_distill.correlations import correlations
 from entrenar_distill.embedding_figures import PAIRED, cosines, embedding_figures
 from entrenar_distill.intervals import Figure, IntervalMethod
@@ -65,6 +65,7 @@ def evaluate_embeddings(
             "no teacher and no scored pairs to compare with",
             hint="give a --teacher, or pairs by --text-pair-field and --label-field",
         )
+    check_sizes(seq_len)
     every = candidates(names, teacher=teacher, head="embedding", task=SENTENCE_EMBEDDING)
     scores: list[np.ndarray] = []
 

@@ -17,7 +17,7 @@ from entrenar_core.models.reading import MASKED
 from entrenar_core.train.evaluate import TokenScores, perplexity
 from entrenar_core.train.evaluate_masked import score_masked
 from entrenar_distill.calibration import bins_of
-from entrenar_distill.candidates import Candidate, candidates, check_finite
+from entrenar_distill.candidates import Candidate, candidates, check_finite, check_sizes
 from entrenar_distill.intervals import Figure
 from entrenar_distill.masked_figures import masked_figures
 from entrenar_distill.naming import about
@@ -54,16 +54,13 @@ def evaluate_masked(
     raises.
     """
     started, progress = time.monotonic(), progress or NullProgress()
+    check_sizes(seq_len, batch_size)
     every = candidates(names, teacher=teacher, head=MASKED_LM, task=MASKED_LM)
     _check_tokenizers(every)
     with about(every[0].name):
         tokens = MaskTokens.of(every[0].tokenizer)
     length = min(seq_len, *(MASKED.positions(each) for each in every))
     size = batch_size or max(1, BATCH_TOKENS // length)
-    if length < 1 or size < 1:
-        raise ConfigError(
-            f"seq_len is {seq_len}, batch_size {batch_size}", hint="use at least 1 for both"
-        )
     documents = tokenize(data, every[0].tokenizer, progress=progress)
     scores: dict[str, TokenScores] = {}
     counts: dict[str, int] = {}
