@@ -84,7 +84,7 @@ def test_screen_is_taken_for_a_phase_and_given_back_with_a_line_that_stays(live,
     live.end("finished")
     text = terminal.getvalue()
     assert text.startswith(ENTER)
-    shown, _, after = text.partition(LEAVE)
+    after = text.partition(LEAVE)[2]
     assert "\x1b" not in after
     assert after == (
         "student: finished, 4/4 steps in 8.0s, loss 1.000, held-out 2.000, best 2.000 at step 2\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import sys
 import threading
 import time
@@ -257,9 +256,9 @@ def _summary(phase: _Phase, outcome: str, elapsed: float) -> str:
     steps = format_steps(phase.step, phase.total_steps)
     parts = [f"{outcome}, {steps} steps in {format_duration(elapsed)}"]
     loss, held_out = (phase.series[name].curve() for name in ("loss", "held_out_loss"))
-    if not math.isnan(loss.last):
+    if loss.last is not None:
         parts.append(format_field("loss", loss.last))
-    if held_out.least is not None:
+    if held_out.least is not None and held_out.last is not None:
         step, least = held_out.least
         parts.append(format_field("held-out", held_out.last))
         parts.append(f"{format_field('best', least)} at step {step}")

@@ -15,12 +15,12 @@ class Curve:
     """What a number was over the steps, as it is drawn.
 
     points: (first step, mean, greatest value) of stretches of equal length, oldest first
-    last:   the last value, also where it is not finite; NaN before the first
+    last:   the last value, also where it is not finite; None before the first
     least:  (step, value) of the least of all; None where none was finite
     """
 
     points: tuple[tuple[int, float, float], ...] = ()
-    last: float = math.nan
+    last: float | None = None
     least: tuple[int, float] | None = None
 
 
@@ -37,19 +37,19 @@ class Series:
         # first step // length, how many values, their sum, the greatest
         self._stretches: list[tuple[int, int, float, float]] = []
         self._first = 0
-        self._last = math.nan
+        self._last: float | None = None
         self._least: tuple[int, float] | None = None
 
     def add(self, step: int, value: float | None) -> None:
         """The value of one step; None, as a log has what is not finite, is NaN."""
-        self._last = math.nan if value is None else value
-        if not abs(self._last) < _LARGEST:
+        self._last = number = math.nan if value is None else value
+        if not abs(number) < _LARGEST:
             return
-        if self._least is None or self._last < self._least[1]:
-            self._least = (step, self._last)
+        if self._least is None or number < self._least[1]:
+            self._least = (step, number)
         if not self._stretches:
             self._first = step
-        self._append((step // self._length, 1, self._last, self._last))
+        self._append((step // self._length, 1, number, number))
         while len(self._stretches) > self._capacity:
             self._halve()
 

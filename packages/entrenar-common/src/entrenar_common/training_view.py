@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len, set_cell_size
@@ -137,17 +137,21 @@ def _bar(state: TrainingState, width: int, glyphs: Glyphs) -> Line:
 
 
 def _losses(state: TrainingState, glyphs: Glyphs) -> Line:
-    line = [(format_field("loss", state.loss.last), "title")]
+    line = [(format_field("loss", _or_dash(state.loss.last)), "title")]
     if state.held_out.points:
         last, _, _ = state.held_out.points[-1]
         line += [
             (f"   {glyphs.mark}", "warning"),
-            (f" {format_field('held-out', state.held_out.last)} at step {last}", ""),
+            (f" {format_field('held-out', _or_dash(state.held_out.last))} at step {last}", ""),
         ]
         if state.held_out.least is not None:
             step, value = state.held_out.least
             line.append((f", {format_field('best', value)} at {step}", "note"))
     return line
+
+
+def _or_dash(value: float | None) -> float | str:
+    return "–" if value is None else value
 
 
 def _plot(state: TrainingState, width: int, rows: int, glyphs: Glyphs) -> list[Line]:
@@ -204,11 +208,11 @@ def _labels(scale: tuple[float, float], rows: int) -> list[str]:
 
 def _readings(state: TrainingState, width: int, glyphs: Glyphs) -> list[Line]:
     """Numbers beside what they were, as sparklines."""
-    shown = [
-        ("learning rate", f"{state.learning_rate.last:.3g}", state.learning_rate),
-        ("gradient norm", f"{state.grad_norm.last:#.4g}", state.grad_norm),
-        ("tokens/s", format_count(state.tokens_per_second.last), state.tokens_per_second),
-        ("peak memory", format_bytes(state.memory.last), state.memory),
+    shown: list[tuple[str, Callable[[float], str], Curve]] = [
+        ("learning rate", "{:.3g}".format, state.learning_rate),
+        ("gradient norm", "{:#.4g}".format, state.grad_norm),
+        ("tokens/s", format_count, state.tokens_per_second),
+        ("peak memory", format_bytes, state.memory),
     ]
     beside = 2 if width >= _WIDE else 1
     each = width // beside
@@ -216,7 +220,8 @@ def _readings(state: TrainingState, width: int, glyphs: Glyphs) -> list[Line]:
     lines: list[Line] = []
     for start in range(0, len(shown), beside):
         line: Line = []
-        for name, value, curve in shown[start : start + beside]:
+        for name, write, curve in shown[start : start + beside]:
+            value = "–" if curve.last is None else write(curve.last)
             drawn = sparkline([(s, top) for s, _, top in curve.points], room, glyphs=glyphs)
             line += [
                 (f"{name:<{_LABEL}}", "name"),
@@ -255,4 +260,8 @@ def _fitted(line: Line, width: int, glyphs: Glyphs) -> Iterator[Piece]:
 
 
 def _encodable(text: str, glyphs: Glyphs) -> str:
-    return text if glyphs is UNICODE else text.encode("ascii", "backslashreplace").decode()
+    return (
+        text
+        if glyphs is UNICODE
+        else text.replace("–", "-").encode("ascii", "backslashreplace").decode()
+    )

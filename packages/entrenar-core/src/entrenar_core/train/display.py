@@ -52,7 +52,7 @@ class Shown(Callback):
     def step(self, record: Mapping[str, Any]) -> None:
         self.display.step(record)
 
-    def saved(self, path: Path, step: int) -> None:
+    def saved(self, path: Path, step: int) -> None:  # noqa: ARG002
         self.display.saved(step)
 
     def noticed(self, notice: Notice) -> None:
