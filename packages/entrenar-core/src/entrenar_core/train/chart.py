@@ -18,6 +18,7 @@ __all__ = ["Chart", "chart", "escaped", "extremes"]
 
 _WIDTH, _HEIGHT = 1000, 300  # units of the drawing
 _BINS = 400  # stretches of steps of which the least and the greatest value are drawn
+_SAME = 1e-9  # values that differ by a smaller share are drawn as a constant
 _TICKS = (3, 4, 5)  # how many lines a scale has
 
 Point = tuple[int, float | None]
@@ -48,7 +49,7 @@ def chart(found: Chart) -> str:
     steps = [step for step, _ in (*found.line, *found.marks)]
     first, last = min(steps), max(steps)
     place = _Placing(first, last, ticks[0], ticks[-1])
-    labels = "".join(f"<span>{_label(tick, ticks)}{found.unit}</span>" for tick in reversed(ticks))
+    labels = "".join(f"<span>{text}{found.unit}</span>" for text in reversed(_labels(ticks)))
     ends = f"<span>{first}</span><span>step</span>"
     return (
         f'<figure class="chart">{title}<div class="frame"><div class="scale">{labels}</div>'
@@ -112,12 +113,14 @@ def _drawing(found: Chart, ticks: Sequence[float], place: _Placing) -> str:
     if lost:
         ticked = "".join(f"M{x} {_HEIGHT}V{_HEIGHT - 24}" for x in lost)
         parts.append(f'<path class="lost" d="{ticked}"/>')
-    parts += [
-        f'<path class="mark" d="M{place.x(step)} {place.y(value)}h0">'
-        f"<title>step {step}: {json.dumps(value)}</title></path>"
+    dots = [
+        (f"M{place.x(step)} {place.y(value)}h0", f"step {step}: {json.dumps(value)}")
         for step, value in extremes(found.marks)
         if value is not None
     ]
+    if dots:  # on a ring that parts them from the line without colour
+        parts.append(f'<path class="ring" d="{"".join(at for at, _ in dots)}"/>')
+    parts += [f'<path class="mark" d="{at}"><title>{name}</title></path>' for at, name in dots]
     return "".join(parts)
 
 
@@ -135,8 +138,9 @@ def _path(points: Sequence[Point], place: _Placing) -> str:
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers at equal distances, from at most `low` to at least `high`: of 3 to 5 of them
     those that leave the least room above and below."""
-    if high == low:
-        margin = abs(low) / 10 or 1.0
+    largest = max(abs(low), abs(high))
+    if high - low <= _SAME * largest:
+        margin = largest / 10 or 1.0
         low, high = low - margin, high + margin
     found = [_round_ticks(low, high, count) for count in _TICKS]
     return min(found, key=lambda ticks: ticks[-1] - ticks[0])
@@ -152,18 +156,17 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
     return [low + (high - low) * i / (count - 1) for i in range(count)]
 
 
-def _label(tick: float, ticks: Sequence[float]) -> str:
-    """A number of a scale, with as many digits as its neighbours need."""
-    largest = max(abs(each) for each in ticks)
-    if largest >= 10_000:
-        return format_count(tick)
-    distance = ticks[1] - ticks[0]
-    if largest < 0.001:
-        return f"{tick:.2g}" if tick else "0"
-    digits = max(0, -math.floor(math.log10(distance) + 1e-9))
-    # 2.5 has a digit more than its size says
-    digits += round(distance * 10**digits, 6) != round(distance * 10**digits)
-    return f"{tick:.{digits}f}"
+def _labels(ticks: Sequence[float]) -> list[str]:
+    """The numbers of a scale, with as many digits as they have."""
+    largest, distance = max(abs(tick) for tick in ticks), ticks[1] - ticks[0]
+    if largest >= 10_000 and all(math.isclose(float(f"{tick:.3g}"), tick) for tick in ticks):
+        return [format_count(tick) for tick in ticks]
+    forms = [f".{digits}f" for digits in range(7)] if 0.001 <= largest < 1e9 else []
+    for form in [*forms, *(f".{digits}g" for digits in range(2, 17))]:
+        texts = [format(tick + 0.0, form) for tick in ticks]
+        if all(abs(float(s) - t) < distance / 1000 for s, t in zip(texts, ticks, strict=True)):
+            return texts
+    return [repr(tick) for tick in ticks]
 
 
 def _spoken(found: Chart) -> str:

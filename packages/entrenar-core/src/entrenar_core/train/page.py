@@ -23,9 +23,9 @@ _READINGS = {"tokens_per_second": "Tokens per second", "memory_bytes": "Peak mem
 _MEBIBYTE = 2**20
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _KEY = (
-    '<p class="key-line"><span class="key"></span> every step'
-    ' &ensp; <span class="key mark"></span> held out'
-    ' &ensp; <span class="key lost"></span> skipped, not finite</p>'
+    '<p class="keys"><span><span class="key"></span> every step</span>'
+    '<span><span class="key mark"></span> held out</span>'
+    '<span><span class="key lost"></span> skipped, not finite</span></p>'
 )
 
 Record = Mapping[str, Any]
@@ -130,15 +130,20 @@ def _finite(value: Any) -> float | None:
 
 
 def _charts(records: Sequence[Record], quantities: Mapping[str, str]) -> str:
-    """One for each quantity and phase; phases of a quantity are beside each other."""
+    """One for each quantity and phase; the phases of a quantity are beside each other."""
     phases = _phases(records)
-    figures = [
-        chart(_chart(f"{name}, {phase}" if len(phases) > 1 else name, key, own))
-        for key, name in quantities.items()
-        for phase, own in phases
-    ]
-    if not figures:
+    if not phases:
         return "<p>The log has no steps.</p>"
+    if len(phases) == 1:
+        ((_, own),) = phases
+        return _beside([chart(_chart(name, key, own)) for key, name in quantities.items()])
+    return "\n".join(
+        _beside([chart(_chart(f"{name}, {phase}", key, own)) for phase, own in phases])
+        for key, name in quantities.items()
+    )
+
+
+def _beside(figures: Sequence[str]) -> str:
     return "\n".join(['<div class="charts">', *figures, "</div>"])
 
 
@@ -226,12 +231,13 @@ def _grid(part: Grid) -> str:
         + "</tr>"
         for row in part.rows
     ]
-    caption = f"<caption>{escaped(part.caption)}</caption>" if part.caption else ""
     lines = [
-        f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>',
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>',
         "<tbody>",
         *rows,
         "</tbody></table></div>",
+        # not a <caption>, of which a narrow screen would show the beginning alone
+        *([f'<p class="caption">{escaped(part.caption)}</p>'] if part.caption else []),
     ]
     return _titled(part, "\n".join(lines))
 

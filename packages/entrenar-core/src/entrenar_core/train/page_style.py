@@ -15,9 +15,10 @@ h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--ru
 h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; }
 p { margin: .5rem 0; max-width: 45rem; }
 .lead { font-size: 1.1rem; }
-.note, figcaption, caption { color: var(--soft); font-size: .875rem; text-align: left; }
+.note, figcaption, .caption, .keys { color: var(--soft); font-size: .875rem; }
 .note::before { content: "Note: "; font-weight: bold; }
-.charts { display: grid; gap: 1.25rem 1.5rem;
+.keys { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
+.charts { display: grid; gap: 1.25rem 1.5rem; margin-bottom: 1.25rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 .chart { margin: 0; min-width: 0; }
 .frame { display: grid; grid-template-columns: auto minmax(0, 1fr); column-gap: .5rem;
@@ -31,6 +32,7 @@ path { fill: none; vector-effect: non-scaling-stroke; stroke-linecap: round;
   stroke-linejoin: round; }
 .grid { stroke: var(--rule); stroke-width: 1; }
 .line { stroke: var(--line); stroke-width: 1.5; }
+.ring { stroke: var(--ground); stroke-width: 11; }
 .mark { stroke: var(--mark); stroke-width: 7; }
 .lost { stroke: var(--lost); stroke-width: 2; stroke-linecap: butt; }
 .key { display: inline-block; vertical-align: middle; background: var(--line); width: 1.25rem;
@@ -38,10 +40,11 @@ path { fill: none; vector-effect: non-scaling-stroke; stroke-linecap: round;
 .key.mark { background: var(--mark); width: 7px; height: 7px; border-radius: 50%; }
 .key.lost { background: var(--lost); width: 2px; height: .8rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; margin: .25rem 0 .75rem; }
-caption { caption-side: bottom; padding-top: .25rem; }
+table { border-collapse: collapse; font-size: .875rem; margin: .25rem 0; }
+.caption { margin-top: 0; }
 th, td { padding: .2rem .75rem .2rem 0; text-align: left; border-bottom: 1px solid var(--rule);
-  overflow-wrap: normal; white-space: nowrap; }
+  overflow-wrap: normal; vertical-align: top; max-width: 32rem; }
+th, .number, td:first-child { white-space: nowrap; }
 th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr);
