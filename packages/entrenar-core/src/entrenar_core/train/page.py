@@ -25,7 +25,9 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _KEY = (
     '<p class="keys"><span><span class="key"></span> every step</span>'
     '<span><span class="key mark"></span> held out</span>'
-    '<span><span class="key lost"></span> skipped, not finite</span></p>'
+    '<span><span class="key lost"></span> skipped, not finite</span></p>\n'
+    '<p class="caption">The loss of a step is what was minimised. The held-out loss is what an '
+    "evaluation measures, which need not be the same.</p>"
 )
 
 Record = Mapping[str, Any]
