@@ -85,20 +85,17 @@ class Screen:
             self._open = False
 
 
-class _Frame(io.StringIO):
+class _Frame(io.TextIOWrapper):
     """What is printed, for a stream of this encoding."""
 
     def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> str:
-        return self._encoding
+        self._bytes = io.BytesIO()
+        super().__init__(self._bytes, encoding, errors="backslashreplace", newline="\n")
 
     def take(self) -> str:
         """All of it, once."""
-        text = self.getvalue()
-        self.seek(0)
-        self.truncate()
+        self.flush()
+        text = self._bytes.getvalue().decode(self.encoding)
+        self._bytes.seek(0)
+        self._bytes.truncate()
         return text

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count
@@ -70,14 +71,13 @@ def extremes(line: Sequence[Point], bins: int = _BINS) -> list[Point]:
     kept: list[Point] = []
     for _, group in groupby(line, key=lambda point: (point[0] - first) // width):
         points = list(group)
-        finite = [p for p in points if p[1] is not None]
+        finite = [(value, step) for step, value in points if value is not None]
         if finite:
-            least = min(finite, key=lambda p: p[1])
-            greatest = max(finite, key=lambda p: p[1])
-            kept += sorted({least, greatest})
+            ends = {min(finite, key=itemgetter(0)), max(finite, key=itemgetter(0))}
+            kept += [(step, value) for value, step in ends]
         if len(finite) < len(points):
             kept.append(next(p for p in points if p[1] is None))
-    return sorted(kept, key=lambda p: p[0])
+    return sorted(kept, key=itemgetter(0))
 
 
 def escaped(text: str) -> str:
