@@ -183,6 +183,28 @@ def test_an_error_of_the_command_gives_the_terminal_back(terminal, monkeypatch):
     assert sys.stderr is terminal
 
 
+@pytest.mark.parametrize("no_color", ["1", ""])
+def test_no_color_is_obeyed(terminal, monkeypatch, no_color):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    live = Output().live()
+    begin(live)
+    live.close()
+    colours = re.findall(r"\x1b\[[\d;]*m", terminal.getvalue())
+    assert bool(colours) == (not no_color)
+
+
+def test_screen_is_ascii_where_the_encoding_is_not_utf_8(terminal):
+    terminal.encoding = "iso-8859-1"
+    live = LiveTraining(Sized(terminal), RecordedProgress(), clock=Clock(), interval=3600)
+    begin(live)
+    live.step(record(1))
+    live.draw()
+    live.close()
+    assert terminal.getvalue().isascii()
+    assert rows(terminal.getvalue())[1] == "#" * 20 + "-" * 60
+
+
 def test_a_terminal_that_is_gone_is_no_error_of_the_training(live, terminal):
     begin(live)
     terminal.close()
