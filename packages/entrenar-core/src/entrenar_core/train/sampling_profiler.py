@@ -98,7 +98,7 @@ class SamplingProfiler(Callback):
             if span.name == "step":  # what is left was before it
                 self._settle()
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome) -> None:  # noqa: ARG002
         if self._thread is None:
             return
         self._stop.set()

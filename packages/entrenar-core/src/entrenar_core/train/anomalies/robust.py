@@ -53,7 +53,8 @@ class Rise:
     last: float
     spread: float
     steady: float
-    """The share of all pairs of points whose later one is higher."""
+    """The share of all pairs of points whose later one is higher by half of what the line is, at
+    least."""
 
     @property
     def height(self) -> float:
@@ -63,9 +64,9 @@ class Rise:
 class Trend:
     """A robust straight line through the last `points` values, each the median of `every`.
 
-    The slope is the median of the slopes of all pairs (Theil 1950, Sen 1968); the share of pairs
-    that rise is the statistic of Mann (1945) and Kendall. Noise has 1/2 of them. Few stairs have
-    few too: what grew in n equal stairs has (1 − 1/n) at most.
+    The slope is the median of the slopes of all pairs (Theil 1950, Sen 1968). Whether it is a line
+    is judged as Mann (1945) and Kendall judge whether there is a trend, by the share of pairs that
+    rise, here with the line: what grew in n equal stairs has 1 − 1/n of them at most.
     """
 
     def __init__(self, *, every: int, points: int):
@@ -89,10 +90,10 @@ class Trend:
         return rise if rise.height > least * abs(rise.first) else None
 
     def _rise(self, values: Floats) -> Rise:
-        gained = values[self._later] - values[self._earlier]
-        slope = np.median(gained / (self._later - self._earlier))
+        slopes = (values[self._later] - values[self._earlier]) / (self._later - self._earlier)
+        slope = np.median(slopes)
         level = values - slope * np.arange(len(values))
         first = np.median(level)
         spread = _SIGMA * np.median(np.abs(level - first))
         last = first + slope * (len(values) - 1)
-        return Rise(float(first), float(last), float(spread), float(np.mean(gained > 0)))
+        return Rise(float(first), float(last), float(spread), float(np.mean(slopes >= slope / 2)))

@@ -20,7 +20,7 @@ class AnomaliesSection(StrictModel):
     threshold: float = Field(
         6.0,
         ge=3,
-        description="how far above its usual value a figure is to be called off, in robust standard "
+        description="how far above its usual value a figure is that is off, in robust standard "
         "deviations",
     )
     clusters: int = Field(

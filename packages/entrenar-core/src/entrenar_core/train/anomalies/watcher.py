@@ -28,13 +28,14 @@ UNLIKE = 3.0
 MATERIAL = 0.25
 """The share of a usual step that has to be lost before it is worth a notice."""
 STEADY = 0.85
-"""Pairs of values that rise in a trend; fewer than seven stairs have fewer."""
+"""`Rise.steady` of a steady rise; five stairs or fewer have less."""
 GROWN, RISEN = 0.01, 0.1
 """The share of its memory that a process has to gain in the steps of a trend, and the loss of
 itself."""
-SHARED = 1.5
-"""A step that takes longer by this factor over what its processor time does waits for a processor
-that others use, which is no fault of the training or of the machine."""
+SHARED, SIBLINGS = 1.5, 2.5
+"""A step whose time has grown by the first factor more than its processor time has waits for a
+processor that others use, which is no fault of the machine. Processor time itself doubles where
+they run on the other thread of the same core, and does no more than that without a fault."""
 _SHOWN = 10
 """A value in a notice is the median of so many steps."""
 
@@ -47,8 +48,8 @@ class Watcher:
     them (`Kinds`). What it is taken for:
 
     data-stall:    data time is off, and most of what the step lost was lost there
-    throttling:    compute time and processor time are off, most was lost there, and the loss is not:
-                   the processor does the same work in more time
+    throttling:    processor time is off, most was lost in computing, and the loss is not off: the
+                   processor takes longer for the same work
     divergence:    the loss is off, or the norm is and the loss is no lower than usual, or the loss
                    has a steady upward trend, or a step is lost to what is not finite
     memory-growth: private memory has a steady upward trend
@@ -137,19 +138,20 @@ class Watcher:
                 Finding("data-stall", figures.step, "data_seconds", value, data, seen, score)
             )
         if self._slow.take(bool(slows) and not diverges, figures.step_seconds):
-            value = self._shown("compute_seconds")
-            seen = f"a step computes for {_change(value, compute)}, with a loss as before"
-            score = float(scores[COMPUTE])
+            value, usually = self._shown("cpu_seconds"), math.exp(usual.median[CPU])
+            change = _change(value, usually)
+            seen = f"a step takes {change} of processor time, with a loss as before"
+            score = float(scores[CPU])
             found.append(
-                Finding("throttling", figures.step, "compute_seconds", value, compute, seen, score)
+                Finding("throttling", figures.step, "cpu_seconds", value, usually, seen, score)
             )
         return found
 
     def _throttled(self, figures: StepFigures, usual: Usual, off: Bools) -> bool:
         """Whether the processor needs more time for the same, and is not merely used by others."""
         longer = figures.compute_seconds / math.exp(usual.median[COMPUTE])
-        shown = figures.cpu_seconds / math.exp(usual.median[CPU])
-        return bool(off[COMPUTE] and off[CPU]) and longer < SHARED * shown
+        busier = figures.cpu_seconds / math.exp(usual.median[CPU])
+        return bool(off[CPU]) and (longer < SHARED * busier or busier > SIBLINGS)
 
     def _divergence(
         self,
