@@ -104,14 +104,13 @@ def at(name, started, ended):
 
 def test_a_sample_is_that_of_the_innermost_span():
     profiler = SamplingProfiler()
-    profiler._seen.extend((t, (f"at {t}",)) for t in (5, 15, 25, 35, 45))
-    for span in (at("data", 10, 20), at("op", 21, 22), at("forward", 30, 40), at("step", 9, 50)):
-        profiler._seen_until = span.ended
-        later = [profiler._seen.pop() for _ in range(len(profiler._seen))]
-        later.reverse()
-        profiler._seen.extend(each for each in later if each[0] <= span.ended)
-        profiler.span(span)
-        profiler._seen.extend(each for each in later if each[0] > span.ended)
+    spans = [at("data", 10, 20), at("op", 24, 26), at("forward", 30, 40), at("step", 9, 50)]
+    for now in range(51):
+        if now % 10 == 5:
+            profiler._seen.append((now, (f"at {now}",)))
+        for span in spans:
+            if span.ended == now:
+                profiler.span(span)
     assert dict(profiler.counts) == {
         ("data", ("at 15",)): 1,
         ("forward", ("at 35",)): 1,
