@@ -8,6 +8,7 @@ long for minutes. `llama` evaluated every 100 steps and saved every 250, as `lin
 import csv
 import math
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +220,14 @@ def test_what_is_kept_does_not_grow_beyond_the_window():
     for each in LLAMA[:400]:
         watcher.take(each)
     assert len(watcher._vectors) == 50
+
+
+def test_judging_takes_less_than_a_hundredth_of_a_step_of_a_tenth_of_a_second():
+    watcher = Watcher()
+    began = time.thread_time()
+    for each in LLAMA[:500]:
+        watcher.take(each)
+    assert (time.thread_time() - began) / 500 < 0.001
 
 
 def test_usual_is_the_median_and_its_absolute_deviation():

@@ -38,10 +38,11 @@ processor that others use, which is no fault of the machine. Processor time itse
 they run on the other thread of the same core, and does no more than that without a fault."""
 _SHOWN = 10
 """A value in a notice is the median of so many steps."""
+_DIVERGE = {LOSS: ("loss", "the loss"), NORM: ("grad_norm", "the norm of the gradient")}
 
 
 class Watcher:
-    """Takes the figures of every step, and says what is off since when it was not before.
+    """Takes the figures of every step, and says what is off that was not before.
 
     A figure is off where it is `settings.threshold` robust standard deviations above the median of
     the last `settings.window` steps (`Usual`) and the step is like none of the kinds of steps among
@@ -55,8 +56,8 @@ class Watcher:
     memory-growth: private memory has a steady upward trend
 
     A level has to stay off for several steps (`Sustained`), as a machine that other processes use
-    too is slow now and then. The same numbers give the same
-    findings. What is kept is `window` vectors.
+    too is slow now and then. The same numbers give the same findings. What is kept is `window`
+    vectors.
     """
 
     def __init__(self, settings: AnomaliesSection | None = None, *, seed: int = 0):
@@ -107,8 +108,8 @@ class Watcher:
     ) -> list[Finding | None]:
         scores = usual.scores(vector)
         off = (scores > self.settings.threshold) & self._unlike(vector)
-        loss_off = off[LOSS] or (off[NORM] and figures.loss >= usual.median[LOSS])
-        found = [self._divergence(figures, usual, scores, off=loss_off, rises=rises)]
+        loss_off = bool(off[LOSS] or (off[NORM] and figures.loss >= usual.median[LOSS]))
+        found = [self._divergence(figures, scores, off=loss_off, rises=rises)]
         if not figures.disturbed:
             found += self._times(figures, usual, scores, off=off, diverges=loss_off)
         return found
@@ -132,7 +133,7 @@ class Watcher:
         found: list[Finding | None] = []
         if self._stalled.take(bool(stalls), figures.step_seconds):
             value = self._shown("data_seconds")
-            seen = f"a step waits {_change(value, data)} for its data, and does not compute longer"
+            seen = f"a step waits {_change(value, data)}, for its data"
             score = float(scores[DATA])
             found.append(
                 Finding("data-stall", figures.step, "data_seconds", value, data, seen, score)
@@ -154,38 +155,31 @@ class Watcher:
         return bool(off[CPU]) and (longer < SHARED * busier or busier > SIBLINGS)
 
     def _divergence(
-        self,
-        figures: StepFigures,
-        usual: Usual,
-        scores: Floats,
-        *,
-        off: bool,
-        rises: Rise | None,
+        self, figures: StepFigures, scores: Floats, *, off: bool, rises: Rise | None
     ) -> Finding | None:
         climbs = rises is not None and self._climbs(rises)
-        if not self._diverging.take(bool(off), sure=climbs):
+        if not self._diverging.take(off, sure=climbs):
             return None
-        if scores[LOSS] >= scores[NORM] or climbs:
-            figure, before, score = "loss", float(usual.median[LOSS]), float(scores[LOSS])
-        else:
-            figure, before, score = "grad_norm", math.exp(usual.median[NORM]), float(scores[NORM])
-        value = self._shown("loss" if figure == "loss" else "gradient_norm")
-        name = "the loss" if figure == "loss" else "the norm of the gradient"
-        seen = f"{name} is {value:.4g}, usually {before:.4g}"
-        return Finding("divergence", figures.step, figure, value, before, seen, score)
+        if climbs or scores[LOSS] >= scores[NORM]:
+            return self._diverged(figures.step, LOSS, self._shown("loss"), scores[LOSS])
+        return self._diverged(figures.step, NORM, self._shown("gradient_norm"), scores[NORM])
 
     def _lost(self, figures: StepFigures) -> Finding | None:
         """A step that was lost is sure at once."""
         if not self._diverging.take(True, sure=True):
             return None
-        lost = not math.isfinite(figures.loss)
-        figure, value = ("loss", figures.loss) if lost else ("grad_norm", figures.gradient_norm)
-        name = "the loss" if lost else "the norm of the gradient"
-        place = LOSS if lost else NORM
-        before = math.nan if self._usual is None else float(self._usual.median[place])
-        before = before if lost else math.exp(before)
-        seen = f"{name} is {value}, usually {before:.4g}"
-        return Finding("divergence", figures.step, figure, value, before, seen, math.inf)
+        if math.isfinite(figures.loss):
+            return self._diverged(figures.step, NORM, figures.gradient_norm, math.inf)
+        return self._diverged(figures.step, LOSS, figures.loss, math.inf)
+
+    def _diverged(self, step: int, place: int, value: float, score: float) -> Finding:
+        figure, name = _DIVERGE[place]
+        usual, seen = math.nan, f"{name} is {value:.4g}"
+        if self._usual is not None:
+            median = float(self._usual.median[place])
+            usual = math.exp(median) if place == NORM else median
+            seen += f", usually {usual:.4g}"
+        return Finding("divergence", step, figure, value, usual, seen, float(score))
 
     def _growth(self, figures: StepFigures) -> Finding | None:
         if not figures.private_bytes or self._taken <= WARM_UP:
