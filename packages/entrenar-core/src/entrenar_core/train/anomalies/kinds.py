@@ -41,15 +41,15 @@ class Kinds:
         """At most `most` kinds of `vectors` (N, F), figures in units of their spread. The same
         numbers give the same kinds; `fit` counts the fits of a training."""
         least = max(_LEAST, _SHARE * len(vectors))
-        kept = vectors
-        for trim in range(_TRIMS):
-            random = stream(seed, "kinds of steps", fit, trim)
+        kept, trims = vectors, 0
+        while True:
+            random = stream(seed, "kinds of steps", fit, trims)
             centroids, nearest = _lloyd(kept, _spread_out(kept, most, random))
             counts = np.bincount(nearest, minlength=len(centroids))
             large = counts >= min(least, counts.max())
             inside = large[nearest]
-            kept, nearest = kept[inside], nearest[inside]
-            if large.all():
+            kept, nearest, trims = kept[inside], nearest[inside], trims + 1
+            if large.all() or trims == _TRIMS:
                 break
         distances = np.linalg.norm(kept - centroids[nearest], axis=1)
         radii = [max(_RADIUS, np.median(distances[nearest == k])) for k in np.flatnonzero(large)]
@@ -76,14 +76,16 @@ def _spread_out(vectors: Floats, most: int, random: np.random.Generator) -> Floa
 
 def _lloyd(vectors: Floats, centroids: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Centroids where they no longer move, or nearly, and the nearest of each vector."""
-    before = None
+    nearest = _nearest(vectors, centroids)
     for _ in range(_ITERATIONS):
-        distances = ((vectors[:, None] - centroids) ** 2).sum(2)  # (N, K)
-        nearest = distances.argmin(1)
-        if before is not None and np.array_equal(nearest, before):
-            break
-        before = nearest
         members = nearest == np.arange(len(centroids))[:, None]  # (K, N)
         counts = members.sum(1, keepdims=True)
         centroids = np.where(counts, members @ vectors / np.maximum(counts, 1), centroids)
+        before, nearest = nearest, _nearest(vectors, centroids)
+        if np.array_equal(nearest, before):
+            break
     return centroids, nearest
+
+
+def _nearest(vectors: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
+    return ((vectors[:, None] - centroids) ** 2).sum(2).argmin(1)  # (N, K) → (N,)
