@@ -11,7 +11,8 @@ from entrenar_core.data.array_batches import ArrayBatches
 from entrenar_core.nn import Linear
 from entrenar_core.nn.init import initialise
 from entrenar_core.optim import SGD
-from entrenar_core.train.anomalies import AnomalyDetector
+from entrenar_core.train.anomalies import AnomalyDetector, Watcher
+from entrenar_core.train.anomalies.figures import private_bytes
 from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.trainer import Trainer
@@ -104,3 +105,26 @@ def test_a_leak_is_growth_of_memory():
 
 def test_a_training_with_evaluations_and_checkpoints_is_quiet(tmp_path):
     assert noticed(folder=tmp_path, steps=400, evaluate_every=20) == []
+
+
+def test_a_step_after_an_evaluation_or_a_checkpoint_is_known_as_disturbed(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Watcher, "take", lambda self, figures: seen.append(figures) or [])
+    noticed(folder=tmp_path, steps=60, evaluate_every=20)  # and a checkpoint at 50
+    assert [each.step for each in seen if each.disturbed] == [21, 41, 51]
+
+
+def test_figures_of_a_step_are_those_of_its_spans(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Watcher, "take", lambda self, figures: seen.append(figures) or [])
+    noticed(rows=SlowRows, steps=START + 5)
+    for each in seen[START:]:
+        assert 0.04 <= each.data_seconds < each.step_seconds
+        # what is slept is no processor time
+        assert 0 < each.cpu_seconds < each.compute_seconds + 0.001
+
+
+def test_private_memory_is_what_the_system_calls_anonymous():
+    with open("/proc/self/status") as file:
+        held = next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+    assert abs(private_bytes() - held) < 5_000_000
