@@ -9,7 +9,9 @@ from pydantic import Field
 
 from entrenar_common.errors import StorageError
 from entrenar_core.io import files
+from entrenar_core.train.anomalies.section import AnomaliesSection
 from entrenar_core.train.callbacks import Callback
+from entrenar_core.train.sampling_profiler import ProfileSection
 from entrenar_core.train.strict import FilePath, StrictModel
 
 __all__ = ["MLflowSection", "ObserveSection", "WandBSection", "callbacks_of"]
@@ -52,6 +54,16 @@ class ObserveSection(StrictModel):
     )
     wandb: WandBSection | None = Field(None, description="send to Weights & Biases")
     mlflow: MLflowSection | None = Field(None, description="send to MLflow")
+    anomalies: AnomaliesSection | None = Field(
+        None,
+        description="notice data stalls, throttling, divergence and growing memory as they happen; "
+        "{} for the defaults",
+    )
+    profile: ProfileSection | None = Field(
+        None,
+        description="also write profile-<phase>.collapsed, stacks for flame graphs, in the output "
+        "folder; {} for the defaults",
+    )
 
 
 def callbacks_of(section: ObserveSection, folder: Path, *, warn: Warn) -> list[Callback]:
@@ -102,6 +114,18 @@ def _mlflow(setting: MLflowSection, _folder: Path, warn: Warn) -> Callback:
     return MLflow(setting.tracking_uri, experiment=setting.experiment, warn=warn)
 
 
+def _anomalies(setting: AnomaliesSection, _folder: Path, _warn: Warn) -> Callback:
+    from entrenar_core.train.anomalies.detector import AnomalyDetector
+
+    return AnomalyDetector(setting)
+
+
+def _profile(setting: ProfileSection, folder: Path, _warn: Warn) -> Callback:
+    from entrenar_core.train.sampling_profiler import SamplingProfiler
+
+    return SamplingProfiler(setting, folder=folder)
+
+
 _EXPORTERS: Mapping[str, Callable[[Any, Path, Warn], Callback]] = MappingProxyType(
     {
         "csv": _csv,
@@ -109,6 +133,8 @@ _EXPORTERS: Mapping[str, Callable[[Any, Path, Warn], Callback]] = MappingProxyTy
         "spans": _spans,
         "wandb": _wandb,
         "mlflow": _mlflow,
+        "anomalies": _anomalies,
+        "profile": _profile,
     }
 )
 """What makes the callback of each key, given its setting, the run's folder and who is warned.
