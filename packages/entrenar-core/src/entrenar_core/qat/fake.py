@@ -148,7 +148,7 @@ class FakeQuantized:
         )
 
     def _parameters(self, form: Integer, array: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Scales and zero points of `array`, (out, in), for `form`, which has the bits of a step."""
+        """Scales, zero points of `array`, (out, in), for `form`, which has the bits of a step."""
         if self.log_step is None or self.zero is None:
             scale, zero = self.config.range_observer.parameters(array, form)
             return Tensor(scale), zero
