@@ -276,6 +276,18 @@ def test_an_adapter_that_is_no_part_of_a_weight_is_refused(adapter, tied, messag
         prepare(model, QatConfig(weights=format_named("q4_0"), embedding=True))
 
 
+def test_a_tied_table_with_an_adapter_may_be_left_out():
+    adapter = LoraConfig(rank=4, target_modules=("q_proj", "embed_tokens"))
+    model = model_of(adapter=adapter, tie_word_embeddings=True)
+    wanted = {n: fused_by_hand(w, u) for n, (w, u, _) in parts_of(model).items() if "q_" in n}
+    table = parts_of(model)["model.embed_tokens"]
+    prepare(model, QatConfig(weights="q4_0", include=("*.q_proj.weight",))).finish()
+    for name, whole in wanted.items():
+        found = model.base_parameters()[f"{name}.weight"].data
+        assert np.array_equal(found, quantize(whole, "q4_0").dequantize()), name
+    assert np.array_equal(model.model.embed_tokens.weight.data.T, fused_by_hand(*table[:2]))
+
+
 def test_weights_to_fuse_that_no_adapter_works_beside_are_refused():
     model = model_of(adapter=LoraConfig(rank=4, target_modules=("q_proj",)))
     name = "model.layers.0.mlp.up_proj"

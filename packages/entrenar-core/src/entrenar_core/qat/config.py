@@ -105,7 +105,7 @@ class QatConfig:
                 "no matrix of the model is quantized",
                 hint="check include and exclude, or the names",
             )
-        beside_adapters = any(matrix.adapters is not None for matrix in found.values())
+        beside_adapters = bool(getattr(model, "active_adapters", ()))
         for name, form in formats.items():
             if isinstance(found[name].parameter.data, Held) and not beside_adapters:
                 raise ConfigError(

@@ -62,7 +62,7 @@ class Steps:
             micro_batches = self._micro_batches(number)
         targets = sum(batch.targets for batch in micro_batches)
         self.objective.begin(number, micro_batches)
-        loss = self._gradients(number, micro_batches, max(1, targets))
+        loss = self.gradients(number, micro_batches, max(1, targets))
         norm = math.nan
         if math.isfinite(loss):
             with span("optimizer"):
@@ -74,8 +74,8 @@ class Steps:
         first = number * accumulation
         return [self.batches.batch(first + i) for i in range(accumulation)]
 
-    def _gradients(self, number: int, micro_batches: Sequence[Any], targets: int) -> float:
-        """Add up the gradients of a step; returns its loss per target."""
+    def gradients(self, number: int, micro_batches: Sequence[Any], targets: int) -> float:
+        """Add up the gradients of the step of that number; returns its loss per target."""
         span = self.recorder.span
         self.optimizer.zero_grad()
         total = 0.0
