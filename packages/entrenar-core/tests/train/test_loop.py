@@ -167,10 +167,10 @@ def test_accumulated_micro_batches_are_one_larger_batch(make):
     small, large = make(gradient_accumulation=2), make(name="other")
     parts = [BATCHES.batch(0), BATCHES.batch(1)]
     tokens = sum(part.targets for part in parts)
-    found = small._gradients(parts, tokens)
+    found = small._steps.gradients(0, parts, tokens)
     pairs = zip(*map(_fields, parts), strict=True)
     whole = type(parts[0])(*map(np.concatenate, pairs))
-    wanted = large._gradients([whole], tokens)
+    wanted = large._steps.gradients(0, [whole], tokens)
     assert found == pytest.approx(wanted, rel=1e-6)
     pairs = zip(small.optimizer._groups, large.optimizer._groups, strict=True)
     for mine, theirs in pairs:

@@ -26,7 +26,8 @@ GGUF = "model.gguf"
 class Finished:
     """What is left of a training on stored numbers once the model has them.
 
-    weights: the numbers in full precision that they were rounded from, by name.
+    weights: the numbers in full precision that they were rounded from, by name; of a weight with
+    an adapter, their sum.
     """
 
     record: QuantizedStudent
@@ -82,7 +83,7 @@ def finish(
         activations=config.activations,
         loss_with_inputs=loss,
     )
-    weights = {n: m.matrix.parameter.data.copy() for n, m in handle.matrices.items()}
+    weights = {n: m.whole() for n, m in handle.matrices.items()}
     handle.finish()
     return Finished(record, weights)
 

@@ -12,7 +12,6 @@ from typing import Any
 from entrenar_common.errors import CheckpointError, InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.autograd import Parameter
-from entrenar_core.nn import dropout
 from entrenar_core.optim import AdamW, Optimizer, learning_rate
 from entrenar_core.train.average import WeightAverage
 from entrenar_core.train.callbacks import Callback, Callbacks, Outcome, Run, StopTraining
@@ -26,6 +25,7 @@ from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_mem
 from entrenar_core.train.quantization import quantized
 from entrenar_core.train.rows import Rows, described, total_steps
 from entrenar_core.train.state import BESIDE, TrainingState
+from entrenar_core.train.step import Steps
 from entrenar_core.train.warm_up import load_kernels
 
 _STATE = {
@@ -119,6 +119,10 @@ class TrainingLoop:
         )
         if self.quantized is None:  # whose observers would see what is no step
             load_kernels(objective, batches.batch(0), self.optimizer)
+        self._steps = Steps(
+            objective, batches, config, self.optimizer,
+            quantized=self.quantized, recorder=self.recorder,
+        )  # fmt: skip
         self.step = 0
         self.budget = NonFiniteBudget()
         self.judge = Judge(config)
@@ -275,28 +279,19 @@ class TrainingLoop:
         started, span = time.perf_counter(), self.recorder.span
         rate = self._rate()
         with span("step", step=self.step + 1):
-            with span("data"):
-                micro_batches = self._micro_batches()
-            targets = sum(batch.targets for batch in micro_batches)
-            tokens = sum(batch.tokens for batch in micro_batches)
-            self.objective.begin(self.step, micro_batches)
-            loss = self._gradients(micro_batches, max(1, targets))
-            norm = math.nan
-            if math.isfinite(loss):
-                with span("optimizer"):
-                    norm = self.optimizer.step(rate, max_norm=self.config.max_grad_norm)
-            if self.average is not None and math.isfinite(norm):
+            taken = self._steps.take(self.step, rate)
+            if self.average is not None and taken.finite:
                 self.average.update()
         self.step += 1
-        self.budget.record(self.step, math.isfinite(norm))
-        seconds = time.perf_counter() - started
+        self.budget.record(self.step, taken.finite)
+        seconds, tokens = time.perf_counter() - started, taken.tokens
         self._tokens += tokens
         self._seconds += seconds
-        record: dict[str, Any] = {"phase": self.phase, "step": self.step, "loss": loss}
+        record: dict[str, Any] = {"phase": self.phase, "step": self.step, "loss": taken.loss}
         record |= self.objective.parts()
-        record |= {"learning_rate": rate, "grad_norm": norm, "tokens": tokens}
-        if not math.isfinite(norm):
-            record |= {"skipped": True, "rows": described(self.batches, micro_batches)}
+        record |= {"learning_rate": rate, "grad_norm": taken.norm, "tokens": tokens}
+        if not taken.finite:
+            record |= {"skipped": True, "rows": described(self.batches, taken.micro_batches)}
         record |= {
             "seconds": round(seconds, 6),
             "tokens_per_second": round(tokens / seconds, 1),
@@ -314,32 +309,6 @@ class TrainingLoop:
             schedule=config.schedule,
             floor_ratio=config.min_learning_rate_ratio,
         )
-
-    def _micro_batches(self) -> list[Any]:
-        accumulation = self.config.gradient_accumulation
-        first = self.step * accumulation
-        return [self.batches.batch(first + i) for i in range(accumulation)]
-
-    def _gradients(self, micro_batches: Sequence[Any], targets: int) -> float:
-        """Add up the gradients of a step; returns its loss per target."""
-        span = self.recorder.span
-        self.optimizer.zero_grad()
-        total = 0.0
-        with self._on_stored_weights():
-            for index, batch in enumerate(micro_batches):
-                # by the number of the micro-batch: a step that is taken again drops the same
-                with dropout(self.config.seed, self.step * len(micro_batches) + index):
-                    with span("forward"):
-                        loss = self.objective.loss(batch, targets)
-                    with span("backward"):
-                        loss.backward()
-                total += loss.item()
-            if self.quantized is not None and not math.isfinite(total):
-                self.quantized.forget_inputs()
-        return total
-
-    def _on_stored_weights(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.quantized is None else self.quantized.active(self.step)
 
     def _save(self) -> None:
         # weights that are not finite are never saved: the checkpoints before them stay good
