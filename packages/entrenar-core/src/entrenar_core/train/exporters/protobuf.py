@@ -1,0 +1,104 @@
+"""Protocol Buffers, the writing half: fields of a message as bytes.
+
+A message is the concatenation of its fields, so
+
+    integer(1, step) + text(2, name) + message(3, double(1, loss))
+
+is one with three. Every function writes its field also where the value is the default of proto3,
+which a field of a `oneof` needs; a caller leaves out what need not be there.
+
+Source: "Encoding", protobuf.dev/programming-guides/encoding.
+"""
+
+import struct
+from collections.abc import Iterable
+
+__all__ = [
+    "data",
+    "double",
+    "fixed64",
+    "float32",
+    "integer",
+    "message",
+    "packed_doubles",
+    "packed_fixed64",
+    "text",
+    "varint",
+]
+
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+_64_BITS = (1 << 64) - 1
+
+
+def varint(value: int) -> bytes:
+    """A number in groups of 7 bits, the lowest first; a negative one as its 64-bit complement.
+
+    >>> varint(150).hex(), varint(-1).hex()
+    ('9601', 'ffffffffffffffffff01')
+    """
+    value &= _64_BITS
+    if value < 0x80:
+        return bytes((value,))
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def integer(number: int, value: int) -> bytes:
+    """A field of the kind int32, int64, uint32, uint64, bool or enum.
+
+    >>> integer(1, 150).hex()
+    '089601'
+    """
+    return varint(number << 3 | _VARINT) + varint(value)
+
+
+def fixed64(number: int, value: int) -> bytes:
+    """A field of the kind fixed64 or sfixed64."""
+    return varint(number << 3 | _EIGHT_BYTES) + struct.pack("<Q", value & _64_BITS)
+
+
+def double(number: int, value: float) -> bytes:
+    """A field of the kind double."""
+    return varint(number << 3 | _EIGHT_BYTES) + struct.pack("<d", value)
+
+
+def float32(number: int, value: float) -> bytes:
+    """A field of the kind float; what is too large for one is infinite."""
+    try:
+        packed = struct.pack("<f", value)
+    except OverflowError:
+        packed = struct.pack("<f", float("inf") if value > 0 else float("-inf"))
+    return varint(number << 3 | _FOUR_BYTES) + packed
+
+
+def data(number: int, value: bytes) -> bytes:
+    """A field of the kind bytes."""
+    return varint(number << 3 | _LENGTH) + varint(len(value)) + value
+
+
+def text(number: int, value: str) -> bytes:
+    """A field of the kind string. Half a surrogate pair, which UTF-8 has not, becomes "?".
+
+    >>> text(2, "testing").hex()
+    '120774657374696e67'
+    """
+    return data(number, value.encode("utf-8", "replace"))
+
+
+def message(number: int, *fields: bytes) -> bytes:
+    """A field that is a message, of these fields."""
+    return data(number, b"".join(fields))
+
+
+def packed_doubles(number: int, values: Iterable[float]) -> bytes:
+    """A repeated field of the kind double."""
+    return data(number, b"".join(struct.pack("<d", value) for value in values))
+
+
+def packed_fixed64(number: int, values: Iterable[int]) -> bytes:
+    """A repeated field of the kind fixed64."""
+    return data(number, b"".join(struct.pack("<Q", value & _64_BITS) for value in values))
