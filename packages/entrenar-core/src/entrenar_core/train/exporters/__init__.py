@@ -1,1 +1,1 @@
-"""What carries a training's spans, figures and notices to programs that show them."""
+"""Exporters: callbacks that take the figures of a training to where they are looked at."""
