@@ -1,4 +1,4 @@
-"""Protocol Buffers, the writing half: fields of a message as bytes.
+"""Protocol Buffers: fields of a message as bytes, and those of a short answer back.
 
 A message is the concatenation of its fields, so
 
@@ -11,11 +11,12 @@ Source: "Encoding", protobuf.dev/programming-guides/encoding.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 __all__ = [
     "data",
     "double",
+    "fields",
     "fixed64",
     "float32",
     "integer",
@@ -102,3 +103,40 @@ def packed_doubles(number: int, values: Iterable[float]) -> bytes:
 def packed_fixed64(number: int, values: Iterable[int]) -> bytes:
     """A repeated field of the kind fixed64."""
     return data(number, b"".join(struct.pack("<Q", value & _64_BITS) for value in values))
+
+
+def fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The number and the value of each field: of a varint as a number without sign, of all other
+    kinds as bytes. Raises ValueError where the bytes are no message.
+
+    >>> list(fields(bytes.fromhex("089601120774657374696e67")))
+    [(1, 150), (2, b'testing')]
+    """
+    place = 0
+    while place < len(content):
+        tag, place = _varint_at(content, place)
+        number, kind = tag >> 3, tag & 7
+        value: int | bytes
+        if kind == _VARINT:
+            value, place = _varint_at(content, place)
+        else:
+            if kind == _LENGTH:
+                size, place = _varint_at(content, place)
+            elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
+                size = 8 if kind == _EIGHT_BYTES else 4
+            else:
+                raise ValueError(f"field {number} at byte {place} is of the unknown kind {kind}")
+            if size > len(content) - place:
+                raise ValueError(f"field {number} at byte {place} is cut off")
+            value, place = content[place : place + size], place + size
+        yield number, value
+
+
+def _varint_at(content: bytes, place: int) -> tuple[int, int]:
+    """The number that begins at a byte, and where it ends."""
+    value = 0
+    for count, byte in enumerate(content[place : place + 10]):
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value & _64_BITS, place + count + 1
+    raise ValueError(f"the number at byte {place} does not end")
