@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from entrenar_core.train.config import Setting, StrictModel, TrainingConfig, load_config
+from entrenar_core.train.observe import ObserveSection
 from entrenar_core.train.quantization import recipe_name
 from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
@@ -99,6 +100,7 @@ class DistillConfig(StrictModel):
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig.model_validate({}))
     dataset: DatasetConfig
     output: OutputConfig = _section_of_defaults(OutputConfig)
+    observe: ObserveSection = _section_of_defaults(ObserveSection)
     control: bool = Field(
         False,
         description="also train the same student without the teacher, to measure what it brought",
@@ -244,8 +246,9 @@ def as_yaml(config: DistillConfig) -> str:
 
 
 def config_hash(config: DistillConfig) -> str:
-    """SHA-256 over what decides the student: everything but where and how often it is saved,
-    whether a control is trained beside it, and how documents of a dataset on the hub are come by.
+    """SHA-256 over what decides the student: everything but where and how often it is saved, where
+    its figures are shown, whether a control is trained beside it, and how documents of a dataset on
+    the hub are come by.
 
     Two configurations with the same hash train the same weights from the same documents, so a run
     can be resumed under a new output folder or checkpoint interval, and given a control afterwards.
@@ -253,7 +256,8 @@ def config_hash(config: DistillConfig) -> str:
     apart = {"dir", "keep_checkpoints", "checkpoint_every"}
     fetched = {"revision", "streaming"}  # the documents themselves are compared beside the config
     decides = config.model_dump(
-        mode="json", exclude={"output": apart, "control": True, "dataset": fetched}
+        mode="json",
+        exclude={"output": apart, "observe": True, "control": True, "dataset": fetched},
     )
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,7 @@ from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.loop import PhaseResult, TrainingLoop
 from entrenar_core.train.objective import Objective
+from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
 from entrenar_distill import adapted, quantized
 from entrenar_distill.config import DistillConfig, config_hash
@@ -27,6 +28,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
     """Read and check everything that `run` would, and write nothing but the token cache."""
     folder, task = RunFolder(Path(config.output.dir)), task_of(config)
     folder.check(resume, phases_of(config))
+    callbacks_of(config.observe, folder.path, warn=lambda _text: None)
     inputs = task.read_inputs(config, progress=progress or NullProgress())
     done: dict[str, int] = {}
     if folder.holds_run:
@@ -50,13 +52,15 @@ def run(
 
     `resume`: "never" (a folder that holds a run is refused), "auto" (go on from its newest whole
     checkpoint; a finished run is not repeated, but gets the control that it has not) or
-    a checkpoint's folder. `callbacks` are told of every phase of the training.
+    a checkpoint's folder. `callbacks` are told of every phase of the training, after those that
+    `config.observe` asks for.
 
     Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
     progress = progress or NullProgress()
     folder, phases, task = RunFolder(Path(config.output.dir)), phases_of(config), task_of(config)
     folder.check(resume, phases)
+    callbacks = (*callbacks_of(config.observe, folder.path, warn=warn), *callbacks)
     inputs = task.read_inputs(config, progress=progress)
     for text in task.warnings(inputs):
         warn(text)

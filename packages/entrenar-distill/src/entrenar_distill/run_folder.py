@@ -20,7 +20,7 @@ NEVER, AUTO = "never", "auto"
 """What --resume may say, besides a checkpoint's folder."""
 
 _SHOWN = 10
-_DECIDES_NOTHING = ("control", "output.", "dataset.revision", "dataset.streaming")
+_DECIDES_NOTHING = ("control", "output.", "observe.", "dataset.revision", "dataset.streaming")
 
 
 class RunFolder:

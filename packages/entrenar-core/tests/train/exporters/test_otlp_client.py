@@ -59,7 +59,7 @@ def test_any_other_answer_is_not_asked_for_again(status):
 
 
 def test_why_a_message_was_refused_is_said_without_control_characters():
-    status = protobuf.integer(1, 3) + protobuf.text(2, "no\x1b[31m such tenant")
+    status = protobuf.integer(1, 3) + protobuf.delimited(2, "no\x1b[31m such tenant")
     with (
         Collector(lambda handler: handler.reply(400, status)) as collector,
         pytest.raises(NotSent) as raised,
@@ -175,7 +175,7 @@ def test_a_connection_that_is_closed_without_an_answer_is_tried_again():
 
 
 def test_what_was_rejected_of_a_message_is_returned():
-    answer = protobuf.message(1, protobuf.integer(1, 7), protobuf.text(2, "too old"))
+    answer = protobuf.message(1, protobuf.integer(1, 7), protobuf.delimited(2, "too old"))
     with Collector(lambda handler: handler.reply(200, answer)) as collector:
         assert client(collector.endpoint).post(MESSAGE) == (7, "too old")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from entrenar_core.train.callbacks import Callback, Notice, Outcome, Run
 from entrenar_core.train.exporters.background import BackgroundQueue, Undelivered
-from entrenar_core.train.exporters.figures import RESIDENT, Figures, finite
+from entrenar_core.train.exporters.measures import RESIDENT, Figures, finite
 from entrenar_core.train.exporters.otlp_client import Client, NotSent
 from entrenar_core.train.exporters.otlp_metrics import Point, metrics_request
 from entrenar_core.train.exporters.otlp_section import OtlpSettings

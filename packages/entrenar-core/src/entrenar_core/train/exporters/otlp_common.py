@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import entrenar_core
 from entrenar_core.train.exporters import protobuf
+from entrenar_core.train.exporters.protobuf import delimited
 from entrenar_core.train.trace import Attribute
 
 __all__ = ["attributes", "resource", "scope"]
@@ -15,7 +16,7 @@ __all__ = ["attributes", "resource", "scope"]
 def attributes(number: int, values: Mapping[str, Attribute]) -> bytes:
     """A repeated field of the kind KeyValue."""
     return b"".join(
-        protobuf.message(number, protobuf.text(1, name), protobuf.message(2, _value(value)))
+        protobuf.message(number, delimited(1, name), protobuf.message(2, _value(value)))
         for name, value in values.items()
     )
 
@@ -27,7 +28,10 @@ def resource(values: Mapping[str, Attribute]) -> bytes:
 
 def scope() -> bytes:
     """The field `scope`: the library that measured."""
-    name, version = protobuf.text(1, "entrenar"), protobuf.text(2, entrenar_core.__version__)
+    name, version = (
+        delimited(1, "entrenar"),
+        delimited(2, entrenar_core.__version__),
+    )
     return protobuf.message(1, name, version)
 
 
@@ -37,4 +41,4 @@ def _value(value: Attribute) -> bytes:
         return protobuf.integer(2, value)
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return protobuf.integer(3, value)
-    return protobuf.double(4, value) if isinstance(value, float) else protobuf.text(1, str(value))
+    return protobuf.double(4, value) if isinstance(value, float) else delimited(1, str(value))

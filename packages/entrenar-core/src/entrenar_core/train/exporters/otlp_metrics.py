@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from entrenar_core.train.exporters import otlp_common, protobuf
-from entrenar_core.train.exporters.figures import GAUGES, RESIDENT, TOTALS, Figure
+from entrenar_core.train.exporters.measures import GAUGES, RESIDENT, TOTALS, Figure
 from entrenar_core.train.trace import Attribute
 
 __all__ = ["Point", "metrics_request"]
@@ -63,9 +63,9 @@ def _sum(figure: Figure, points: Sequence[Point]) -> bytes:
 
 def _about(figure: Figure) -> bytes:
     return (
-        protobuf.text(1, figure.full_name)
-        + protobuf.text(2, figure.description)
-        + protobuf.text(3, figure.unit)
+        protobuf.delimited(1, figure.full_name)
+        + protobuf.delimited(2, figure.description)
+        + protobuf.delimited(3, figure.unit)
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from entrenar_core.train.callbacks import Run
 from entrenar_core.train.exporters import otlp_common, protobuf
 from entrenar_core.train.exporters.attributes import flattened, sendable
+from entrenar_core.train.exporters.protobuf import delimited
 from entrenar_core.train.trace import Attribute, Span
 
 __all__ = ["Event", "Trace", "traces_request"]
@@ -81,7 +82,7 @@ def _span(span: Span, trace: Trace) -> bytes:
     if span.parent is None:
         parts += [_of_run(trace.run), _link(trace.before)]
     if error := _error(span.attributes):
-        parts.append(protobuf.message(15, protobuf.text(2, error), protobuf.integer(3, _ERROR)))
+        parts.append(protobuf.message(15, delimited(2, error), protobuf.integer(3, _ERROR)))
     return b"".join(parts)
 
 
@@ -96,10 +97,10 @@ def _event(event: Event, *, trace: Trace) -> bytes:
 
 def _identified(name: str, trace: Trace, identifier: bytes, parent: int | None) -> bytes:
     return (
-        protobuf.data(1, trace.identifier)
-        + protobuf.data(2, identifier)
-        + (b"" if parent is None else protobuf.data(4, trace.span_identifier(parent)))
-        + protobuf.text(5, name)
+        delimited(1, trace.identifier)
+        + delimited(2, identifier)
+        + (b"" if parent is None else delimited(4, trace.span_identifier(parent)))
+        + delimited(5, name)
         + protobuf.integer(6, _INTERNAL)
     )
 
@@ -125,7 +126,7 @@ def _link(before: Trace | None) -> bytes:
     if before is None or before.root is None:
         return b""
     root = before.span_identifier(before.root)
-    return protobuf.message(13, protobuf.data(1, before.identifier), protobuf.data(2, root))
+    return protobuf.message(13, delimited(1, before.identifier), delimited(2, root))
 
 
 def _error(attributes: Mapping[str, Attribute]) -> str:

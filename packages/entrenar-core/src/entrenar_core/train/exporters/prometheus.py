@@ -13,7 +13,7 @@ from typing import Any
 import entrenar_core
 from entrenar_common.errors import ConfigError
 from entrenar_core.train.callbacks import Callback, Outcome, Run
-from entrenar_core.train.exporters.figures import Figures
+from entrenar_core.train.exporters.measures import Figures
 from entrenar_core.train.exporters.prometheus_section import PrometheusSection
 from entrenar_core.train.exporters.prometheus_text import Series, exposition, wanted_format
 from entrenar_core.train.exporters.received import Received

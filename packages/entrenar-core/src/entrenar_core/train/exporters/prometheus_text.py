@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import entrenar_core
-from entrenar_core.train.exporters.figures import GAUGES, RESIDENT, TOTALS, Figure
+from entrenar_core.train.exporters.measures import GAUGES, RESIDENT, TOTALS, Figure
 
 __all__ = ["OPEN_METRICS", "TEXT", "Series", "exposition", "wanted_format"]
 

@@ -2,7 +2,7 @@
 
 A message is the concatenation of its fields, so
 
-    integer(1, step) + text(2, name) + message(3, double(1, loss))
+    integer(1, step) + delimited(2, name) + message(3, double(1, loss))
 
 is one with three. Every function writes its field also where the value is the default of proto3,
 which a field of a `oneof` needs; a caller leaves out what need not be there.
@@ -11,19 +11,16 @@ Source: "Encoding", protobuf.dev/programming-guides/encoding.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 __all__ = [
-    "data",
+    "delimited",
     "double",
     "fields",
     "fixed64",
     "float32",
     "integer",
     "message",
-    "packed_doubles",
-    "packed_fixed64",
-    "text",
     "varint",
 ]
 
@@ -76,33 +73,19 @@ def float32(number: int, value: float) -> bytes:
     return varint(number << 3 | _FOUR_BYTES) + packed
 
 
-def data(number: int, value: bytes) -> bytes:
-    """A field of the kind bytes."""
-    return varint(number << 3 | _LENGTH) + varint(len(value)) + value
+def delimited(number: int, value: bytes | str) -> bytes:
+    """A field of the kind bytes or string. Half a surrogate pair, which UTF-8 has not, becomes "?".
 
-
-def text(number: int, value: str) -> bytes:
-    """A field of the kind string. Half a surrogate pair, which UTF-8 has not, becomes "?".
-
-    >>> text(2, "testing").hex()
+    >>> delimited(2, "testing").hex()
     '120774657374696e67'
     """
-    return data(number, value.encode("utf-8", "replace"))
+    content = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    return varint(number << 3 | _LENGTH) + varint(len(content)) + content
 
 
 def message(number: int, *fields: bytes) -> bytes:
     """A field that is a message, of these fields."""
-    return data(number, b"".join(fields))
-
-
-def packed_doubles(number: int, values: Iterable[float]) -> bytes:
-    """A repeated field of the kind double."""
-    return data(number, b"".join(struct.pack("<d", value) for value in values))
-
-
-def packed_fixed64(number: int, values: Iterable[int]) -> bytes:
-    """A repeated field of the kind fixed64."""
-    return data(number, b"".join(struct.pack("<Q", value & _64_BITS) for value in values))
+    return delimited(number, b"".join(fields))
 
 
 def fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
