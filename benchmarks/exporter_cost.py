@@ -81,7 +81,7 @@ class Collector(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 
@@ -121,13 +121,15 @@ def main() -> None:
         return
     costs = []
     with collector() as endpoint:
-        settings = OtlpSettings.of(OtlpSection(endpoint=endpoint), environment={})
+        settings = OtlpSettings.of(
+            OtlpSection.model_validate({"endpoint": endpoint}), environment={}
+        )
         for name in ("none", "otlp", "prometheus", "both"):
             otlp = OtlpExporter(settings, warn=sys.exit, closing=30.0)
             exporters: dict[str, list[Callback]] = {
                 "none": [],
                 "otlp": [otlp],
-                "prometheus": [PrometheusEndpoint(PrometheusSection(port=0))],
+                "prometheus": [PrometheusEndpoint(PrometheusSection.model_validate({"port": 0}))],
             }
             exporters["both"] = exporters["otlp"] + exporters["prometheus"]
             thread, process = cost(exporters[name], steps=options.steps, rate=options.rate)

@@ -140,10 +140,13 @@ class Collector(ThreadingHTTPServer):
                     found[metric["name"][0]].append((attributes(point), value))
         return dict(found)
 
+    def resources(self):
+        """Who sent each of the messages with traces."""
+        found = [decoded(body, TRACES)["resources"] for body in self.messages("traces")]
+        return [one["resource"][0] for (one,) in found]
+
     def resource(self):
-        return attributes(
-            decoded(self.messages("traces")[0], TRACES)["resources"][0]["resource"][0]
-        )
+        return attributes(self.resources()[0])
 
 
 class Handler(BaseHTTPRequestHandler):

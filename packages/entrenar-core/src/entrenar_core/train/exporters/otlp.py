@@ -55,6 +55,7 @@ class OtlpExporter(Callback):
         """How many spans and steps the phases that ended did not get through."""
 
     def started(self, run: Run) -> None:
+        self._stop()  # a phase that another callback kept from beginning was not ended
         self._trace = Trace(run, before=self._trace)
         phase = Phase(self._settings, self._trace)
         phase.queue = BackgroundQueue(
@@ -81,6 +82,9 @@ class OtlpExporter(Callback):
             self._phase.noticed(notice)
 
     def ended(self, outcome: Outcome) -> None:  # noqa: ARG002 - its span says it
+        self._stop()
+
+    def _stop(self) -> None:
         if self._phase is not None:
             self.lost += self._phase.queue.close(self._closing)
             self._phase = None

@@ -49,6 +49,7 @@ class PrometheusEndpoint(Callback):
         return f"http://{host}:{self._port}/metrics"
 
     def started(self, run: Run) -> None:
+        self._stop()  # a phase that another callback kept from beginning was not ended
         self._server = _listening_at(self._host, self._port, self)
         self._port = self._server.server_address[1]  # one that was any stays what it became
         self._phase = run.phase
@@ -61,6 +62,9 @@ class PrometheusEndpoint(Callback):
         self._phases[self._phase].step(record)
 
     def ended(self, outcome: Outcome) -> None:  # noqa: ARG002 - no figure of these says it
+        self._stop()
+
+    def _stop(self) -> None:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -140,7 +144,7 @@ class Answer(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing is logged: what a terminal shows is the training."""
 
 
