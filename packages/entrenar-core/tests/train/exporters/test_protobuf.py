@@ -46,3 +46,30 @@ def test_what_a_float_cannot_hold_is_infinite():
 
 def test_half_a_surrogate_pair_does_not_stop_a_message():
     assert protobuf.delimited(1, "a\ud800") == b"\x0a\x02a?"
+
+
+def test_fields_are_read_as_they_were_written():
+    content = (
+        protobuf.integer(1, 2**64 - 1)
+        + protobuf.delimited(2000, b"")
+        + protobuf.fixed64(3, 1)
+        + protobuf.float32(4, 0.0)
+    )
+    wanted = [(1, 2**64 - 1), (2000, b""), (3, b"\x01" + bytes(7)), (4, bytes(4))]
+    assert list(protobuf.fields(content)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("0a05616263", "cut off"),
+        ("0900", "cut off"),
+        ("0bff", "unknown kind 3"),
+        ("ff" * 11, "does not end"),
+        ("08", "does not end"),
+        ("0affffffffffffffffff01", "cut off"),
+    ],
+)
+def test_what_is_no_message_is_an_error(content, what):
+    with pytest.raises(ValueError, match=what):
+        list(protobuf.fields(bytes.fromhex(content)))

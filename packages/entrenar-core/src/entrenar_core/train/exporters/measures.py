@@ -56,7 +56,7 @@ class Figures:
     def step(self, record: Mapping[str, Any]) -> dict[Figure, float]:
         """Take over a step's line of the log; returns the gauges that it has, and their values,
         which are not finite for a step that was skipped."""
-        found = {f: float(record[f.key]) for f in GAUGES if f.key in record}
+        found = {f: float(v) for f in GAUGES if isinstance(v := record.get(f.key), int | float)}
         self.gauges = {**self.gauges, **found}
         self.totals = {
             figure: total + (int(record.get(figure.key, 0)) if figure.key else 1)

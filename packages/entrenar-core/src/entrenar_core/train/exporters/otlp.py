@@ -110,16 +110,12 @@ class Phase:
 
     def connect(self, *, patience: float, backoff: float) -> None:
         """Know where to send. Raises ConfigError when certificates to trust cannot be read."""
-        for signal, address in (
-            ("metrics", self._settings.metrics),
-            ("traces", self._settings.traces),
-        ):
-            if address is not None:
-                # the queue's event is another one in a child of this process
-                wait = lambda seconds: self.queue.closing.wait(seconds)  # noqa: E731
-                self._clients[signal] = Client(
-                    address, wait=wait, patience=patience, backoff=backoff
-                )
+        addresses = {"metrics": self._settings.metrics, "traces": self._settings.traces}
+        self._clients = {
+            signal: Client(address, wait=self._wait, patience=patience, backoff=backoff)
+            for signal, address in addresses.items()
+            if address is not None
+        }
 
     def span(self, span: Span) -> None:
         if "traces" not in self._clients:
@@ -163,6 +159,9 @@ class Phase:
         ]
         if reasons := [why for _, why in lost if why]:
             raise Undelivered("; ".join(reasons), lost=sum(count for count, _ in lost))
+
+    def _wait(self, seconds: float) -> bool:
+        return self.queue.closing.wait(seconds)
 
     def _send(
         self, signal: str, items: Sequence[Item], message: Callable[[], bytes]
