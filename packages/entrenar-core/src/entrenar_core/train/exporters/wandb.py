@@ -17,7 +17,7 @@ _UPLOAD = 1.5  # seconds that an end waits for what is under way
 
 
 class WandB(Callback):
-    """Logs the figures of every step to a run of W&B for each phase, all in one group.
+    """Logs the figures of every step to a run of W&B for each phase, all in the group `name`.
 
     project: where the runs belong
     name:    of the runs, before the phase; W&B's choice when None
