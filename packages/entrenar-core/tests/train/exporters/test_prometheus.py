@@ -205,22 +205,25 @@ def test_an_end_does_not_wait_for_a_client(endpoint):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_does_not_keep_the_port(endpoint):
     port = int(endpoint.address.split("/")[2].split(":")[1])
-    reading, writing = os.pipe()
+    (ready, readying), (waiting, ending) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(writing)
+        os.close(ending)
         endpoint.ended("finished")
-        os.read(reading, 1)
+        os.write(readying, b".")
+        os.read(waiting, 1)
         os._exit(0)
+    os.read(ready, 1)  # before, the child may not have got round to closing what it has
     endpoint.ended("finished")
     try:
         again = PrometheusEndpoint(PrometheusSection(port=port))
         again.started(run_of())
         again.ended("finished")
     finally:
-        os.close(writing)
-        os.close(reading)
+        os.close(ending)
         assert os.waitpid(child, 0)[1] == 0
+        for each in (ready, readying, waiting):
+            os.close(each)
 
 
 @pytest.mark.tier2
