@@ -22,10 +22,11 @@ DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)
 # What pytest leaves out in each tier.
 LEFT_OUT_tier1 := tier2 or tier3 or parity or conformance
 LEFT_OUT_tier2 := tier3 or parity or conformance
-LEFT_OUT_tier3 := parity or conformance
-# Tier 3 has tests of time and memory, so nothing runs beside them.
-WORKERS_tier2 := -n 2 --dist loadfile
-PYTEST = $(BIN)/python -m pytest -q $(WORKERS_$@) -m 'not ($(LEFT_OUT_$@))'
+LEFT_OUT_tier3 := $(LEFT_OUT_tier2)
+WORKERS := -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -q $(if $(filter tier1,$@),,$(WORKERS)) -m 'not ($(LEFT_OUT_$@))'
+# Tests of tens of seconds are of time and memory, so nothing runs beside them.
+ALONE = $(BIN)/python -m pytest -q -m 'tier3 and not (parity or conformance)'
 # Collecting tests is most of tier 1, so two processes share it. These folders are about half of it.
 HALF := $(addprefix packages/entrenar-core/tests/,data io kernels models nn optim train)
 
@@ -56,6 +57,7 @@ tier1 tier2 tier3:
 	@$(if $(filter tier1,$@),,$(BIN)/lint-imports --no-logo >.venv/lint-imports.log \
 		|| { cat .venv/lint-imports.log; exit 1; })
 	@$(if $(filter tier1,$@),$(two_halves),$(PYTEST))
+	@$(if $(filter tier3,$@),$(ALONE))
 
 test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files: some 15 min
 	@ENTRENAR_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 -m 'not conformance' \

@@ -193,3 +193,22 @@ def test_sentence_embeddings_are_distilled_on_the_sentences_of_docstrings(tmp_pa
     student = models.load(tmp_path / "demo/embedder")
     assert student.config.num_hidden_layers == 2
     assert student.sentence.max_tokens == 32
+
+
+SAYS = {
+    "linear_regression.py": r"differ by +(0\.0|\d\S*e-0[5-9])",
+    "mlp.py": r"held-out accuracy (9\d\.\d|100\.0)%",
+    "custom_op.py": "gradients agree with central differences",
+    "custom_loss.py": r"for 50%: (4[7-9]|5[0-3])\.\d%",
+    "adapters.py": r"up +says 7 next\ndown +says 3 next",
+}
+
+
+def test_every_script_of_the_library_is_tested():
+    assert {path.name for path in (EXAMPLES / "library").glob("*.py")} == SAYS.keys()
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_a_script_of_the_library_finds_what_it_should(name, tmp_path):
+    done = run([EXAMPLES / "library" / name], tmp_path)
+    assert re.search(SAYS[name], done.stdout), done.stdout

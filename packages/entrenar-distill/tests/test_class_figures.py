@@ -5,7 +5,7 @@ import pytest
 
 from entrenar_common.errors import ConfigError
 from entrenar_distill.class_figures import class_figures
-from entrenar_distill.classification_task import class_numbers
+from entrenar_distill.class_labels import class_numbers
 
 CLASSES, COUNT = 4, 60
 
@@ -63,7 +63,8 @@ def test_the_difference_is_paired_over_texts(drawn):
     found = class_figures(logits, labels, seed=0)
     hits = {n: (logits[n].argmax(1) == labels).astype(float) for n in ("student", "control")}
     apart = hits["student"] - hits["control"]
-    accuracy = found.difference["accuracy"]
+    difference = found.differences["student"]
+    accuracy = difference["accuracy"]
     assert accuracy.value == pytest.approx(apart.mean())
     width = 2 * 1.96 * apart.std() / np.sqrt(COUNT)
     assert accuracy.high - accuracy.low == pytest.approx(width, rel=0.15)
@@ -71,9 +72,7 @@ def test_the_difference_is_paired_over_texts(drawn):
         n: -np.log(probabilities(logits[n])[np.arange(COUNT), labels])
         for n in ("student", "control")
     }
-    assert found.difference["loss"].value == pytest.approx(
-        (nats["student"] - nats["control"]).mean()
-    )
+    assert difference["loss"].value == pytest.approx((nats["student"] - nats["control"]).mean())
 
 
 def test_without_labels_there_are_only_figures_beside_the_teacher(drawn):
@@ -81,10 +80,14 @@ def test_without_labels_there_are_only_figures_beside_the_teacher(drawn):
     found = class_figures(logits, None, seed=0)
     student = found.models["student"]
     assert {name for name, figure in student.items() if figure is not None} == {"agreement", "kl"}
-    assert found.difference is None
+    assert found.differences == {}
 
 
 # --- class numbers ----------------------------------------------------------------------------
+
+
+def numbers_of(values, labels):
+    return class_numbers(values, labels=labels, where="label_field 'kind'", owner="the teacher")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_without_labels_there_are_only_figures_beside_the_teacher(drawn):
     ],
 )
 def test_labels_are_names_or_numbers(values, labels, numbers):
-    assert class_numbers(values, labels=labels, field="kind").tolist() == numbers
+    assert numbers_of(values, labels).tolist() == numbers
 
 
 @pytest.mark.parametrize(
@@ -114,5 +117,5 @@ def test_labels_are_names_or_numbers(values, labels, numbers):
 )
 def test_what_is_no_label_of_the_teacher_is_an_error(values, labels, strange):
     with pytest.raises(ConfigError, match=f"label_field 'kind': '{strange}' is no class") as caught:
-        class_numbers(values, labels=labels, field="kind")
+        numbers_of(values, labels)
     assert labels[0] in caught.value.hint

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from entrenar_distill.embedding_figures import PAIRED, embedding_figures, spearman
+from entrenar_distill.correlations import spearman
+from entrenar_distill.embedding_figures import PAIRED, embedding_figures
 
 
 def test_ranks_of_equal_values_are_shared():
@@ -29,7 +30,8 @@ def test_a_model_that_turns_the_space_keeps_the_similarities_and_not_the_cosines
     teacher = rng.normal(size=(40, 6))
     turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     found = {"student": teacher @ turn, "before training": 3 * teacher}
-    how, figures = embedding_figures(teacher, found, found, seed=0)
+    result = embedding_figures(teacher, found, found, seed=0)
+    how, figures = result.how, result.models
     assert (how.over, how.count) == ("texts", 40)
     assert figures["before training"]["cosine"].value == pytest.approx(1)
     assert figures["before training"]["spearman"].value == pytest.approx(1)
@@ -45,7 +47,7 @@ def test_a_model_that_turns_the_space_keeps_the_similarities_and_not_the_cosines
 def test_a_model_that_is_not_projected_has_no_cosine():
     rng = np.random.default_rng(1)
     teacher, narrow = rng.normal(size=(30, 6)), rng.normal(size=(30, 4))
-    _, figures = embedding_figures(teacher, {"before training": narrow}, {}, seed=0)
+    figures = embedding_figures(teacher, {"before training": narrow}, {}, seed=0).models
     assert figures["before training"]["cosine"] is None
     assert abs(figures["before training"]["spearman"].value) < 0.3
 
@@ -53,5 +55,6 @@ def test_a_model_that_is_not_projected_has_no_cosine():
 def test_of_many_texts_some_are_paired():
     rng = np.random.default_rng(1)
     teacher = rng.normal(size=(PAIRED + 50, 4))
-    _, figures = embedding_figures(teacher, {"student": teacher}, {"student": teacher}, seed=0)
+    both = {"student": teacher}
+    figures = embedding_figures(teacher, both, both, seed=0).models
     assert figures["student"]["spearman"].value == pytest.approx(1)

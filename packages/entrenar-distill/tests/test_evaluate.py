@@ -186,7 +186,7 @@ def test_json_has_every_figure_with_its_bounds(command, folders):
     assert document["schema"] == "entrenar.distill.evaluate/1"
     found = document["data"]["text"]["models"][1]
     assert found["loss"].keys() == {"value", "low", "high"}
-    assert sum(part["tokens"] for part in found["calibration"]) == found["tokens"]
+    assert sum(part["count"] for part in found["calibration"]) == found["tokens"]
     assert document["data"]["generation"] is None
 
 

@@ -10,7 +10,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.testing import difference
 from entrenar_distill import pipeline
 from entrenar_distill.config import resolve
-from entrenar_distill.embedding_figures import spearman
+from entrenar_distill.correlations import spearman
 from text_cases import ENCODER, sentences, word_tokenizer
 
 pytestmark = pytest.mark.parity

@@ -12,6 +12,7 @@ from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.loop import TrainingLoop
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
+from entrenar_core.train.state import BESIDE
 
 ROWS, TIME = 8, 11
 BOUNDS = {"float32": 1e-6, "float64": 1e-12}
@@ -105,7 +106,7 @@ def one_step(tmp_path):
         )
         trainer.fit()
         (record,) = trainer.metrics.records("train")
-        trained = {**model.named_parameters(), **trainer.beside}
+        trained = {**model.named_parameters(), **trainer.state.weights.get(BESIDE, {})}
         return record, {n: p.grad for n, p in trained.items()}
 
     return call

@@ -6,50 +6,76 @@ from dataclasses import dataclass
 import numpy as np
 
 from entrenar_core.train.evaluate import BINS
-from entrenar_distill.intervals import Figure, IntervalMethod, Sample
+from entrenar_distill.calibration import CalibrationBin, bin_of, bins_of
+from entrenar_distill.intervals import Figure, IntervalMethod, Sample, Statistic, minus
 
-__all__ = ["ClassFigures", "class_figures", "log_softmax"]
+__all__ = ["ClassFigures", "class_bins", "class_figures", "log_softmax"]
 
 _COUNT, _NATS, _HITS, _AGREED, _KL = range(5)
 _FIXED = 5
 """Sums of one model: those above, Σ (hit − confidence) of each bin, and of each class how many were
 rightly given it, were given it, and are of it."""
 
-Statistic = Callable[[np.ndarray], np.ndarray]
-
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """The figures of each model by name, and the difference of student and control, None without.
+    """The figures of each model by name, and the differences of models to one of them by name.
 
     Without labels there are only those beside the teacher.
     """
 
     how: IntervalMethod
     models: dict[str, dict[str, Figure | None]]
-    difference: dict[str, Figure] | None
+    differences: dict[str, dict[str, Figure]]
+
+    def of_labels(self, name: str) -> dict[str, Figure] | None:
+        """The difference of the model called `name` in what labels are needed for, None without
+        one."""
+        found = self.differences.get(name)
+        return None if found is None else {k: v for k, v in found.items() if k != "kl"}
 
 
 def class_figures(
-    logits: Mapping[str, np.ndarray], labels: np.ndarray | None, *, seed: int
+    logits: Mapping[str, np.ndarray],
+    labels: np.ndarray | None,
+    *,
+    seed: int,
+    teacher: str | None = "teacher",
+    first: str = "control",
 ) -> ClassFigures:
-    """The figures of models by their logits (N, C), the teacher's under "teacher", and the true
-    classes `labels` (N,), None where they are not known.
+    """The figures of models by their logits (N, C) and the true classes `labels` (N,), None where
+    they are not known; `teacher` and `first` name the ones that the others are compared with, and
+    are subtracted, which need not be there.
 
     The most likely class is the answer, of equal ones the first; confidence is its probability.
     """
-    expected = log_softmax(logits["teacher"])
-    sums = {name: _sums(log_softmax(each), expected, labels) for name, each in logits.items()}
+    told = {name: log_softmax(each) for name, each in logits.items()}
+    sums = {n: _sums(each, told.get(teacher or n, each), labels) for n, each in told.items()}
     width = next(iter(sums.values())).shape[1]
     sample = Sample(np.hstack(list(sums.values())), over="texts", seed=seed)
     starts = {name: i * width for i, name in enumerate(sums)}
     known = labels is not None
     figures = {name: _figures(sample, start, width, known) for name, start in starts.items()}
-    figures["teacher"] |= {"agreement": None, "kl": None}
-    difference = None
-    if "control" in starts:
-        difference = _difference(sample, starts["student"], starts["control"], width)
-    return ClassFigures(sample.how, figures, difference)
+    for name in logits if teacher is None else [teacher]:
+        figures[name] |= {"agreement": None, "kl": None}
+    compared = _comparable(width, labels=known, teacher=teacher is not None)
+    differences = {
+        name: _difference(sample, compared, start, starts[first])
+        for name, start in starts.items()
+        if first in starts and name not in (teacher, first)
+    }
+    return ClassFigures(sample.how, figures, differences)
+
+
+def class_bins(logits: np.ndarray, labels: np.ndarray) -> tuple[CalibrationBin, ...]:
+    """The texts by the probability of the answer, of logits (N, C) and true classes (N,)."""
+    found = log_softmax(logits)
+    best = found.argmax(axis=1)
+    confidence = np.exp(found[np.arange(len(found)), best])
+    sums = np.zeros((BINS, 3))
+    each = np.column_stack([np.ones(len(found)), confidence, best == labels])
+    np.add.at(sums, bin_of(confidence), each)
+    return bins_of(sums)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -66,10 +92,8 @@ def _sums(found: np.ndarray, expected: np.ndarray, labels: np.ndarray | None) ->
     true = best if labels is None else labels
     hits = best == true
     confidence = np.exp(found[rows, best])
-    # bin i has confidences above i/BINS up to (i + 1)/BINS
-    bins = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
     gaps = np.zeros((count, BINS))
-    gaps[rows, bins] = hits - confidence
+    gaps[rows, bin_of(confidence)] = hits - confidence
     kl = (np.exp(expected) * (expected - found)).sum(axis=1)
     fixed = [np.ones(count), -found[rows, true], hits, best == expected.argmax(axis=1), kl]
     given, right = np.eye(classes)[best], np.eye(classes)[true]
@@ -93,16 +117,25 @@ def _figures(sample: Sample, start: int, width: int, known: bool) -> dict[str, F
     }
 
 
-def _difference(sample: Sample, student: int, control: int, width: int) -> dict[str, Figure]:
-    def between(make: Callable[[int], Statistic]) -> Figure:
-        mine, other = make(student), make(control)
-        return sample.figure(lambda sums: mine(sums) - other(sums))
+def _comparable(
+    width: int, *, labels: bool, teacher: bool
+) -> dict[str, Callable[[int], Statistic]]:
+    """What makes the figures of which there are differences, by name, from where a model's sums
+    start."""
+    found: dict[str, Callable[[int], Statistic]] = {}
+    if labels:
+        found["loss"] = lambda start: _mean(start, _NATS)
+        found["accuracy"] = lambda start: _mean(start, _HITS)
+        found["macro_f1"] = lambda start: _macro_f1(start, width)
+    if teacher:
+        found["kl"] = lambda start: _mean(start, _KL)
+    return found
 
-    return {
-        "loss": between(lambda start: _mean(start, _NATS)),
-        "accuracy": between(lambda start: _mean(start, _HITS)),
-        "macro_f1": between(lambda start: _macro_f1(start, width)),
-    }
+
+def _difference(
+    sample: Sample, compared: Mapping[str, Callable[[int], Statistic]], model: int, first: int
+) -> dict[str, Figure]:
+    return {name: sample.figure(minus(make(model), make(first))) for name, make in compared.items()}
 
 
 def _mean(start: int, column: int) -> Statistic:

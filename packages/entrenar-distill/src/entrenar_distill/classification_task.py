@@ -8,24 +8,24 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.progress import Progress
-from entrenar_common.text import escape_controls
 from entrenar_core.data.readers import Value
 from entrenar_core.data.texts import Int64
 from entrenar_core.distill import ClassificationDistillation, LabelClassification
 from entrenar_distill.class_figures import class_figures, log_softmax
+from entrenar_distill.class_labels import class_numbers, listed, single_labels
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import CONTROL
 from entrenar_distill.text_inputs import TextInputs, read_text_inputs
 from entrenar_distill.text_next_steps import classification_commands
+from entrenar_distill.text_outputs import said_about
 from entrenar_distill.text_students import labels_of
-from entrenar_distill.text_task import Measured, TextTask, reading_of, said_about
+from entrenar_distill.text_task import Measured, TextTask, reading_of
 from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 
-__all__ = ["SequenceClassification", "class_numbers"]
+__all__ = ["SequenceClassification"]
 
-_SHOWN = 10
 _ACCURACY = Measure("points of accuracy", "held-out texts", scale=100, digits=2, falls=False)
 
 
@@ -71,10 +71,8 @@ class SequenceClassification(TextTask):
         return inputs.config.distillation.settings()
 
     def settings(self, inputs: TextInputs) -> dict[str, str]:
-        labels = [escape_controls(label) for label in labels_of(inputs.teacher)]
-        more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
         return {
-            "classes": ", ".join(labels[:_SHOWN]) + more,
+            "classes": listed(labels_of(inputs.teacher)),
             "longest text": f"{inputs.max_length} ids",
         }
 
@@ -84,60 +82,26 @@ class SequenceClassification(TextTask):
         del objectives
         labels = inputs.held_out.labels
         found = class_figures(said, labels, seed=inputs.config.training.seed)
-        verdict = _verdict(found.models["student"], found.difference, found.how)
+        difference = found.of_labels("student")
+        verdict = _verdict(found.models["student"], difference, found.how)
         notes = []
-        if found.difference is not None:
+        if difference is not None:
             teacher, control = (found.models[name]["accuracy"] for name in ("teacher", CONTROL))
             if teacher and control and not teacher.value > control.value:
                 notes.append("The teacher is no better than the control: it has nothing to teach.")
-        return Measured(found.models, found.how, verdict, found.difference, tuple(notes))
+        return Measured(found.models, found.how, verdict, difference, tuple(notes))
 
     def next_commands(self, inputs: TextInputs, folder: RunFolder, whole: bool) -> tuple[str, ...]:
         return classification_commands(folder, inputs, whole=whole)
 
 
 def _numbering(config: DistillConfig, teacher: Any) -> Callable[[Sequence[Value]], Int64] | None:
-    labels = labels_of(teacher)
-    problem = getattr(teacher.config, "problem_type", None)  # decoders have none
-    if len(labels) < 2 or problem not in (None, "single_label_classification"):
-        raise UnsupportedError(
-            f"the teacher has {len(labels)} outputs for {problem or 'regression'}: not one class "
-            "for each text",
-            hint="give a teacher of single_label_classification",
-        )
+    labels = single_labels(teacher, "the teacher")
     field = config.dataset.label_field
     if field is None:
         return None
-    return partial(class_numbers, labels=labels, field=field)
-
-
-def class_numbers(values: Sequence[Value], *, labels: Sequence[str], field: str) -> Int64:
-    """The number of each value among `labels`: its name, or the number itself, also as text.
-
-    Where the labels have no names of their own (LABEL_0, …) and the values are as many different
-    texts, they are the labels in alphabetical order. Raises ConfigError for a value that is no
-    label; `field` is what holds them.
-    """
-    known = {name: i for i, name in enumerate(labels)}
-    numbers = {str(i): i for i in range(len(labels))}
-    given = sorted({str(value) for value in values})
-    nameless = list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
-    if nameless and len(given) == len(labels) and not set(given) & {*known, *numbers}:
-        known = {name: i for i, name in enumerate(given)}
-    strange = [value for value in given if value not in known and value not in numbers]
-    if strange:
-        raise ConfigError(
-            f"dataset.label_field {field!a}: {escape_controls(strange[0])!a} is no class of the "
-            "teacher",
-            hint=f"its classes are {_listed(labels)}, or their numbers from 0",
-        )
-    both = {**numbers, **known}
-    return np.array([both[str(value)] for value in values], np.int64)
-
-
-def _listed(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return ", ".join(map(escape_controls, labels[:_SHOWN])) + more
+    where = f"dataset.label_field {field!a}"
+    return partial(class_numbers, labels=labels, where=where, owner="the teacher")
 
 
 def _check_top_k(top_k: int | None, classes: int) -> None:

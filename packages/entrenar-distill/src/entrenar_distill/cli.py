@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrenar_common.cli import SIZE, Output, common_options, tool
+from entrenar_common.cli import SIZE, Output, common_options, live_option, tool
 from entrenar_distill import (
     __version__,
     cache_command,
@@ -40,8 +40,11 @@ def main() -> None:
     "(auto), or from the one given.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; train nothing.")
+@live_option
 @common_options
-def run(out: Output, config, teacher, student, output, overrides, control, resume, dry_run) -> None:
+def run(
+    out: Output, config, teacher, student, output, overrides, control, resume, dry_run, live
+) -> None:
     """Train a student on its teacher's predictions; write it with a report.
 
     The configuration is a YAML file; docs/config.md describes all of its keys, and --set changes
@@ -53,6 +56,7 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
       entrenar-distill run --config distill.yaml --set distillation.alpha=0.7
       entrenar-distill run --config distill.yaml --resume auto
     """
+    from entrenar_core.train.display import shown
     from entrenar_distill import pipeline
     from entrenar_distill.config import resolve
 
@@ -62,7 +66,10 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
         found = pipeline.plan(resolved, resume=resume, progress=out.progress())
         out.emit(found, schema="entrenar.distill.plan/1")
         return
-    report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)
+    callbacks = shown(out.live() if live else None)
+    report = pipeline.run(
+        resolved, resume=resume, progress=out.progress(), warn=out.warn, callbacks=callbacks
+    )
     out.emit(report, schema=report.SCHEMA)
 
 

@@ -1,16 +1,27 @@
 """How near the embeddings of models are to their teacher's, as figures over texts."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from entrenar_core.rng import stream
-from entrenar_distill.intervals import Figure, IntervalMethod, Sample
+from entrenar_distill.correlations import spearman
+from entrenar_distill.intervals import Figure, IntervalMethod, Sample, Statistic, minus
 
-__all__ = ["PAIRED", "embedding_figures", "spearman"]
+__all__ = ["PAIRED", "EmbeddingFigures", "cosines", "embedding_figures"]
 
 PAIRED = 1000
 """Texts at most whose similarities to each other are compared."""
+
+
+@dataclass(frozen=True)
+class EmbeddingFigures:
+    """The figures of each model by name, and the differences of models to one of them by name."""
+
+    how: IntervalMethod
+    models: dict[str, dict[str, Figure | None]]
+    differences: dict[str, dict[str, Figure]]
 
 
 def embedding_figures(
@@ -19,50 +30,45 @@ def embedding_figures(
     projected: Mapping[str, np.ndarray],
     *,
     seed: int,
-) -> tuple[IntervalMethod, dict[str, dict[str, Figure | None]]]:
+    first: str | None = None,
+    together: int = 1,
+) -> EmbeddingFigures:
     """Figures of each model in `found`, embeddings (N, d), beside the `teacher`'s (N, D).
 
     `projected` has those that are in the teacher's space, (N, D): of these the cosines are taken,
-    and of `found` the similarities. Of many texts, `seed` decides which are paired.
+    and of `found` the similarities. Of many texts, `seed` decides which are paired. `first` is the
+    model that is subtracted in differences. Where a row has `together` texts, N/together apart, it
+    is resampled as a whole.
     """
-    names = list(projected)
-    cosines = [_cosines(projected[name], teacher) for name in names]
-    sample = Sample(np.column_stack([np.ones(len(teacher)), *cosines]), over="texts", seed=seed)
+    near = {name: cosines(each, teacher) for name, each in projected.items()}
+    sums = [np.full(len(teacher) // together, together)]
+    sums += [each.reshape(together, -1).sum(axis=0) for each in near.values()]
+    over = "texts" if together == 1 else "pairs"
+    sample = Sample(np.column_stack(sums), over=over, seed=seed)
+    means = {name: _mean(1 + i) for i, name in enumerate(near)}
     chosen = _chosen(len(teacher), seed)
     wanted = _similarities(teacher[chosen])
-    figures: dict[str, dict[str, Figure | None]] = {}
+    models: dict[str, dict[str, Figure | None]] = {}
     for name, embeddings in found.items():
         cosine = None
-        if name in names:
-            column = 1 + names.index(name)
-            cosine = sample.figure(
-                lambda sums, column=column: sums[..., column] / sums[..., 0], least=-1.0, most=1.0
-            )
+        if name in means:
+            cosine = sample.figure(means[name], least=-1.0, most=1.0)
         rank = spearman(_similarities(embeddings[chosen]), wanted)
-        figures[name] = {"cosine": cosine, "spearman": Figure(rank)}
-    return sample.how, figures
+        models[name] = {"cosine": cosine, "spearman": Figure(rank)}
+    differences = {
+        name: {"cosine": sample.figure(minus(means[name], means[first]))}
+        for name in means
+        if first in means and name != first
+    }
+    return EmbeddingFigures(sample.how, models, differences)
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """The correlation of the ranks of x (N,) and y (N,), equal values sharing their mean rank; NaN
-    where all values are equal.
-
-    >>> round(spearman(np.array([1.0, 5.0, 9.0]), np.array([0.1, 0.2, 7.0])), 6)
-    1.0
-    """
-    a, b = _ranks(x), _ranks(y)
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / size) if size else float("nan")
+def _mean(column: int) -> Statistic:
+    return lambda sums: sums[..., column] / sums[..., 0]
 
 
-def _ranks(x: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[places]
-
-
-def _cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The cosine of each row of x (N, D) with the same row of y (N, D): (N,)."""
     return (_unit(x) * _unit(y)).sum(axis=1)
 
 

@@ -16,7 +16,8 @@ from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import STUDENT
 from entrenar_distill.text_inputs import TextInputs, read_text_inputs
 from entrenar_distill.text_next_steps import embedding_commands
-from entrenar_distill.text_task import Measured, TextTask, reading_of, said_about
+from entrenar_distill.text_outputs import said_about
+from entrenar_distill.text_task import Measured, TextTask, reading_of
 
 __all__ = ["SentenceEmbedding"]
 
@@ -100,17 +101,16 @@ class SentenceEmbedding(TextTask):
         if objective.projection is None:
             projected[BEFORE] = said[BEFORE]
         others = {name: found for name, found in said.items() if name != "teacher"}
-        how, figures = embedding_figures(
-            teacher, others, projected, seed=inputs.config.training.seed
-        )
+        found = embedding_figures(teacher, others, projected, seed=inputs.config.training.seed)
         notes = []
         if objective.projection is not None:
             notes.append(
                 "The student's embeddings have another width: the cosine is taken after the "
                 "projection that was learned beside it, which is not in the student."
             )
-        shown: dict[str, Any] = {"teacher": {"cosine": None, "spearman": None}, **figures}
-        return Measured(shown, how, _verdict(figures, how.confidence), notes=tuple(notes))
+        shown: dict[str, Any] = {"teacher": {"cosine": None, "spearman": None}, **found.models}
+        verdict = _verdict(found.models, found.how.confidence)
+        return Measured(shown, found.how, verdict, notes=tuple(notes))
 
     def next_commands(self, inputs: TextInputs, folder: RunFolder, whole: bool) -> tuple[str, ...]:
         return embedding_commands(folder, inputs) if whole else ()

@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError, NumericsError
+from entrenar_common.errors import ConfigError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import models
 from entrenar_core.data.load_tokenizer import load_tokenizer
@@ -17,8 +17,9 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.environment import Environment, environment
 from entrenar_core.io.hub import resolve_model
-from entrenar_core.train.evaluate import Scores, score
+from entrenar_core.train.evaluate import score
 from entrenar_distill import generation
+from entrenar_distill.candidates import check_finite, check_sizes, every_model
 from entrenar_distill.generation import GenerationRequest, Row, Written
 from entrenar_distill.generation_figures import Comparison, GenerationEvaluation
 from entrenar_distill.intervals import IntervalMethod
@@ -58,6 +59,8 @@ class EvaluationReport:
     notes: tuple[str, ...]
     environment: Environment
     seconds: float
+
+    SCHEMA: ClassVar[str] = "entrenar.distill.evaluate/1"
 
     def __view__(self) -> list[Any]:
         from entrenar_distill import evaluate_view
@@ -100,10 +103,10 @@ def evaluate(
     """
     started = time.monotonic()
     progress = progress or NullProgress()
-    _check_request(names, data, teacher, generate, seq_len, batch_size)
+    _check_request(data, teacher, generate, seq_len, batch_size)
+    every = every_model(names, teacher)
     rows = generation.read_rows(generate) if generate else []
     comparison = Comparison(rows, generate) if generate else None
-    every = [teacher, *names] if teacher else list(names)
     subjects = [_subject(name, data, rows, generate, progress) for name in every]
     if teacher:
         _check_teacher(subjects)
@@ -128,28 +131,21 @@ def evaluate(
 
 
 def _check_request(
-    names: Sequence[str],
     data: DatasetSpec | None,
     teacher: str | None,
     generate: GenerationRequest | None,
     seq_len: int,
     batch_size: int | None,
 ) -> None:
-    if not names or (data is None and generate is None):
+    if data is None and generate is None:
         raise ConfigError(
-            "nothing to measure", hint="give a model, and text with --data or prompts to --generate"
+            "nothing to measure", hint="give text with --data or prompts to --generate"
         )
     if teacher and data is None:
         raise ConfigError(
             "a teacher without documents to compare it on", hint="give text with --data"
         )
-    every = [*names, teacher] if teacher else list(names)
-    if repeated := {name for name in every if every.count(name) > 1}:
-        raise ConfigError(f"{min(repeated)} is given more than once", hint="give each model once")
-    if seq_len < 1 or (batch_size is not None and batch_size < 1):
-        raise ConfigError(
-            f"seq_len is {seq_len}, batch_size {batch_size}", hint="use at least 1 for both"
-        )
+    check_sizes(seq_len, batch_size)
 
 
 def _subject(
@@ -233,7 +229,8 @@ class _Work:
         for each in chosen:
             assert each.reading
             scores, number = found[each.name], self._reading(each.reading, reading.eos_id)
-            _check_finite(each.name, scores, reading)
+            finite, names = np.isfinite(scores.nats), reading.documents.names
+            check_finite(each.name, finite, names, "document")
             count = loaded[each.name].parameter_count()
             self.texts.append(ModelText(each.name, count, number, scores))
 
@@ -260,16 +257,6 @@ def _check_rows(name: str, model: Any, reading: Reading) -> None:
         raise ConfigError(
             f"{name}: the text has token {highest}, and the model's embedding {rows} rows",
             hint="the model was made for another tokenizer, or its vocab_size is wrong",
-        )
-
-
-def _check_finite(name: str, scores: Scores, reading: Reading) -> None:
-    bad = np.flatnonzero(~np.isfinite(scores.nats))
-    if len(bad):
-        raise NumericsError(
-            f"{name}: the logits are not finite in document {reading.documents.names[bad[0]]} "
-            f"({len(bad)} of {len(scores.nats)} documents)",
-            hint="look at the model's weights for NaN and infinity: entrenar-inspect layers",
         )
 
 

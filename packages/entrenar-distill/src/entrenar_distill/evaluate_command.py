@@ -24,9 +24,37 @@ from entrenar_common.cli import COUNT, Command, Output, common_options
     help="Text to measure on: a file, a folder, or a pattern in quotes. Repeatable.",
 )
 @click.option(
+    "--task",
+    type=click.Choice(["causal-lm", "masked-lm", "sentence-embedding", "sequence-classification"]),
+    help="What the models are measured at.  [default: what their config.json says]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["auto", "text", "lines", "jsonl", "csv", "parquet"]),
+    help="Format of the files of --data: by their suffix (auto), or for all of them; with lines, "
+    "each line of a text file is a text.  [default: auto]",
+)
+@click.option(
     "--text-field",
     metavar="NAME",
     help="Field that has the text, in .jsonl, .csv and .parquet files.  [default: text]",
+)
+@click.option(
+    "--text-pair-field",
+    metavar="NAME",
+    help="Field that has a second text, for pairs that are classified or compared.",
+)
+@click.option(
+    "--label-field",
+    metavar="NAME",
+    help="Field that has the class of a text, by name or number; of embeddings, a number that says "
+    "how alike the texts of a pair are.",
+)
+@click.option(
+    "--mask-share",
+    type=float,
+    help="Share of the tokens that are hidden (masked-lm).  [default: 0.15]",
 )
 @click.option(
     "--max-documents", type=COUNT, metavar="COUNT", help="Read this many documents at most."
@@ -34,10 +62,20 @@ from entrenar_common.cli import COUNT, Command, Output, common_options
 @click.option(
     "--teacher",
     metavar="MODEL",
-    help="Measure the divergence from this model's predictions, and how often they agree.",
+    help="Measure how far from this model's predictions or vectors they are, and how often they "
+    "agree.",
 )
-@click.option("--seq-len", default=512, show_default=True, help="Tokens of a window of text.")
-@click.option("--batch-size", type=int, help="Rows at a time.  [default: what makes 4096 tokens]")
+@click.option(
+    "--seq-len",
+    default=512,
+    show_default=True,
+    help="Tokens of a window of text, or of a whole text at most.",
+)
+@click.option(
+    "--batch-size",
+    type=int,
+    help="Rows at a time, of language models.  [default: what makes 4096 tokens]",
+)
 @click.option(
     "--generate",
     multiple=True,
@@ -57,16 +95,17 @@ from entrenar_common.cli import COUNT, Command, Output, common_options
     "--stop", multiple=True, metavar="TEXT", help="Text that ends what is written. Repeatable."
 )
 @click.option("--max-rows", type=COUNT, metavar="COUNT", help="Read this many rows at most.")
-@click.option("--seed", default=0, show_default=True, help="Seed of intervals and of drawing.")
+@click.option("--seed", default=0, show_default=True, help="Seed of intervals, masks and drawing.")
 @common_options
 def evaluate(
-    out: Output, models, data, text_field, max_documents, teacher, seq_len, batch_size, generate,
-    prompt_field, reference_field, max_new_tokens, temperature, stop, max_rows, seed,
+    out: Output, models, task, teacher, data, form, text_field, text_pair_field, label_field,
+    mask_share, max_documents, seq_len, batch_size, generate, prompt_field, reference_field,
+    max_new_tokens, temperature, stop, max_rows, seed,
 ) -> None:  # fmt: skip
-    """Measure models on text: how well they predict it, and what they write after prompts.
+    """Measure models at their task: predicting text, hidden tokens or classes, or making vectors.
 
-    Every figure has an interval over documents or rows. docs/evaluation.md says what each of them
-    is.
+    Every figure but one has an interval over documents or rows. docs/evaluation.md says what each
+    of them is, and which options go with which task.
 
     \b
     Examples:
@@ -75,17 +114,19 @@ def evaluate(
           --teacher ./teacher --data held-out.jsonl
       entrenar-distill evaluate --model ./student --generate questions.jsonl \\
           --prompt-field question --reference-field answer --stop $'\\n'
+      entrenar-distill evaluate --model ./classifier --data rows.jsonl \\
+          --label-field label --teacher ./teacher
+      entrenar-distill evaluate --model ./embedder --data pairs.csv \\
+          --text-field first --text-pair-field second --label-field score
     """
-    from entrenar_distill.evaluate import evaluate
-    from entrenar_distill.evaluate_request import documents, generation
+    from entrenar_distill.evaluate_request import EvaluateOptions, measured
 
-    spec = documents(data, text_field=text_field, max_documents=max_documents)
-    request = generation(
-        generate, prompt_field=prompt_field, reference_field=reference_field,
-        max_new_tokens=max_new_tokens, temperature=temperature, stop=stop, max_rows=max_rows,
+    options = EvaluateOptions(
+        data=data, format=form, text_field=text_field, max_documents=max_documents,
+        text_pair_field=text_pair_field, label_field=label_field, mask_share=mask_share,
+        batch_size=batch_size, generate=generate, prompt_field=prompt_field,
+        reference_field=reference_field, max_new_tokens=max_new_tokens, temperature=temperature,
+        stop=stop, max_rows=max_rows, seq_len=seq_len, seed=seed,
     )  # fmt: skip
-    report = evaluate(
-        models, data=spec, teacher=teacher, generate=request, seq_len=seq_len,
-        batch_size=batch_size, seed=seed, progress=out.progress(),
-    )  # fmt: skip
-    out.emit(report, schema="entrenar.distill.evaluate/1")
+    report = measured(models, task=task, teacher=teacher, options=options, progress=out.progress())
+    out.emit(report, schema=report.SCHEMA)

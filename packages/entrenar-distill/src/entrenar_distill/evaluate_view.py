@@ -1,76 +1,61 @@
 """How an evaluation looks on 80 columns."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePath
+from collections.abc import Sequence
 from typing import Any
 
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
 from entrenar_distill.evaluate import EvaluationReport, TextEvaluation
+from entrenar_distill.figure_tables import (
+    DifferenceLine,
+    Line,
+    NamedFigures,
+    differences_table,
+    figures_table,
+    plain,
+    points,
+    share,
+    short_labels,
+    signed,
+    signed_points,
+    signed_share,
+)
 from entrenar_distill.generation_figures import GenerationEvaluation
-from entrenar_distill.intervals import Figure
 from entrenar_distill.text_figures import TextFigures
 
 __all__ = ["parts"]
 
-Form = Callable[[float], str]
-
-
-def _plain(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}"
-
-
-def _share(value: float) -> str:
-    return f"{value * 100:.2f} %"
-
-
-def _signed_share(value: float) -> str:
-    return f"{value * 100:+.2f} pp"
-
-
-def _points(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _signed_points(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-ON_TEXT: Sequence[tuple[str, str, Form]] = (
-    ("loss, nats/token", "loss", _plain),
-    ("perplexity", "perplexity", _plain),
-    ("bits per byte", "bits_per_byte", _plain),
-    ("top-1 accuracy", "accuracy", _share),
-    ("top-5 accuracy", "top5_accuracy", _share),
-    ("calibration err.", "ece", _plain),
-    ("Brier score", "brier", _plain),
-    ("KL from teacher", "kl", _plain),
-    ("agreement", "agreement", _share),
+ON_TEXT: Sequence[Line] = (
+    ("loss, nats/token", "loss", plain),
+    ("perplexity", "perplexity", plain),
+    ("bits per byte", "bits_per_byte", plain),
+    ("top-1 accuracy", "accuracy", share),
+    ("top-5 accuracy", "top5_accuracy", share),
+    ("calibration err.", "ece", plain),
+    ("Brier score", "brier", plain),
+    ("KL from teacher", "kl", plain),
+    ("agreement", "agreement", share),
 )
 """Title, field and form of what is measured on documents."""
 
-DIFFERENCES: Sequence[tuple[str, str, Form, int]] = (
-    ("bits per byte", "bits_per_byte", _signed, -1),
-    ("loss, nats/token", "loss", _signed, -1),
-    ("top-1 accuracy", "accuracy", _signed_share, 1),
-    ("KL from teacher", "kl", _signed, -1),
+DIFFERENCES: Sequence[DifferenceLine] = (
+    ("bits per byte", "bits_per_byte", signed, -1),
+    ("loss, nats/token", "loss", signed, -1),
+    ("top-1 accuracy", "accuracy", signed_share, 1),
+    ("KL from teacher", "kl", signed, -1),
 )
 """The same of differences, and the sign of what is better."""
 
-WRITTEN: Sequence[tuple[str, str, Form]] = (
-    ("BLEU", "bleu", _points),
-    ("chrF", "chrf", _points),
-    ("exact match", "exact_match", _share),
+WRITTEN: Sequence[Line] = (
+    ("BLEU", "bleu", points),
+    ("chrF", "chrf", points),
+    ("exact match", "exact_match", share),
 )
 
-WRITTEN_DIFFERENCES: Sequence[tuple[str, str, Form, int]] = (
-    ("BLEU", "bleu", _signed_points, 1),
-    ("chrF", "chrf", _signed_points, 1),
-    ("exact match", "exact_match", _signed_share, 1),
+WRITTEN_DIFFERENCES: Sequence[DifferenceLine] = (
+    ("BLEU", "bleu", signed_points, 1),
+    ("chrF", "chrf", signed_points, 1),
+    ("exact match", "exact_match", signed_share, 1),
 )
 
 
@@ -85,7 +70,7 @@ def parts(report: EvaluationReport) -> list[Any]:
 
 
 def _text(found: TextEvaluation) -> list[Any]:
-    label = _labels([model.model for model in found.models])
+    label = short_labels([model.model for model in found.models])
     items = [
         ("data", ", ".join(found.data)),
         ("size", f"{found.documents} documents, {format_bytes(found.bytes)}"),
@@ -99,15 +84,15 @@ def _text(found: TextEvaluation) -> list[Any]:
     )
     shown: list[Any] = [
         Fields("Measured on text", items),
-        _figures(found.models, ON_TEXT, label, caption),
+        figures_table(_figures_of(found.models), ON_TEXT, label, caption),
     ]
     if found.differences:
-        shown.append(_differences(found.differences, DIFFERENCES, label, "documents"))
+        shown.append(_differences(found.differences, DIFFERENCES, label, over="documents"))
     return [*shown, _speed(found.models, label)]
 
 
 def _generation(found: GenerationEvaluation) -> list[Any]:
-    label = _labels([model.model for model in found.models])
+    label = short_labels([model.model for model in found.models])
     request = found.request
     how = f"temperature {request.temperature:g}" if request.temperature else "greedily"
     items = [
@@ -118,10 +103,10 @@ def _generation(found: GenerationEvaluation) -> list[Any]:
     ]
     shown: list[Any] = [
         Fields("Measured on what is written", items),
-        _figures(found.models, WRITTEN, label, found.intervals.sentence()),
+        figures_table(_figures_of(found.models), WRITTEN, label, found.intervals.sentence()),
     ]
     if found.differences:
-        shown.append(_differences(found.differences, WRITTEN_DIFFERENCES, label, "rows"))
+        shown.append(_differences(found.differences, WRITTEN_DIFFERENCES, label, over="rows"))
     rows = [
         [
             label[model.model],
@@ -134,58 +119,15 @@ def _generation(found: GenerationEvaluation) -> list[Any]:
     return [*shown, Table("Speed of writing", ["Model", "Tokens", "Time", "Tokens/s"], rows)]
 
 
-def _figures(
-    models: Sequence[Any],
-    lines: Sequence[tuple[str, str, Form]],
-    label: dict[str, str],
-    caption: str,
-) -> Table:
-    """One figure of all models below each other."""
-    rows = [
-        [title if first else "", label[model.model], *_cells(figure, form)]
-        for title, name, form in lines
-        for first, model, figure in _present(models, name)
-    ]
-    return Table(None, ["Figure", "Model", "Value", "Low", "High"], rows, caption)
-
-
-def _present(models: Sequence[Any], name: str) -> Iterator[tuple[bool, Any, Figure]]:
-    found = [(model, getattr(model, name)) for model in models]
-    kept = [(model, figure) for model, figure in found if figure is not None]
-    return ((i == 0, model, figure) for i, (model, figure) in enumerate(kept))
-
-
-def _cells(figure: Figure, form: Form) -> list[str | None]:
-    # not equal to itself: NaN
-    bounds = [form(bound) if bound == bound else None for bound in (figure.low, figure.high)]
-    return [form(figure.value), *bounds]
+def _figures_of(records: Sequence[Any]) -> list[NamedFigures]:
+    return [(each.model, vars(each)) for each in records]
 
 
 def _differences(
-    found: Sequence[Any],
-    lines: Sequence[tuple[str, str, Form, int]],
-    label: dict[str, str],
-    over: str,
+    found: Sequence[Any], lines: Sequence[DifferenceLine], label: dict[str, str], *, over: str
 ) -> Table:
-    rows = [
-        [title if first else "", label[each.model], *_cells(figure, form), _verdict(figure, sign)]
-        for title, name, form, sign in lines
-        for first, each, figure in _present(found, name)
-    ]
-    caption = f"Paired over {over}. Better and worse: the interval does not contain 0."
-    if len(found) > 1:
-        caption += f" Of {len(found)} models compared, each interval is for itself."
-    first = label[found[0].first]
-    columns = ["Figure", "Model", "Difference", "Low", "High", ""]
-    return Table(f"Differences to {first}", columns, rows, caption)
-
-
-def _verdict(figure: Figure, better: int) -> Text:
-    if better * figure.low > 0 and better * figure.high > 0:
-        return Text("better", "good")
-    if better * figure.low < 0 and better * figure.high < 0:
-        return Text("worse", "bad")
-    return Text("not shown")
+    first = found[0].first
+    return differences_table(_figures_of(found), lines, label, first=first, over=over)
 
 
 def _speed(models: Sequence[TextFigures], label: dict[str, str]) -> Table:
@@ -201,9 +143,3 @@ def _speed(models: Sequence[TextFigures], label: dict[str, str]) -> Table:
     ]
     columns = ["Model", "Parameters", "Tokens", "Time", "Tokens/s"]
     return Table("Speed of scoring", columns, rows, "Measured once, on this machine.")
-
-
-def _labels(names: Sequence[str]) -> dict[str, str]:
-    """The last part of each name, where these are different from each other."""
-    short = [PurePath(name).name or name for name in names]
-    return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))

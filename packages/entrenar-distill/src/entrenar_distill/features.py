@@ -1,7 +1,6 @@
 """The terms of a loss about what is inside the teacher, and what they came to."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from entrenar_common.errors import ConfigError
@@ -13,6 +12,7 @@ from entrenar_distill.feature_sections import (
     ScheduleSection,
 )
 from entrenar_distill.loss import DistillationConfig
+from entrenar_distill.naming import about
 from entrenar_distill.report import TaughtFeature
 
 SKIP = 2
@@ -28,10 +28,10 @@ def terms(
     """
     found = []
     if config.progressive is not None:
-        with _named("distillation.progressive"):
+        with about("distillation.progressive"):
             found.append(_progressive(config.progressive, student, teacher, seed))
     if config.attention is not None:
-        with _named("distillation.attention"):
+        with about("distillation.attention"):
             found.append(_attention(config.attention, student, teacher))
     return found
 
@@ -122,14 +122,6 @@ def _pairs(
 
 def _schedule(section: ScheduleSection) -> features.Schedule:
     return features.Schedule(section.from_step, section.until_step, section.ramp_steps)
-
-
-@contextmanager
-def _named(section: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{section}: {error.message}", hint=error.hint) from error
 
 
 def _pairs_of(term: features.FeatureTerm) -> str:

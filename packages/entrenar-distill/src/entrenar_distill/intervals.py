@@ -7,7 +7,7 @@ Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapte
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,17 @@ from entrenar_common.errors import ShapeError
 from entrenar_core.rng import stream
 from entrenar_distill.statistics import draws
 
-__all__ = ["FEW", "Figure", "IntervalMethod", "Sample", "student_t"]
+__all__ = [
+    "FEW",
+    "Figure",
+    "IntervalMethod",
+    "Sample",
+    "Statistic",
+    "minus",
+    "percentiles",
+    "student_t",
+    "times_drawn",
+]
 
 FEW = 20
 """Documents from which on they are resampled."""
@@ -84,7 +94,7 @@ class Sample:
         self.total = sums.sum(axis=0)  # (K,)
         with np.errstate(invalid="ignore"):  # what is not finite leaves nothing finite beside it
             if method == "bootstrap":
-                self._others = _resampled_sums(sums, resamples, seed)  # (resamples, K)
+                self._others = _resampled_sums(sums, self.how)  # (resamples, K)
             else:
                 self._others = self.total - sums  # (N, K): all documents but one
 
@@ -147,19 +157,35 @@ class Sample:
         return Figure(value, low, high)
 
     def _percentiles(self, values: np.ndarray) -> tuple[float, float]:
-        tail = (1 - self.how.confidence) / 2
-        low, high = np.quantile(values, [tail, 1 - tail])
-        return float(low), float(high)
+        return percentiles(values, self.how.confidence)
 
 
-def _resampled_sums(sums: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    count = len(sums)
-    found = np.empty((resamples, sums.shape[1]))
-    for part, drawn in draws(count, resamples, stream(seed, "bootstrap")):
+def minus(one: Statistic, other: Statistic) -> Statistic:
+    """The difference of two figures of the same sums."""
+    return lambda sums: one(sums) - other(sums)
+
+
+def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """What lies below and above the middle `confidence` of resampled values."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def times_drawn(count: int, how: IntervalMethod) -> Iterator[tuple[slice, np.ndarray]]:
+    """How often each of `count` rows is in each resampled set, (some resamples, count), and the
+    slice of the resamples that these are: those of every `Sample` with this method."""
+    for part, drawn in draws(count, how.resamples, stream(how.seed, "bootstrap")):
         rows = len(drawn)
         places = drawn + np.arange(rows)[:, None] * count
         times = np.bincount(places.reshape(-1), minlength=rows * count).reshape(rows, count)
-        found[part] = times.astype(np.float64) @ sums
+        yield part, times.astype(np.float64)
+
+
+def _resampled_sums(sums: np.ndarray, how: IntervalMethod) -> np.ndarray:
+    found = np.empty((how.resamples, sums.shape[1]))
+    for part, times in times_drawn(len(sums), how):
+        found[part] = times @ sums
     return found
 
 

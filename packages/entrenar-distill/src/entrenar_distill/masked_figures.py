@@ -1,12 +1,12 @@
 """What masked language models made of hidden tokens, as figures with intervals over documents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from entrenar_core.train.evaluate import BINS, TokenScores
-from entrenar_distill.intervals import Figure, IntervalMethod, Sample
+from entrenar_distill.intervals import Figure, IntervalMethod, Sample, Statistic, minus
 
 __all__ = ["MaskedFigures", "masked_figures"]
 
@@ -14,13 +14,12 @@ _TOKENS, _NATS, _HITS, _IN_TOP, _AGREED, _KL = range(6)
 _FIXED = 6
 """Sums of one model: those above, and Σ (hit − confidence) of each bin."""
 _WIDTH = _FIXED + BINS
-
-Statistic = Callable[[np.ndarray], np.ndarray]
+_COMPARED = {"loss": _NATS, "accuracy": _HITS, "top5_accuracy": _IN_TOP}
 
 
 @dataclass(frozen=True)
 class MaskedFigures:
-    """The figures of each model by name, and the difference of student and control, None without.
+    """The figures of each model by name, and the differences of models to one of them by name.
 
     `loss`, nats per hidden token; `accuracy` and `top5_accuracy`, how often the token is the most
     likely one, or one of five; `ece`, the expected calibration error; `agreement`, how often the
@@ -29,11 +28,23 @@ class MaskedFigures:
 
     how: IntervalMethod
     models: dict[str, dict[str, Figure | None]]
-    difference: dict[str, Figure] | None
+    differences: dict[str, dict[str, Figure]]
+
+    def of_tokens(self, name: str) -> dict[str, Figure] | None:
+        """The difference of the model called `name` in what needs no teacher, None without one."""
+        found = self.differences.get(name)
+        return None if found is None else {k: v for k, v in found.items() if k != "kl"}
 
 
-def masked_figures(scores: Mapping[str, TokenScores], *, seed: int) -> MaskedFigures:
-    """The figures of models by their scores on the same hidden tokens, the teacher's first.
+def masked_figures(
+    scores: Mapping[str, TokenScores],
+    *,
+    seed: int,
+    teacher: str | None = "teacher",
+    first: str = "control",
+) -> MaskedFigures:
+    """The figures of models by their scores on the same hidden tokens, the `teacher`'s first where
+    there is one; `first`, which need not be there, is what is subtracted in differences.
 
     Documents without a hidden token are left out: they say nothing.
     """
@@ -41,11 +52,15 @@ def masked_figures(scores: Mapping[str, TokenScores], *, seed: int) -> MaskedFig
     sample = Sample(sums[sums[:, _TOKENS] > 0], over="documents", seed=seed)
     starts = {name: i * _WIDTH for i, name in enumerate(scores)}
     figures = {name: _figures(sample, start) for name, start in starts.items()}
-    figures["teacher"] |= {"agreement": None, "kl": None}
-    difference = None
-    if "control" in starts:
-        difference = _difference(sample, starts["student"], starts["control"])
-    return MaskedFigures(sample.how, figures, difference)
+    for name in scores if teacher is None else [teacher]:
+        figures[name] |= {"agreement": None, "kl": None}
+    columns = _COMPARED | ({} if teacher is None else {"kl": _KL})
+    differences = {
+        name: _difference(sample, columns, start, starts[first])
+        for name, start in starts.items()
+        if first in starts and name not in (teacher, first)
+    }
+    return MaskedFigures(sample.how, figures, differences)
 
 
 def _sums(scores: TokenScores) -> np.ndarray:
@@ -70,13 +85,13 @@ def _figures(sample: Sample, start: int) -> dict[str, Figure | None]:
     }
 
 
-def _difference(sample: Sample, student: int, control: int) -> dict[str, Figure]:
-    def between(column: int) -> Figure:
-        mine, other = _mean(student, column), _mean(control, column)
-        return sample.figure(lambda sums: mine(sums) - other(sums))
-
-    columns = {"loss": _NATS, "accuracy": _HITS, "top5_accuracy": _IN_TOP}
-    return {name: between(column) for name, column in columns.items()}
+def _difference(
+    sample: Sample, columns: Mapping[str, int], model: int, first: int
+) -> dict[str, Figure]:
+    return {
+        name: sample.figure(minus(_mean(model, column), _mean(first, column)))
+        for name, column in columns.items()
+    }
 
 
 def _mean(start: int, column: int) -> Statistic:

@@ -86,14 +86,15 @@ class MaskedLM(FiguresTask):
         del objectives
         scores = _scores(every, inputs, progress, stop)
         found = masked_figures(scores, seed=inputs.config.training.seed)
-        verdict = _verdict(found.models["student"], found.difference, found.how)
+        difference = found.of_tokens("student")
+        verdict = _verdict(found.models["student"], difference, found.how)
         notes = []
-        if found.difference is not None:
+        if difference is not None:
             teacher, control = (found.models[name]["loss"] for name in ("teacher", CONTROL))
             if teacher and control and not teacher.value < control.value:
                 notes.append("The teacher is no better than the control: it has nothing to teach.")
         speeds = {name: len(inputs.held_out) / each.seconds for name, each in scores.items()}
-        measured = Measured(found.models, found.how, verdict, found.difference, tuple(notes))
+        measured = Measured(found.models, found.how, verdict, difference, tuple(notes))
         return measured, speeds
 
     def next_commands(

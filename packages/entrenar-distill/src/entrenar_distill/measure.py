@@ -30,7 +30,7 @@ from entrenar_distill.report import (
     Sample,
 )
 from entrenar_distill.reproduction import program, reproduction
-from entrenar_distill.run_folder import ADAPTER, RunFolder
+from entrenar_distill.run_folder import ADAPTER, PAGE, RunFolder
 from entrenar_distill.statistics import bits_per_byte_difference
 
 SAMPLES, PROMPT_TOKENS, NEW_TOKENS, SAMPLE_TEMPERATURE = 2, 64, 80, 0.8
@@ -271,6 +271,7 @@ def files_of(folder: RunFolder) -> dict[str, str]:
     names = {
         "model": ".",
         "report": "report.md",
+        "report with curves": PAGE,
         "report data": "report.json",
         "metrics": "metrics.jsonl",
         "checkpoints": "checkpoints",

@@ -17,10 +17,11 @@ from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
 from entrenar_distill import adapted, quantized
 from entrenar_distill.config import DistillConfig, config_hash
+from entrenar_distill.page import Noticed, run_page
 from entrenar_distill.plan import Plan
 from entrenar_distill.present import to_markdown
 from entrenar_distill.report_json import to_json
-from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
+from entrenar_distill.run_folder import AUTO, NEVER, PAGE, RunFolder
 from entrenar_distill.task import CONTROL, STUDENT, Task, task_of
 
 
@@ -121,7 +122,8 @@ class _Session:
     ):
         self.task, self.inputs, self.folder, self.progress = task, inputs, folder, progress
         self.warn, self.stop, self.explicit = warn, stop, explicit
-        self.callbacks = callbacks
+        self.noticed = Noticed()
+        self.callbacks = (*callbacks, self.noticed)
 
     def report(self, phases: tuple[str, ...]) -> Any:
         """Train the phases, export the student, measure all models and write the report."""
@@ -166,6 +168,9 @@ class _Session:
             adapter=adapter,
         )
         files.write_text(folder.path / "report.md", to_markdown(found))
+        records = [record for phase in phases for record in folder.metrics.records(phase)]
+        shown = run_page(found, records, inputs.config, noticed=self.noticed.all)
+        files.write_text(folder.path / PAGE, shown)
         files.write_json(folder.report, to_json(found))
         return found
 

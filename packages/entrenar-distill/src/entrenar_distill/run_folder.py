@@ -14,7 +14,7 @@ from entrenar_distill.config import DistillConfig, as_yaml, config_hash
 from entrenar_distill.report import DATASET_REVISION
 
 RUN, CONFIG, METRICS = "run.json", "distill.yaml", "metrics.jsonl"
-REPORT, CHECKPOINTS, ADAPTER = "report.json", "checkpoints", "adapter"
+REPORT, PAGE, CHECKPOINTS, ADAPTER = "report.json", "report.html", "checkpoints", "adapter"
 LOCK = ".lock"
 NEVER, AUTO = "never", "auto"
 """What --resume may say, besides a checkpoint's folder."""

@@ -1,8 +1,8 @@
 """The models that are learned from: loaded, given the student's ids, and asked."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from entrenar_core.io.kinds import is_apr, is_gguf
 from entrenar_core.models.holding import AS_STORED
 from entrenar_core.train.predicting import Blend
 from entrenar_distill.cached import StoredTeacher, hash_of_model, loaded
+from entrenar_distill.naming import about
 from entrenar_distill.routes import Routes
 from entrenar_distill.teacher_section import TeacherConfig
 
@@ -57,7 +58,8 @@ class LoadedTeacher:
         Raises ConfigError for tokenizers that cut texts differently; for learning `across` these,
         for tokenizers that do not.
         """
-        with _named(self.name):
+        # of one teacher everything is said without its name
+        with nullcontext() if self.name == "teacher" else about(self.name):
             found = self._decided(student, tokenizer)
             if found.kind == "different" and is_gguf(self.path):
                 # a GGUF file does not say all of a tokenizer: compare with what it would say
@@ -206,14 +208,3 @@ def vocabularies(teachers: Sequence[LoadedTeacher]) -> tuple[str, ...]:
     if len(teachers) == 1:
         return (str(teachers[0].vocabulary),)
     return tuple(f"{each.name}: {each.vocabulary}" for each in teachers)
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Says which of several teachers an error is about."""
-    try:
-        yield
-    except EntrenarError as error:
-        if name == "teacher":
-            raise
-        raise type(error)(f"{name}: {error.message}", hint=error.hint) from error

@@ -7,25 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from entrenar_core.train.evaluate import BINS, Scores, perplexity
+from entrenar_distill.calibration import CalibrationBin, bins_of
 from entrenar_distill.intervals import Figure, IntervalMethod, Sample
 
-__all__ = ["CalibrationBin", "ModelText", "TextDifference", "TextFigures", "text_figures"]
+__all__ = ["ModelText", "TextDifference", "TextFigures", "text_figures"]
 
 _TOKENS, _BYTES, _NATS, _AGREED, _KL, _HITS, _IN_TOP, _BRIER = range(8)
 _WIDTH = 8 + BINS
 """Sums of one model: those above, and Σ (hit − confidence) of each bin."""
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """The tokens whose most likely successor had a probability above `above`, up to `up_to`: how
-    many they are, that probability's mean, and the share of them where it was right."""
-
-    above: float
-    up_to: float
-    tokens: int
-    confidence: float | None
-    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -129,22 +118,9 @@ def _figures(sample: Sample, i: int, measured: ModelText, beside_teacher: bool) 
         brier=sample.figure(_ratio(i, _BRIER), least=0.0, most=1.0),
         kl=sample.figure(_ratio(i, _KL), least=0.0) if beside_teacher else None,
         agreement=sample.share(_ratio(i, _AGREED)) if beside_teacher else None,
-        calibration=_bins(scores.calibration.sum(axis=0)),
+        calibration=bins_of(scores.calibration.sum(axis=0)),
         seconds=scores.seconds,
         tokens_per_second=tokens / scores.seconds,
-    )
-
-
-def _bins(sums: np.ndarray) -> tuple[CalibrationBin, ...]:
-    return tuple(
-        CalibrationBin(
-            above=i / BINS,
-            up_to=(i + 1) / BINS,
-            tokens=int(tokens),
-            confidence=confidence / tokens if tokens else None,
-            accuracy=hits / tokens if tokens else None,
-        )
-        for i, (tokens, confidence, hits) in enumerate(sums.tolist())
     )
 
 

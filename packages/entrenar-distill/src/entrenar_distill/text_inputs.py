@@ -26,7 +26,15 @@ from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.students import student_folder
 from entrenar_distill.text_students import bare_text_student, make_text_student, missing_head
 
-__all__ = ["TextInputs", "read_text_inputs", "teacher_folder", "teacher_of"]
+__all__ = [
+    "TextInputs",
+    "check_rows",
+    "padding_id",
+    "read_text_inputs",
+    "teacher_folder",
+    "teacher_of",
+    "text_length",
+]
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,10 @@ def read_text_inputs(
     student_from = student_folder(config)
     _check_tokenizers(student_from, tokenizer)
     student = make_text_student(config, teacher, student_from, head)
-    for name, model in (("teacher", teacher), ("student", student)):
-        _check_rows(name, model, tokenizer)
-    length, fill = _length(config, teacher, student), _fill(teacher, student, tokenizer)
+    for name, model in (("the teacher", teacher), ("the student", student)):
+        check_rows(name, model, tokenizer)
+    both = (teacher, student)
+    length, fill = text_length(config.dataset.max_length, both), padding_id(both, tokenizer)
     inside = features.terms(config.distillation, student, teacher, seed=config.training.seed)
     dataset, training = config.dataset, config.training
     texts = read_texts(
@@ -208,19 +217,20 @@ def _check_tokenizers(student: Path | None, teachers: Tokenizer) -> None:
         )
 
 
-def _check_rows(name: str, model: Any, tokenizer: Tokenizer) -> None:
+def check_rows(name: str, model: Any, tokenizer: Tokenizer) -> None:
+    """Raise ConfigError where the tokenizer has ids for which the model called `name` has no
+    row."""
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ConfigError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, but the {name}'s embedding has "
+            f"the tokenizer has {tokenizer.vocab_size} ids, but {name}'s embedding has "
             f"{model.config.vocab_size} rows",
-            hint=f"the {name} was made for another tokenizer, or its vocab_size is wrong",
+            hint=f"{name} was made for another tokenizer, or its vocab_size is wrong",
         )
 
 
-def _length(config: DistillConfig, teacher: Any, student: Any) -> int:
-    """The ids that texts are cut to: no more than either model reads."""
-    length = config.dataset.max_length
-    for model in (teacher, student):
+def text_length(length: int, models: Sequence[Any]) -> int:
+    """The ids that texts are cut to: `length`, and no more than any of the models reads."""
+    for model in models:
         positions = getattr(model.config, "positions", model.config.max_position_embeddings)
         sentence = getattr(model, "sentence", None)
         cut = None if sentence is None else sentence.max_tokens
@@ -228,9 +238,9 @@ def _length(config: DistillConfig, teacher: Any, student: Any) -> int:
     return length
 
 
-def _fill(teacher: Any, student: Any, tokenizer: Tokenizer) -> int:
+def padding_id(models: Sequence[Any], tokenizer: Tokenizer) -> int:
     """The id of padding. Models tell padding by it besides the mask, so theirs comes first."""
-    known = [model.config.pad_token_id for model in (teacher, student)]
+    known = [model.config.pad_token_id for model in models]
     known = [number for number in known if number is not None]
     if len(set(known)) > 1:
         raise ConfigError(

@@ -1,6 +1,5 @@
 """What the tasks about whole texts have in common."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import numpy as np
 
 from entrenar_common.progress import Progress
 from entrenar_core import models
-from entrenar_core.data.texts import Texts
 from entrenar_core.distill import KeptTextTeacher, LiveTextTeacher, TextReading, TextTeacher
 from entrenar_core.environment import environment
 from entrenar_core.train.loop import PhaseResult
@@ -27,11 +25,10 @@ from entrenar_distill.report import AdaptedStudent, QuantizedStudent
 from entrenar_distill.reproduction import reproduction
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.text_inputs import TextInputs
+from entrenar_distill.text_outputs import read_all
 from entrenar_distill.text_report import TextReport, TextScore, read_text_report
 
 __all__ = ["FiguresTask", "Measured", "TextTask", "reading_of"]
-
-_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -253,29 +250,17 @@ def reading_of(inputs: TextInputs, model: Any) -> TextReading:
     return TextReading(model, teacher, terms)
 
 
-def said_about(model: Any, texts: Texts, fill: int) -> np.ndarray:
-    """What `model` says about all `texts`: (texts, D)."""
-    return KeptTextTeacher(model, texts, fill=fill).of(np.arange(len(texts)))
-
-
 def _said(
     every: Mapping[str, Any], inputs: TextInputs, progress: Progress, stop: StopRequest
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """What each model says about the held-out texts, and how many of them a second."""
     texts, said, speeds = inputs.held_out, dict[str, np.ndarray](), dict[str, float]()
     progress.start("evaluate", len(texts) * len(every))
-    order = np.argsort(texts.lengths, kind="stable")
     for name, model in every.items():
-        reader = KeptTextTeacher(model, texts, fill=inputs.fill)
-        # kernels are loaded at their first call, which is not part of the time
-        said_about(model, texts.select(order[:1]), inputs.fill)
-        started = time.perf_counter()
-        for start in range(0, len(order), _AT_ONCE):
-            stop.check("measuring the models")
-            reader.of(order[start : start + _AT_ONCE])
-            progress.advance(len(order[start : start + _AT_ONCE]))
-        speeds[name] = len(texts) / (time.perf_counter() - started)
-        said[name] = reader.of(np.arange(len(texts)))
+        said[name], speeds[name] = read_all(
+            model, texts, inputs.fill, progress=progress,
+            between=lambda: stop.check("measuring the models"),
+        )  # fmt: skip
     progress.finish()
     return said, speeds
 

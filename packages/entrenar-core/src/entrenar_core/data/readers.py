@@ -43,7 +43,7 @@ class Source(Protocol):
     def opened(self) -> AbstractContextManager[BinaryIO]: ...
 
 
-Value = str | int
+Value = str | int | float
 """What a field that is read beside a text may hold."""
 
 

@@ -18,7 +18,7 @@ from entrenar_core.data.row_kinds import TextsBeside
 from entrenar_core.data.sources import DatasetSpec, Document, Skips, list_files, read_documents
 from entrenar_core.data.tokenizer import Ids, Tokenizer, started
 
-__all__ = ["Texts", "read_texts", "split_texts"]
+__all__ = ["Texts", "read_texts", "split_texts", "texts_of"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -121,6 +121,13 @@ def read_texts(
             meter.advance(sum(document.source_bytes for document in chunk))
     labels = number(values) if number is not None else None
     return replace(rows.texts(labels, skips), revision=sources[0].revision)
+
+
+def texts_of(documents: Sequence[Document], tokenizer: Tokenizer, *, max_length: int) -> Texts:
+    """The texts of `documents` as ids, each as `read_texts` reads it."""
+    rows = _Rows(tokenizer, max_length, pairs=False)
+    rows.add(documents)
+    return rows.texts(None, Skips())
 
 
 def split_texts(texts: Texts, held_out_share: float, seed: int) -> tuple[Texts, Texts]:

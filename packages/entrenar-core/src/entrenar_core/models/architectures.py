@@ -25,6 +25,20 @@ def model_class(raw: Mapping[str, Any], head: str | None) -> Any:
     """The class of the model whose config has the keys `raw`, for the purpose `head`, or for what
     the config says. UnsupportedError where there is none.
     """
+    heads = heads_of(raw)
+    if head is not None:
+        if head not in heads:
+            raise UnsupportedError(
+                f"{raw['model_type']} has no head {escape_controls(head)}",
+                hint=f"it has {', '.join(heads)}",
+            )
+        return heads[head]
+    return heads[named_head(raw) or next(iter(heads))]
+
+
+def heads_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes of the architecture whose config has the keys `raw`, by what they are for.
+    UnsupportedError for an architecture that is not known."""
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         shown = escape_controls(str(kind)) if kind is not None else "missing"
@@ -32,21 +46,21 @@ def model_class(raw: Mapping[str, Any], head: str | None) -> Any:
             f"config.json: model_type {shown} is not an architecture this version knows",
             hint=f"known: {', '.join(sorted(ARCHITECTURES))}",
         )
-    heads: dict[str, Any] = import_module(ARCHITECTURES[kind], __package__).HEADS
-    if head is not None:
-        if head not in heads:
-            raise UnsupportedError(
-                f"{kind} has no head {escape_controls(head)}", hint=f"it has {', '.join(heads)}"
-            )
-        return heads[head]
-    named = raw.get("architectures")
+    return import_module(ARCHITECTURES[kind], __package__).HEADS
+
+
+def named_head(raw: Mapping[str, Any]) -> str | None:
+    """What `architectures` says that a model is for, None where it says nothing. UnsupportedError
+    for a class that is not known."""
+    heads, named = heads_of(raw), raw.get("architectures")
     if not named:
-        return next(iter(heads.values()))
-    for each in heads.values():
+        return None
+    for head, each in heads.items():
         if isinstance(named, list) and each.hf_class in named:
-            return each
+            return head
     known = ", ".join(each.hf_class for each in heads.values())
     raise UnsupportedError(
-        f"config.json: architectures {escape_controls(str(named))} is none of {kind}'s: {known}",
+        f"config.json: architectures {escape_controls(str(named))} is none of "
+        f"{raw['model_type']}'s: {known}",
         hint=f"choose one of them by head: {', '.join(heads)}",
     )

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -75,7 +75,7 @@ def callbacks_of(section: ObserveSection, folder: Path, *, warn: Warn) -> list[C
     return [make(setting, folder, warn) for make, setting in asked if setting not in (None, False)]
 
 
-def _csv(setting: bool | str, folder: Path, _warn: Warn) -> Callback:
+def _csv(setting: Literal[True] | str, folder: Path, _warn: Warn) -> Callback:
     from entrenar_core.train.exporters.csv_file import CsvLog
 
     if setting is True:
