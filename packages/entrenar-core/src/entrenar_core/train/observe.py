@@ -1,5 +1,7 @@
 """The section `observe`: where the figures of a training are shown, and what shows them there."""
 
+import hashlib
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +13,8 @@ from entrenar_common.errors import StorageError
 from entrenar_core.io import files
 from entrenar_core.train.anomalies.section import AnomaliesSection
 from entrenar_core.train.callbacks import Callback
+from entrenar_core.train.exporters.otlp_section import OtlpSection, OtlpSettings
+from entrenar_core.train.exporters.prometheus_section import PrometheusSection
 from entrenar_core.train.sampling_profiler import ProfileSection
 from entrenar_core.train.strict import FilePath, StrictModel
 
@@ -63,6 +67,12 @@ class ObserveSection(StrictModel):
         None,
         description="also write profile-<phase>.collapsed, stacks for flame graphs, in the output "
         "folder; {} for the defaults",
+    )
+    otlp: OtlpSection | None = Field(
+        None, description="send spans and figures to a collector of OpenTelemetry"
+    )
+    prometheus: PrometheusSection | None = Field(
+        None, description="answer Prometheus while training goes on"
     )
 
 
@@ -126,6 +136,24 @@ def _profile(setting: ProfileSection, folder: Path, _warn: Warn) -> Callback:
     return SamplingProfiler(setting, folder=folder)
 
 
+def _otlp(setting: OtlpSection, folder: Path, warn: Warn) -> Callback:
+    from entrenar_core.train.exporters.otlp import OtlpExporter
+
+    return OtlpExporter(OtlpSettings.of(setting, run_id=_identity(folder)), warn=warn)
+
+
+def _prometheus(setting: PrometheusSection, folder: Path, _warn: Warn) -> Callback:
+    from entrenar_core.train.exporters.prometheus import PrometheusEndpoint
+
+    return PrometheusEndpoint(setting, run_id=_identity(folder))
+
+
+def _identity(folder: Path) -> str:
+    """What a run that goes on in the same folder has too, and does not say where that is."""
+    place = f"{socket.gethostname()}:{folder.resolve()}"
+    return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
 _EXPORTERS: Mapping[str, Callable[[Any, Path, Warn], Callback]] = MappingProxyType(
     {
         "csv": _csv,
@@ -135,6 +163,8 @@ _EXPORTERS: Mapping[str, Callable[[Any, Path, Warn], Callback]] = MappingProxyTy
         "mlflow": _mlflow,
         "anomalies": _anomalies,
         "profile": _profile,
+        "otlp": _otlp,
+        "prometheus": _prometheus,
     }
 )
 """What makes the callback of each key, given its setting, the run's folder and who is warned.

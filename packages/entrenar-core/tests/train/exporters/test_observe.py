@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from entrenar_common.errors import StorageError, UnsupportedError
 from entrenar_core.train.observe import ObserveSection, callbacks_of
+from otlp_collector import Collector
 
 pytestmark = pytest.mark.tier2
 
@@ -31,22 +32,30 @@ def test_nothing_is_observed_unless_it_is_asked_for(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_of_them_together_change_no_bit(training, tmp_path, monkeypatch):
+@pytest.fixture
+def collector():
+    with Collector() as found:
+        yield found
+
+
+def test_all_of_them_together_change_no_bit(training, tmp_path, monkeypatch, collector):
     for name in ("wandb", "mlflow.tracking", "mlflow.entities"):
         monkeypatch.setitem(sys.modules, name, Silent())
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())
     everything = {
         "csv": True, "tensorboard": str(tmp_path / "events"), "spans": True, "wandb": {},
-        "mlflow": {"tracking_uri": "http://localhost:1"},
+        "mlflow": {"tracking_uri": "http://localhost:1"}, "prometheus": {"port": 0},
+        "otlp": {"endpoint": collector.endpoint},
     }  # fmt: skip
     assert everything.keys() == ObserveSection.model_fields.keys()
     without = training.run()
     callbacks = made(training.folder, **everything)
-    assert len(callbacks) == 5
+    assert len(callbacks) == 7
     assert training.run(*callbacks) == without
     found = {path.name for path in training.folder.iterdir() if path.is_file()}
     assert found == {"metrics.jsonl", "metrics.csv", "spans.jsonl"}
     assert len(list((tmp_path / "events" / "training").iterdir())) == 1
+    assert collector.spans()
 
 
 def test_a_table_can_have_a_path_of_its_own(training, tmp_path):

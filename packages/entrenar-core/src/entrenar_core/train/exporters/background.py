@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["BackgroundQueue"]
+__all__ = ["BackgroundQueue", "Undelivered"]
 
 T = TypeVar("T")
 
@@ -16,13 +16,22 @@ _BETWEEN_WARNINGS = 600.0  # seconds
 _alive: "weakref.WeakSet[BackgroundQueue]" = weakref.WeakSet()
 
 
+class Undelivered(Exception):
+    """Raised by what delivers items where `lost` of them, and no others, did not arrive."""
+
+    def __init__(self, message: str, *, lost: int):
+        super().__init__(message)
+        self.lost = lost
+
+
 class BackgroundQueue(Generic[T]):
     """Takes items at once and has a thread of its own `deliver` them, in their order.
 
     `deliver` gets up to `batch` items, when so many wait or `interval` seconds after the first of
-    them. What it raises is no error of the training: its items are lost. So are those that find
-    `capacity` others waiting. One who waits in `deliver`, as between two attempts, does it with
-    `closing.wait(seconds)`, which ends early when the queue is closed.
+    them. What it raises is no error of the training: its items are lost, or as many of them as an
+    `Undelivered` says. So are those that find `capacity` others waiting. One who waits in
+    `deliver`, as between two attempts, does it with `closing.wait(seconds)`, which ends early when
+    the queue is closed.
 
     `warn` is told what was lost and why, at most once in ten minutes, by the thread that calls
     `put` or `close`, which therefore has to be one. `name` says in it where things go to.
@@ -105,6 +114,8 @@ class BackgroundQueue(Generic[T]):
         while items := self._next():
             try:
                 self._deliver(items)
+            except Undelivered as error:
+                self._delivered(str(error), lost=error.lost)
             except Exception as error:
                 self._delivered(f"{type(error).__name__}: {error}")
             else:
@@ -121,10 +132,10 @@ class BackgroundQueue(Generic[T]):
             self._in_flight = len(items)
             return items
 
-    def _delivered(self, trouble: str = "") -> None:
+    def _delivered(self, trouble: str = "", *, lost: int | None = None) -> None:
         with self._changed:
             if trouble:
-                self._lose(self._in_flight, trouble)
+                self._lose(min(self._in_flight, self._in_flight if lost is None else lost), trouble)
             self._in_flight = 0
 
     def _lose(self, count: int, why: str) -> None:
