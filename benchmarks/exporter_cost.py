@@ -12,18 +12,18 @@ import argparse
 import gzip
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 from entrenar_common.output import Output
 from entrenar_core.train.callbacks import Callback, Callbacks, Run
-from entrenar_core.train.exporters.otlp import OtlpExporter
-from entrenar_core.train.exporters.otlp_section import OtlpSection, OtlpSettings
-from entrenar_core.train.exporters.prometheus import PrometheusEndpoint
-from entrenar_core.train.exporters.prometheus_section import PrometheusSection
+from entrenar_core.train.observe import ObserveSection, callbacks_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Cost:
     exporters: str
     thread_us: float
     process_us: float
-    lost: int
     share_percent: float | None = None
 
 
@@ -119,26 +118,40 @@ def main() -> None:
     if options.collect:
         _collect()
         return
-    costs = []
-    with collector() as endpoint:
-        settings = OtlpSettings.of(
-            OtlpSection.model_validate({"endpoint": endpoint}), environment={}
-        )
-        for name in ("none", "otlp", "prometheus", "both"):
-            otlp = OtlpExporter(settings, warn=sys.exit, closing=30.0)
-            exporters: dict[str, list[Callback]] = {
-                "none": [],
-                "otlp": [otlp],
-                "prometheus": [PrometheusEndpoint(PrometheusSection.model_validate({"port": 0}))],
-            }
-            exporters["both"] = exporters["otlp"] + exporters["prometheus"]
-            thread, process = cost(exporters[name], steps=options.steps, rate=options.rate)
-            length = options.step_seconds
-            share = None if length is None else round(100 * process / length, 4)
-            costs.append(
-                Cost(name, round(thread * 1e6, 1), round(process * 1e6, 1), otlp.lost, share)
-            )
-    Output(json=options.json).emit(Costs(costs), "entrenar.benchmark.exporter-cost/1")
+    found = costs(steps=options.steps, rate=options.rate, step_seconds=options.step_seconds)
+    Output(json=options.json).emit(Costs(found), "entrenar.benchmark.exporter-cost/1")
+
+
+def costs(*, steps: int, rate: float, step_seconds: float | None = None) -> list[Cost]:
+    """Of each exporter, of none, and of all together."""
+    with collector() as endpoint, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings: dict[str, Any] = {
+            "csv": True,
+            "tensorboard": str(folder / "events"),
+            "spans": True,
+            "otlp": {"endpoint": endpoint},
+            "prometheus": {"port": 0},
+            "anomalies": {},
+            "profile": {},
+        }
+        each = [{}, *({key: value} for key, value in settings.items()), settings]
+        names = ["none", *settings, "all"]
+        return [
+            _cost(name, asked, folder / name, steps, rate, step_seconds)
+            for name, asked in zip(names, each, strict=True)
+        ]
+
+
+def _cost(
+    name: str, asked: Mapping[str, Any], folder: Path, steps: int, rate: float, step: float | None
+) -> Cost:
+    folder.mkdir()
+    section = ObserveSection.model_validate(asked)
+    callbacks = callbacks_of(section, folder, warn=sys.exit)
+    thread, process = cost(callbacks, steps=steps, rate=rate)
+    share = None if step is None else round(100 * process / step, 4)
+    return Cost(name, round(thread * 1e6, 1), round(process * 1e6, 1), share)
 
 
 if __name__ == "__main__":
