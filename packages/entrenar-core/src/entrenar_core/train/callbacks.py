@@ -125,5 +125,12 @@ class Callbacks(Callback):
             each.noticed(notice)
 
     def ended(self, outcome: Outcome) -> None:
+        """Tell all of them, also where one raises an error; the first such error is raised then."""
+        errors: list[Exception] = []
         for each in self.all:
-            each.ended(outcome)
+            try:
+                each.ended(outcome)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

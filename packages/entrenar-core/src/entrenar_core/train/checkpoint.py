@@ -180,10 +180,10 @@ class CheckpointStore:
             whole.append((candidate, manifest))
         newest = {c.step: c.path for c, _ in reversed(whole)}  # the last attempt at each step
         kept = {saved, *sorted(newest.values(), key=_order, reverse=True)[: self.keep_last]}
-        measured = [(m.metric, -c.step, c.path) for c, m in whole if m.metric is not None]
-        if measured:
-            kept.add(min(measured)[2])
         usable = set(newest.values())
+        measured = [(m.metric, c.step, c.path) for c, m in whole if m.metric is not None]
+        # the earlier of two equal ones, as `best` has it: the later one may not have been measured
+        kept |= {path for _, _, path in sorted(m for m in measured if m[2] in usable)[:1]}
         # a damaged one that is newer stays: what it is worth is not for a rotation to decide
         return [p for p in own if p not in kept and (p in usable or _order(p) < _order(saved))]
 
