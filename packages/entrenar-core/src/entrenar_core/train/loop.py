@@ -179,10 +179,11 @@ class TrainingLoop:
             stopped = self._told(record) or self.judge.gives_up()
             self.budget.check(self.step, record.get("rows", ""), self._good_checkpoint())
             last = self.step == self.total_steps or bool(stopped)
-            interrupted = bool(stop)  # asked once: a signal may arrive between two questions
-            if self._due(self.checkpoint_every) or better or last or interrupted:
+            saves = self._due(self.checkpoint_every) or better or last or bool(stop)
+            if saves:
                 self._save()
-            if interrupted and not last:
+            # a signal may have arrived since: what is not saved is not said to be
+            if stop and saves and not last:
                 raise self._interruption()
         progress.finish()
         return stopped
