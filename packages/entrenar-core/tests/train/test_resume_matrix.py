@@ -158,7 +158,7 @@ def strike(loop, moment, step, monkeypatch):
 
         monkeypatch.setattr(place, name, struck)
 
-    done, within = lambda: loop.step == step, lambda: loop.step == step - 1  # noqa: E731
+    done, within = lambda: loop.step == step, lambda: loop.step == step - 1
     match moment:
         case "step":
             at(loop.callbacks, "step", due=done)
