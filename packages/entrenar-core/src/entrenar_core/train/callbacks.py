@@ -7,6 +7,7 @@ has to see to it itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -125,12 +126,7 @@ class Callbacks(Callback):
             each.noticed(notice)
 
     def ended(self, outcome: Outcome) -> None:
-        """Tell all of them, also where one raises an error; the first such error is raised then."""
-        errors: list[Exception] = []
-        for each in self.all:
-            try:
-                each.ended(outcome)
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        """Tell all of them, also where one raises an error, which is raised afterwards."""
+        with ExitStack() as stack:
+            for each in reversed(self.all):
+                stack.callback(each.ended, outcome)

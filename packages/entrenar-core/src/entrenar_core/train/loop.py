@@ -156,9 +156,8 @@ class TrainingLoop:
             interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
             try:
                 self._ended("interrupted" if interrupted else "failed")
-            except Exception as second:  # the first one says how the training ended
-                error.add_note(f"a callback that was told of it raised {second!r}")
-            raise
+            finally:
+                raise error  # it says how the training ended; what a callback raises is its context
         self._ended("stopped" if stopped else "finished")
         self._finish()
         return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total, stopped)
