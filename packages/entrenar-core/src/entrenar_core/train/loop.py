@@ -153,11 +153,8 @@ class TrainingLoop:
             with self.recorder.watching():
                 stopped = self._train(progress or NullProgress(), stop)
         except BaseException as error:
-            interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
-            try:
-                self._ended("interrupted" if interrupted else "failed")
-            finally:
-                raise error  # it says how the training ended; what a callback raises is its context
+            self._failed(error)
+            raise
         self._ended("stopped" if stopped else "finished")
         self._finish()
         return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total, stopped)
@@ -186,6 +183,13 @@ class TrainingLoop:
                 raise self._interruption()
         progress.finish()
         return stopped
+
+    def _failed(self, error: BaseException) -> None:
+        interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
+        try:
+            self._ended("interrupted" if interrupted else "failed")
+        finally:
+            raise error  # it says how the training ended; what a callback raises is its context
 
     def _ended(self, outcome: Outcome) -> None:
         try:
