@@ -17,6 +17,7 @@ from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
 from entrenar_distill import adapted, quantized
 from entrenar_distill.config import DistillConfig, config_hash
+from entrenar_distill.out_of_memory import explained
 from entrenar_distill.page import Noticed, run_page
 from entrenar_distill.plan import Plan
 from entrenar_distill.present import to_markdown
@@ -56,7 +57,8 @@ def run(
     a checkpoint's folder. `callbacks` are told of every phase of the training, after those that
     `config.observe` asks for.
 
-    Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
+    Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile, and
+    OutOfMemoryError where the memory does not suffice.
     """
     progress = progress or NullProgress()
     folder, phases, task = RunFolder(Path(config.output.dir)), phases_of(config), task_of(config)
@@ -65,7 +67,7 @@ def run(
     inputs = task.read_inputs(config, progress=progress)
     for text in task.warnings(inputs):
         warn(text)
-    with folder.locked(), stop_at_step_end() as stop:
+    with folder.locked(), explained(config), stop_at_step_end() as stop:
         folder.open(config, inputs.fingerprints(), resume=resume, phases=phases)
         explicit = None
         if resume not in (AUTO, NEVER):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import CheckpointError, InterruptedRun
+from entrenar_common.errors import InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.autograd import Parameter
 from entrenar_core.optim import AdamW, Optimizer, learning_rate
@@ -17,6 +17,7 @@ from entrenar_core.train.average import WeightAverage
 from entrenar_core.train.callbacks import Callback, Callbacks, Outcome, Run, StopTraining
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.config import TrainingConfig
+from entrenar_core.train.continuing import check_continues, settings_of
 from entrenar_core.train.judge import Evaluate, Judge, finite
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.numerics import NonFiniteBudget
@@ -28,15 +29,6 @@ from entrenar_core.train.state import BESIDE, TrainingState
 from entrenar_core.train.step import Steps
 from entrenar_core.train.warm_up import load_kernels
 
-_STATE = {
-    "phase",
-    "optimizer_steps",
-    "skipped_steps",
-    "skipped_total",
-    "tokens",
-    "seconds",
-    "held_out_loss",
-}
 MakeOptimizer = Callable[[Mapping[str, Parameter]], Optimizer]
 
 
@@ -140,18 +132,12 @@ class TrainingLoop:
         return found is not None
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over weights, moments and counters, and drop the log lines that came after."""
+        """Take over weights, moments and counters. Raises CheckpointError for a checkpoint of
+        another phase, other settings or another model."""
+        check_continues(
+            checkpoint, phase=self.phase, settings=settings_of(self.config, self.batches)
+        )
         state = checkpoint.state
-        if state.get("phase") != self.phase:
-            raise CheckpointError(
-                f"{checkpoint.path}: is of the phase {state.get('phase')!r}, not {self.phase!r}",
-                hint="give a checkpoint of the phase that is to be continued",
-            )
-        if missing := _STATE - state.keys():
-            raise CheckpointError(
-                f"{checkpoint.path}: its state lacks {', '.join(sorted(missing))}",
-                hint="use the version of entrenar that wrote it",
-            )
         self.state.restore(checkpoint, state["optimizer_steps"])
         self.step = checkpoint.step
         self.budget = NonFiniteBudget(state["skipped_steps"], state["skipped_total"])
@@ -165,19 +151,15 @@ class TrainingLoop:
         """Train to the end. Raises InterruptedRun, after saving, when `stop` is set meanwhile."""
         if self.metrics is not None:
             self.metrics.rewind(self.phase, self.step)
-        outcome: Outcome = "failed"
         self.callbacks.started(self._run())
         self.recorder.begin("run", phase=self.phase)
         try:
             with self.recorder.watching():
                 stopped = self._train(progress or NullProgress(), stop)
-            outcome = "stopped" if stopped else "finished"
-        except (InterruptedRun, KeyboardInterrupt):
-            outcome = "interrupted"
+        except BaseException as error:
+            self._failed(error)
             raise
-        finally:
-            self.recorder.unwind(outcome=outcome)
-            self.callbacks.ended(outcome)
+        self._ended("stopped" if stopped else "finished")
         self._finish()
         return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total, stopped)
 
@@ -197,16 +179,37 @@ class TrainingLoop:
             stopped = self._told(record) or self.judge.gives_up()
             self.budget.check(self.step, record.get("rows", ""), self._good_checkpoint())
             last = self.step == self.total_steps or bool(stopped)
-            if self._due(self.checkpoint_every) or better or last or stop:
+            saves = self._due(self.checkpoint_every) or better or last or bool(stop)
+            if saves:
                 self._save()
-            if stop and not last:
-                raise InterruptedRun(
-                    f"stopped at step {self.step} of {self.total_steps} of {self.phase}; "
-                    f"saved in {self._last_checkpoint}",
-                    hint="go on with --resume auto",
-                )
+            # a signal may have arrived since: what is not saved is not said to be
+            if stop and saves and not last:
+                raise self._interruption()
         progress.finish()
         return stopped
+
+    def _failed(self, error: BaseException) -> None:
+        interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
+        try:
+            self._ended("interrupted" if interrupted else "failed")
+        finally:
+            raise error  # it says how the training ended; what a callback raises is its context
+
+    def _ended(self, outcome: Outcome) -> None:
+        try:
+            self.recorder.unwind(outcome=outcome)
+        finally:
+            self.callbacks.ended(outcome)
+
+    def _interruption(self) -> InterruptedRun:
+        where = f"stopped at step {self.step} of {self.total_steps} of {self.phase}"
+        if self.store is None:
+            return InterruptedRun(
+                f"{where}; nothing is saved", hint="give a folder for checkpoints"
+            )
+        return InterruptedRun(
+            f"{where}; saved in {self._last_checkpoint}", hint="go on with --resume auto"
+        )
 
     def _run(self) -> Run:
         """What callbacks are told at the beginning."""
@@ -323,6 +326,7 @@ class TrainingLoop:
                 tensors=self.state.tensors(),
                 state={
                     "phase": self.phase,
+                    "settings": settings_of(self.config, self.batches),
                     "optimizer_steps": self.optimizer.steps,
                     "skipped_steps": self.budget.skipped,
                     "skipped_total": self.budget.total,
