@@ -12,6 +12,8 @@ from entrenar_common.text import escape_controls
 from entrenar_core.data.readers import Value
 from entrenar_core.data.texts import Int64
 from entrenar_core.distill import ClassificationDistillation, LabelClassification
+from entrenar_core.distill.text_teacher import said_about
+from entrenar_core.models.classes import labels_of
 from entrenar_distill.class_figures import class_figures, log_softmax
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
@@ -19,8 +21,7 @@ from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import CONTROL
 from entrenar_distill.text_inputs import TextInputs, read_text_inputs
 from entrenar_distill.text_next_steps import classification_commands
-from entrenar_distill.text_students import labels_of
-from entrenar_distill.text_task import Measured, TextTask, reading_of, said_about
+from entrenar_distill.text_task import Measured, TextTask, reading_of
 from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 
 __all__ = ["SequenceClassification", "class_numbers"]

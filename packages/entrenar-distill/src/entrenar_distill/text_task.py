@@ -11,19 +11,20 @@ import numpy as np
 
 from entrenar_common.progress import Progress
 from entrenar_core import models
-from entrenar_core.data.texts import Texts
 from entrenar_core.distill import KeptTextTeacher, LiveTextTeacher, TextReading, TextTeacher
+from entrenar_core.distill.text_teacher import said_about
 from entrenar_core.environment import environment
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill import features, measure
 from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.plan import Plan
-from entrenar_distill.report import AdaptedStudent, QuantizedStudent
+from entrenar_distill.report import AdaptedStudent
 from entrenar_distill.reproduction import reproduction
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.text_inputs import TextInputs
@@ -157,7 +158,7 @@ class FiguresTask(ABC):
         progress: Progress,
         stop: StopRequest,
         *,
-        quantization: QuantizedStudent | None,
+        quantization: StoredNumbers | None,
         adapter: AdaptedStudent | None,
     ) -> TextReport:
         config = inputs.config
@@ -251,11 +252,6 @@ def reading_of(inputs: TextInputs, model: Any) -> TextReading:
     if not terms and inputs.several_epochs:
         teacher = KeptTextTeacher(inputs.teacher, inputs.train, fill=inputs.fill)
     return TextReading(model, teacher, terms)
-
-
-def said_about(model: Any, texts: Texts, fill: int) -> np.ndarray:
-    """What `model` says about all `texts`: (texts, D)."""
-    return KeptTextTeacher(model, texts, fill=fill).of(np.arange(len(texts)))
 
 
 def _said(

@@ -18,11 +18,15 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls, nearest
 from entrenar_core.io.yaml_file import Located
 
-__all__ = ["SECTION", "Later", "Problem", "as_error", "problems_of", "section_of"]
+__all__ = ["ELSEWHERE", "SECTION", "Later", "Problem", "as_error", "problems_of", "section_of"]
 
 # A validator that speaks about its whole section, not the one key it sits on, raises
 # PydanticCustomError(SECTION, ...).
 SECTION = "section"
+
+# One that speaks about the key at another path raises PydanticCustomError(ELSEWHERE, ..., {"path":
+# (...)}).
+ELSEWHERE = "elsewhere"
 
 # The tags of a section that may be one or a list: pydantic puts them into paths.
 ONE, SEVERAL = "(one)", "(several)"
@@ -116,6 +120,8 @@ def _problem(item: ErrorDetails, model: type[BaseModel], located: Located) -> Pr
     path = tuple(part for part in item["loc"] if part not in FORMS)
     if item["type"] == SECTION:
         path = path[:-1]
+    if item["type"] == ELSEWHERE:
+        path = tuple(item["ctx"]["path"])
     where = located.where(path)
     owner, field = _owner(model, path)
     if item["type"] == "extra_forbidden" and owner is not None:
