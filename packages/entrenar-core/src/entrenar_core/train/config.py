@@ -90,6 +90,7 @@ class TrainingCourse(StrictModel):
         description="the model gets an exponential moving average of its weights over the steps, "
         "with this decay; its last weights when absent",
     )
+
     @property
     def frozen_dtype(self) -> str:
         """What `models.load` is told for weights that are not trained."""

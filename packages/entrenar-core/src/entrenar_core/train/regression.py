@@ -30,9 +30,7 @@ class NumberRegression:
     def loss(self, batch: TextBatch, normalizer: int) -> Tensor:
         """Raises ConfigError for texts without numbers."""
         if batch.labels is None:
-            raise ConfigError(
-                "regression of texts without numbers", hint="name their label field"
-            )
+            raise ConfigError("regression of texts without numbers", hint="name their label field")
         found = outputs(self.model, batch)  # (B, 1)
         wanted = np.asarray(batch.labels, found.dtype).reshape(found.shape)
         return ops.mse(found, wanted) * (batch.targets / normalizer)

@@ -66,9 +66,7 @@ class DataSection(StrictModel):
         description="field or column that holds the class or the number of a text; found when "
         "absent, or none without auto_infer_types",
     )
-    skip_bad: bool = Field(
-        False, description="leave rows that cannot be read out, and count them"
-    )
+    skip_bad: bool = Field(False, description="leave rows that cannot be read out, and count them")
 
     @field_validator("held_out")
     @classmethod

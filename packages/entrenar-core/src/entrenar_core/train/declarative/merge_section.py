@@ -32,7 +32,7 @@ Numbers = Annotated[
 
 
 class MergeSection(StrictModel):
-    """The trained model is merged with others, into the folder `merged` of the output."""
+    """The trained model is merged with others, into a folder of its own."""
 
     method: str = Field(
         min_length=1,
@@ -46,11 +46,17 @@ class MergeSection(StrictModel):
         None, description="what a model counts, one number or one for each; 1 when absent"
     )
     t: float | None = Field(
-        None, ge=0, le=1, description="slerp: how far on the way from the base, 0, to the trained model, 1"
+        None,
+        ge=0,
+        le=1,
+        description="slerp: how far from the base, 0, to the trained model, 1",
     )
     normalize: bool | None = Field(None, description="whether weights are divided by their sum")
     semantics: str | None = Field(
         None, min_length=1, description="whose rules are followed: mergekit, paper or peft"
+    )
+    output: FilePath | None = Field(
+        None, description="folder of the merged model; output.dir with -merged behind when absent"
     )
     models: FilePaths = Field(
         (),

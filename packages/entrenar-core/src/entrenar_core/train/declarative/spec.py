@@ -29,6 +29,10 @@ from entrenar_core.train.strict import StrictModel
 __all__ = ["TrainSpec", "as_yaml", "resolve", "spec_hash"]
 
 
+_CALLED = {"eps": "epsilon"}
+"""Parameters of optimizers that a `TrainingConfig` has by another name."""
+
+
 def _of_defaults(section: type[StrictModel]) -> Any:
     return Field(default_factory=lambda: section.model_validate({}))
 
@@ -77,7 +81,7 @@ class TrainSpec(StrictModel):
     def _can_be_known(cls, value: str | None, info: ValidationInfo) -> str | None:
         data = info.data.get("data")
         if value is None and data and data.label_field and not data.auto_infer_types:
-            raise ValueError("is missing: without data.auto_infer_types it is not found by the data")
+            raise ValueError("is missing, and data.auto_infer_types is off: say what it is")
         if value == CAUSAL_LM and data and data.label_field:
             raise PydanticCustomError(
                 ELSEWHERE, f"goes with another task than {CAUSAL_LM}", _at("data", "label_field")
@@ -148,14 +152,13 @@ class TrainSpec(StrictModel):
 
     def training_config(self) -> TrainingConfig:
         """What `TrainingLoop` is told."""
-        optimizer, known = self.optimizer, TrainingConfig.model_fields
-        same = {"beta1": "beta1", "beta2": "beta2", "eps": "epsilon", "weight_decay": "weight_decay"}
-        given = {same[key]: v for key, v in optimizer.given.items() if key in same}
+        known = TrainingConfig.model_fields
+        given = {_CALLED.get(key, key): value for key, value in self.optimizer.given.items()}
         quantization = None if self.quantize is None else self.quantize.settings()
         data = {
             **self.training.course(),
             "batch_size": self.data.batch_size,
-            "learning_rate": optimizer.lr,
+            "learning_rate": self.optimizer.lr,
             "quantization": quantization,
             **{key: value for key, value in given.items() if key in known},
         }

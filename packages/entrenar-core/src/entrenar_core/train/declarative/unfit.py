@@ -23,9 +23,9 @@ class Unfit:
 def unfit(task: TaskName, training: TrainingSection, *, packing: bool) -> Unfit | None:
     """The first key that does not go with `task`; None where all do."""
     if training.label_smoothing and task == REGRESSION:
-        return Unfit(("training", "label_smoothing"), "goes with classes and tokens: numbers have none")
+        return Unfit(("training", "label_smoothing"), "is for classes and tokens, not for numbers")
     if not packing and task != CAUSAL_LM:
-        return Unfit(("data", "packing"), f"goes with task {CAUSAL_LM}: whole texts are not packed")
+        return Unfit(("data", "packing"), f"goes with {CAUSAL_LM}: whole texts are not packed")
     if training.metric not in FIGURES[task]:
         known = FIGURES[task]
         near = nearest(training.metric, known)
