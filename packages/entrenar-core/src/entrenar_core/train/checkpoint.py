@@ -180,7 +180,7 @@ class CheckpointStore:
             whole.append((candidate, manifest))
         newest = {c.step: c.path for c, _ in reversed(whole)}  # the last attempt at each step
         kept = {saved, *sorted(newest.values(), key=_order, reverse=True)[: self.keep_last]}
-        measured = [(m.metric, -c.step, c.path) for c, m in whole if m.metric is not None]
+        measured = [(m.metric, c.step, c.path) for c, m in whole if m.metric is not None]
         if measured:
             kept.add(min(measured)[2])
         usable = set(newest.values())

@@ -18,6 +18,7 @@ from entrenar_core.data.texts import Labels, Texts, read_texts, split_texts
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.io.hub import resolve_model
+from entrenar_core.models.architectures import model_class
 from entrenar_core.models.classes import labels_of
 from entrenar_core.models.stored import StoredModel
 from entrenar_core.train.declarative import merging, start
@@ -177,8 +178,8 @@ def _read_texts(
     number: Callable[[Any], Labels] = classes
     if decision.task == REGRESSION:
         number = partial(numbers, field=field)
-    positions, pad = _reads(spec, folder)
-    length = min(data.max_length, positions or data.max_length)
+    config = _config(spec, folder, tokenizer)
+    length = min(data.max_length, _positions(config))
     reading = partial(
         read_texts, tokenizer=tokenizer, max_length=length, label=field, number=number,
         any_number=True, progress=progress,
@@ -189,7 +190,7 @@ def _read_texts(
     else:
         train, held_out = texts, reading(replace(dataset, paths=data.val))
     labels = ONE_NUMBER if decision.task == REGRESSION else classes.names
-    padding = (pad, tokenizer.pad_id, tokenizer.eos_id, 0)
+    padding = (config.pad_token_id, tokenizer.pad_id, tokenizer.eos_id, 0)
     fill = next(number for number in padding if number is not None)
     batches = TextBatches(
         train, batch_size=data.batch_size, accumulation=spec.training.gradient_accumulation,
@@ -212,14 +213,17 @@ def _classes(folder: Path | None) -> tuple[str, ...]:
         return () if found.missing or nameless else names
 
 
-def _reads(spec: TrainSpec, folder: Path | None) -> tuple[int | None, int | None]:
-    """How many ids the model reads, and the id that it knows padding by."""
-    if folder is None:
-        keys = spec.model.config or {}
-        return keys.get("max_position_embeddings"), keys.get("pad_token_id")
-    config = models.read_config(folder)
-    positions = getattr(config, "positions", config.max_position_embeddings)
-    return positions, config.pad_token_id
+def _config(spec: TrainSpec, folder: Path | None, tokenizer: Tokenizer) -> Any:
+    """The config of the model, but for its labels."""
+    if folder is not None:
+        return models.read_config(folder)
+    keys = start.fresh_keys(spec, tokenizer)
+    return model_class(keys, None).Config.from_hf(keys)
+
+
+def _positions(config: Any) -> int:
+    """How many ids a model reads at once."""
+    return getattr(config, "positions", config.max_position_embeddings)
 
 
 def _measured(inputs: Inputs) -> Inputs:
@@ -232,7 +236,7 @@ def _measured(inputs: Inputs) -> Inputs:
             f"{config.vocab_size} rows",
             hint="the model was made for another tokenizer, or its vocab_size is wrong",
         )
-    positions = getattr(config, "positions", config.max_position_embeddings)
+    positions = _positions(config)
     if inputs.decision.task == CAUSAL_LM and data.max_length > positions:
         raise ConfigError(
             f"data.max_length {data.max_length} is more than the model's {positions} positions",

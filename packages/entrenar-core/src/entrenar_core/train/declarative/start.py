@@ -16,7 +16,7 @@ from entrenar_core.models.holding import AS_STORED
 from entrenar_core.train.declarative.spec import TrainSpec
 from entrenar_core.train.declarative.tasks import REGRESSION, TaskName
 
-__all__ = ["HEADS", "bare_model", "drawn_modules", "new_model", "tokenizer_of"]
+__all__ = ["HEADS", "bare_model", "drawn_modules", "fresh_keys", "new_model", "tokenizer_of"]
 
 HEADS = {
     "causal-lm": "causal-lm",
@@ -24,6 +24,8 @@ HEADS = {
     "regression": "sequence-classification",
 }
 """What a model is for, in the words of `models.load`, by task."""
+_POSITIONS = {"gpt2": "n_positions"}
+"""What the key about the longest sequence is called, where that is not max_position_embeddings."""
 
 
 def tokenizer_of(
@@ -72,7 +74,7 @@ def bare_model(
     is in few bits."""
     seed, head = spec.training.seed, HEADS[task]
     if folder is None:
-        keys = _keys(spec, tokenizer, task, labels)
+        keys = fresh_keys(spec, tokenizer, labels)
         model = models.from_config(keys, seed=seed, head=head)
         model.initialised = ()
         return model
@@ -115,16 +117,17 @@ def _named(labels: tuple[str, ...]) -> str:
     return f"{', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
 
 
-def _keys(
-    spec: TrainSpec, tokenizer: Tokenizer, task: TaskName, labels: tuple[str, ...]
+def fresh_keys(
+    spec: TrainSpec, tokenizer: Tokenizer, labels: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The keys of a config.json: those that are given over what tokenizer and data say."""
+    given = {"model_type": "llama", **(spec.model.config or {})}
     known = {
         "vocab_size": tokenizer.vocab_size,
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
-        "max_position_embeddings": spec.data.max_length,
-        **(label_keys(labels) if HEADS[task] != "causal-lm" else {}),
+        _POSITIONS.get(str(given["model_type"]), "max_position_embeddings"): spec.data.max_length,
+        **label_keys(labels or None),
     }
-    return {**known, **(spec.model.config or {})}
+    return {**known, **given}
