@@ -3,13 +3,12 @@
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import nearest
 from entrenar_core.merge.method import Method, method_named
 from entrenar_core.train.paths import FilePath, FilePaths
-from entrenar_core.train.problems import SECTION
+from entrenar_core.train.problems import of_section
 from entrenar_core.train.strict import StrictModel
 
 __all__ = ["MergeSection"]
@@ -97,14 +96,13 @@ class MergeSection(StrictModel):
         missing = [key for key in _needed(method) if not given[key]]
         missing += [key for key in _required(method) if info.data.get(key, 0) is None]
         if missing:
-            raise PydanticCustomError(
-                SECTION,
+            raise of_section(
                 f"{method.name} needs {' and '.join((*_needed(method), *_required(method)))}: "
                 f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing",
             )
         foreign = [key for key, there in given.items() if there and key not in _taken(method)]
         if foreign:
-            raise PydanticCustomError(SECTION, f"{method.name} takes no {foreign[0]}")
+            raise of_section(f"{method.name} takes no {foreign[0]}")
         return value
 
     @property

@@ -4,11 +4,10 @@ import json
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from entrenar_core.train.adapter import Names
 from entrenar_core.train.paths import FilePath
-from entrenar_core.train.problems import SECTION
+from entrenar_core.train.problems import of_section
 from entrenar_core.train.strict import StrictModel
 
 __all__ = ["ModelSection"]
@@ -63,9 +62,7 @@ class ModelSection(StrictModel):
         given = (info.data.get("path", "") is not None) + (value is not None)
         if given != 1:
             text = "give one of path and config"
-            raise PydanticCustomError(
-                SECTION, text + (", not both (null takes one back)" if given else "")
-            )
+            raise of_section(text + (", not both (null takes one back)" if given else ""))
         try:
             json.dumps(value, allow_nan=False)
         except ValueError as error:
@@ -87,7 +84,7 @@ class ModelSection(StrictModel):
             raise ValueError("goes with config: a model that is loaded has a tokenizer already")
         if isinstance(config, dict) and (value is None) == (tokenizer is None):
             text = "a config needs one of tokenizer and vocab_size"
-            raise PydanticCustomError(SECTION, text + (", not both" if value is not None else ""))
+            raise of_section(text + (", not both" if value is not None else ""))
         return value
 
     @property

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Setting, TrainingConfig, load_config
@@ -23,7 +22,7 @@ from entrenar_core.train.declarative.tasks import CAUSAL_LM, TaskName
 from entrenar_core.train.declarative.training_section import TrainingSection
 from entrenar_core.train.declarative.unfit import unfit
 from entrenar_core.train.output_section import OutputFolder
-from entrenar_core.train.problems import ELSEWHERE
+from entrenar_core.train.problems import elsewhere
 from entrenar_core.train.strict import StrictModel
 
 __all__ = ["TrainSpec", "as_yaml", "resolve", "spec_hash"]
@@ -83,9 +82,7 @@ class TrainSpec(StrictModel):
         if value is None and data and data.label_field and not data.auto_infer_types:
             raise ValueError("is missing, and data.auto_infer_types is off: say what it is")
         if value == CAUSAL_LM and data and data.label_field:
-            raise PydanticCustomError(
-                ELSEWHERE, f"goes with another task than {CAUSAL_LM}", _at("data", "label_field")
-            )
+            raise elsewhere(f"goes with another task than {CAUSAL_LM}", "data", "label_field")
         return value
 
     @field_validator("training")
@@ -94,7 +91,7 @@ class TrainSpec(StrictModel):
         task, data = info.data.get("task"), info.data.get("data")
         problem = unfit(task, value, packing=data is None or data.packing) if task else None
         if problem is not None:
-            raise PydanticCustomError(ELSEWHERE, problem.text, _at(*problem.path))
+            raise elsewhere(problem.text, *problem.path)
         return value
 
     @field_validator("lora")
@@ -105,20 +102,20 @@ class TrainSpec(StrictModel):
         if value is None:
             if model and model.layers is not None:
                 text = "goes with lora: they are the modules that an adapter may change"
-                raise PydanticCustomError(ELSEWHERE, text, _at("model", "layers"))
+                raise elsewhere(text, "model", "layers")
             if training and training.mixed_precision != "fp32":
                 text = "goes with lora: all weights are trained otherwise, and these are float32"
-                raise PydanticCustomError(ELSEWHERE, text, _at("training", "mixed_precision"))
+                raise elsewhere(text, "training", "mixed_precision")
             return None
         if model and model.path is None:
             raise ValueError("adapts a model that has learned: give model.path, not model.config")
         if model and model.layers is not None and isinstance(value.target_modules, tuple):
             outside = [name for name in value.target_modules if name not in model.layers]
             if outside:
-                raise PydanticCustomError(
-                    ELSEWHERE,
+                raise elsewhere(
                     f"{outside[0]} is not among model.layers: {', '.join(model.layers)}",
-                    _at("lora", "target_modules"),
+                    "lora",
+                    "target_modules",
                 )
         return value
 
@@ -202,7 +199,3 @@ def spec_hash(spec: TrainSpec) -> str:
 def _section(data: Any, name: str) -> dict[str, Any]:
     found = data.get(name) if isinstance(data, dict) else None
     return found if isinstance(found, dict) else {}
-
-
-def _at(*path: str) -> dict[str, Any]:
-    return {"path": path}
