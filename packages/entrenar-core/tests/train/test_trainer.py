@@ -221,6 +221,17 @@ def test_training_stops_when_evaluations_get_no_better_and_keeps_the_best(tmp_pa
     assert found.loss_on(VAL) == pytest.approx(best)
 
 
+def test_checkpoints_between_evaluations_are_not_taken_for_the_best(tmp_path):
+    """Saved after every step, and measured after every third: what was measured is kept."""
+    found = trainer(
+        folder=tmp_path, learning_rate=30.0, schedule="constant", optimizer=SGD, max_steps=50,
+        evaluate_every=3, early_stopping={"patience": 2}, max_grad_norm=1e9, every=1,
+    )  # fmt: skip
+    assert found.fit(TRAIN, VAL).steps == 9
+    third = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[2])["held_out_loss"]
+    assert found.loss_on(VAL) == pytest.approx(third)
+
+
 def test_a_stopped_training_stays_stopped_when_it_is_resumed(tmp_path):
     settings = {
         "folder": tmp_path, "learning_rate": 30.0, "optimizer": SGD, "max_steps": 50,

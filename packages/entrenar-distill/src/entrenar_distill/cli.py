@@ -10,6 +10,7 @@ from entrenar_distill import (
     cache_command,
     estimate_command,
     evaluate_command,
+    train_command,
     validate_command,
 )
 from entrenar_distill.settings_option import set_option
@@ -148,6 +149,7 @@ def export(
     out.emit(report, schema="entrenar.distill.export/1")
 
 
+main.add_command(train_command.train)
 main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)
 main.add_command(cache_command.cache)

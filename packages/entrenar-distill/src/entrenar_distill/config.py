@@ -14,10 +14,11 @@ from pydantic import Field, ValidationInfo, field_validator
 from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Setting, StrictModel, TrainingConfig, load_config
 from entrenar_core.train.observe import ObserveSection
+from entrenar_core.train.output_section import OutputFolder
+from entrenar_core.train.paths import FilePath
 from entrenar_core.train.quantization import recipe_name
 from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
-from entrenar_distill.paths import FilePath
 from entrenar_distill.student_section import StudentConfig
 from entrenar_distill.task_names import (
     CAUSAL_LM,
@@ -42,12 +43,10 @@ __all__ = [
 ]
 
 
-class OutputConfig(StrictModel):
+class OutputConfig(OutputFolder):
     """Where the student and the report are written."""
 
     dir: FilePath = Field("distilled-model", description="folder of the student and the report")
-    checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="checkpoints to keep, beside the best one")
     format: Literal["safetensors", "gguf"] = Field(
         "safetensors",
         description="file format of the student's weights; gguf: a model.gguf for llama.cpp beside "

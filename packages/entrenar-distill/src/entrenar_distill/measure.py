@@ -16,6 +16,7 @@ from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill import features, teachers
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
@@ -25,7 +26,6 @@ from entrenar_distill.report import (
     CompressionBaseline,
     ModelScore,
     PhaseTiming,
-    QuantizedStudent,
     RunReport,
     Sample,
 )
@@ -45,7 +45,7 @@ def report(
     progress: Progress,
     stop: StopRequest,
     *,
-    quantization: QuantizedStudent | None = None,
+    quantization: StoredNumbers | None = None,
     adapter: AdaptedStudent | None = None,
 ) -> RunReport:
     """Score `trained` (teachers first, then student and control) and put the report together.

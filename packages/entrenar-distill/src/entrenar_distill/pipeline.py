@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import CheckpointError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import models
 from entrenar_core.io import files
@@ -15,8 +14,10 @@ from entrenar_core.train.loop import PhaseResult, TrainingLoop
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
+from entrenar_core.train.run_folder import go_on
+from entrenar_core.train.stored_numbers import Finished, finish
 from entrenar_distill import adapted, quantized
-from entrenar_distill.config import DistillConfig, config_hash
+from entrenar_distill.config import DistillConfig
 from entrenar_distill.out_of_memory import explained
 from entrenar_distill.page import Noticed, run_page
 from entrenar_distill.plan import Plan
@@ -71,7 +72,7 @@ def run(
         folder.open(config, inputs.fingerprints(), resume=resume, phases=phases)
         explicit = None
         if resume not in (AUTO, NEVER):
-            explicit = _explicit(Path(resume), folder, config)
+            explicit = folder.checkpoint(Path(resume), keep_last=config.output.keep_checkpoints)
         elif folder.report.exists():
             found = task.read_report(folder.report)
             if found.score(CONTROL) or not config.control:
@@ -87,25 +88,7 @@ def phases_of(config: DistillConfig) -> tuple[str, ...]:
 
 def store_of(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
     """The checkpoints of a phase of the run in `folder`."""
-    return CheckpointStore(
-        folder.checkpoints(phase),
-        run_id=folder.run_id,
-        keep_last=config.output.keep_checkpoints,
-        config_hash=config_hash(config),
-    )
-
-
-def _explicit(path: Path, folder: RunFolder, config: DistillConfig) -> Checkpoint:
-    """The checkpoint to go back to. From here on the run is not finished, if it was."""
-    found = store_of(folder, path.resolve().parent.name, config).open(path)
-    if found.manifest.run_id != folder.run_id:
-        raise CheckpointError(
-            f"{path}: is a checkpoint of another run",
-            hint=f"give one of the run in {folder.path}",
-        )
-    if folder.report.exists():
-        files.remove_tree(folder.report)
-    return found
+    return folder.store(phase, keep_last=config.output.keep_checkpoints)
 
 
 class _Session:
@@ -133,7 +116,7 @@ class _Session:
         trained: dict[str, Any] = {}
         timings: dict[str, PhaseResult] = {}
         objectives: dict[str, Objective] = {}
-        finished: dict[str, quantized.Finished] = {}
+        finished: dict[str, Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
             objectives[phase], timings[phase], stored = self._phase(phase, trained[phase])
@@ -176,16 +159,14 @@ class _Session:
         files.write_json(folder.report, to_json(found))
         return found
 
-    def _phase(
-        self, phase: str, model: Any
-    ) -> tuple[Objective, PhaseResult, quantized.Finished | None]:
+    def _phase(self, phase: str, model: Any) -> tuple[Objective, PhaseResult, Finished | None]:
         """Train `model`, and let go of what only that takes."""
         trainer, result = self._train(phase, model)
         if trainer.quantized is None:
             return trainer.objective, result, None
         training = self.inputs.config.training
         held_out = partial(self.task.held_out_loss, self.inputs, model, trainer.objective)
-        stored = quantized.finish(trainer.quantized, training, held_out)
+        stored = finish(trainer.quantized, training, held_out)
         return trainer.objective, result, stored
 
     def _train(self, phase: str, model: Any) -> tuple[TrainingLoop, PhaseResult]:
@@ -206,19 +187,5 @@ class _Session:
                 evaluate=lambda: task.held_out_loss(inputs, model, objective),
                 callbacks=self.callbacks,
             )
-            self._restore(trainer, store)
+            go_on(trainer, store, self.folder.metrics, explicit=self.explicit, warn=self.warn)
             return trainer, trainer.fit(progress=self.progress, stop=self.stop)
-
-    def _restore(self, trainer: TrainingLoop, store: CheckpointStore) -> None:
-        explicit = self.explicit
-        if explicit and explicit.path.resolve().parent == store.folder.resolve():
-            trainer.restore(explicit)
-            store.discard_after(trainer.step)
-            return
-        trainer.resume()
-        for text in store.warnings:
-            self.warn(text)
-        repeated = self.folder.metrics.rewind(trainer.phase, trainer.step)
-        if repeated:
-            start = f"step {trainer.step}" if trainer.step else "its beginning: nothing was saved"
-            self.warn(f"{trainer.phase} goes on from {start}; {repeated} steps are done again")

@@ -320,6 +320,8 @@ class TrainingLoop:
             return
         if self.metrics is not None:
             self.metrics.sync()
+        # of another step's weights an evaluation says nothing
+        measured = self.judge.cost if self._due(self.config.evaluate_every) else None
         with self.recorder.span("checkpoint", step=self.step):
             self._last_checkpoint = self.store.save(
                 self.step,
@@ -334,7 +336,7 @@ class TrainingLoop:
                     "seconds": self._seconds,
                     **self.judge.state(),
                 },
-                metric=finite(self.judge.cost),
+                metric=finite(measured),
             )
         self.callbacks.saved(self._last_checkpoint, self.step)
 
