@@ -187,8 +187,12 @@ def lora_modules(model):
         ({"rank": 0}, {}, "student.lora.rank"),
         ({"use_dora": True, "bias": "some"}, {}, "student.lora.bias"),
         ({"fuse": False}, {"output": {"format": "gguf"}}, "needs student.lora.fuse"),
-        ({"fuse": False}, {"training": STORED}, "training.quantization needs student.lora.fuse"),
-        ({"dropout": 0.1}, {"training": STORED}, "does not go with student.lora.dropout 0.1"),
+        (
+            {"fuse": False},
+            {"training": STORED},
+            "with training.quantization student.lora needs fuse",
+        ),
+        ({"dropout": 0.1}, {"training": STORED}, "student.lora cannot have dropout 0.1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

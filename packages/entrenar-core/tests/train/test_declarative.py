@@ -18,12 +18,14 @@ from entrenar_common.errors import (
     RefusedError,
     UnsupportedError,
 )
+from entrenar_common.progress import NullProgress
 from entrenar_core import models
 from entrenar_core.convert.export import export
 from entrenar_core.data.tokenizer import train_bpe
 from entrenar_core.io.safetensors import SafetensorsFile
 from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.declarative import plan, resolve, train_from_yaml
+from entrenar_core.train.declarative.inputs import read_inputs
 from entrenar_core.train.declarative.report import read_report
 from entrenar_core.train.metrics import READINGS, MetricsLog
 
@@ -134,6 +136,43 @@ def test_the_specifications_file_with_small_models(trained, tmp_path):
     changed = differing(out, Path("base"))
     assert changed == {f"model.layers.0.self_attn.{n}_proj.weight" for n in "qv"}
     assert (tmp_path / "out-merged" / "model.safetensors").exists()
+
+
+def test_the_specifications_file_on_the_numbers_that_are_stored(trained, tmp_path):
+    """`quantize` too: every row of the model, the adapter in it, has one of 16 multiples."""
+    found = trained(
+        model={"path": "base.gguf", "layers": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+        data={"train": "train.parquet", "val": "val.parquet", "batch_size": 8,
+              "auto_infer_types": True, "max_length": 24},
+        optimizer={"name": "adam", "lr": 1e-2, "beta1": 0.9, "beta2": 0.999},
+        lora={"rank": 8, "alpha": 16, "target_modules": ["q_proj", "v_proj"]},
+        quantize={"bits": 4, "symmetric": True, "per_channel": True},
+        merge={"method": "TIES", "density": 0.2, "models": ["other"], "base": "base"},
+        training={"epochs": 1},
+    )  # fmt: skip
+    assert found.quantization.matrices == 7
+    with SafetensorsFile(tmp_path / "out" / "model.safetensors") as file:
+        for name in file.names():
+            if name.endswith("_proj.weight"):
+                for row in file.read(name):
+                    assert len(np.unique(row)) <= 16, name
+
+
+def test_easy_rows_come_first_where_a_field_says_which_they_are(trained):
+    """A file of one document a row; the first step's are the easiest ones."""
+    rows = [json.dumps({"text": "a b c d " * 9, "hard": n % 8}) for n in range(64)]
+    Path("graded.jsonl").write_text("\n".join(rows))
+    sections = {
+        "model": {"path": "base"},
+        "data": {"train": "graded.jsonl", "max_length": 16, "batch_size": 2, "packing": False},
+        "task": "causal-lm",
+        "training": {"max_steps": 3, "curriculum": {"field": "hard", "steps": 3}},
+    }
+    assert trained(**sections).steps == 3
+    Path("graded.yaml").write_text(yaml.safe_dump(sections))
+    batches = read_inputs(resolve("graded.yaml"), progress=NullProgress()).batches
+    lines = [int(n.rpartition(":")[2]) for n in batches.names(batches.batch(0).row_ids)]
+    assert {(line - 1) % 8 for line in lines} == {0}
 
 
 def differing(folder, other):

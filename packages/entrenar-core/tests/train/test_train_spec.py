@@ -167,9 +167,13 @@ MALFORMED = {
         written(model="{config: {hidden_size: 8}, vocab_size: 300}", lora="{rank: 4}"),
         ["line 3: lora: adapts a model that has learned: give model.path"],
     ),
-    "an adapter of few bits": (
-        written(lora="{rank: 4}", quantize="{bits: 4}"),
-        ["line 4: quantize: lora trains beside weights that stay"],
+    "an adapter apart from stored weights": (
+        written(lora="{rank: 4, fuse: false}", quantize="{bits: 4}"),
+        ["line 4: quantize: with lora needs fuse"],
+    ),
+    "an adapter that drops out of stored weights": (
+        written(lora="{rank: 4, dropout: 0.1}", quantize="{bits: 4}"),
+        ["line 4: quantize: with lora cannot have dropout 0.1"],
     ),
     "bits and a recipe": (
         written(quantize="{bits: 4, recipe: q4_0}"), ["line 3: quantize: .*not both"],

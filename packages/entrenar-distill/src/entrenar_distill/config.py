@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Setting, StrictModel, TrainingConfig, load_config
 from entrenar_core.train.observe import ObserveSection
 from entrenar_core.train.output_section import OutputFolder
@@ -81,20 +80,6 @@ def _teachers(info: ValidationInfo) -> tuple[TeacherConfig, ...]:
     """Those that are given, none where they are wrong."""
     found = info.data.get("teacher", ())
     return found if isinstance(found, tuple) else (found,)
-
-
-def _check_stored_adapter(lora: LoraSection) -> None:
-    """What is stored of a weight and its adapter is one weight: ValueError for what that cannot be
-    with."""
-    if not lora.fuse:
-        raise ValueError(
-            "training.quantization needs student.lora.fuse: what is stored has the adapter in it"
-        )
-    if lora.dropout:
-        raise ValueError(
-            f"training.quantization does not go with student.lora.dropout {lora.dropout:g}: what "
-            "is stored has no input of A apart from its own"
-        )
 
 
 class DistillConfig(StrictModel):
@@ -171,8 +156,8 @@ class DistillConfig(StrictModel):
         if lora is None:
             return value
         training = info.data.get("training")
-        if training and training.quantization:
-            _check_stored_adapter(lora)
+        if training and training.quantization and (problem := lora.not_storable):
+            raise ValueError(f"with training.quantization student.lora {problem}")
         if value.format == "gguf" and not lora.fuse:
             raise ValueError("format gguf needs student.lora.fuse: a whole model is written")
         return value

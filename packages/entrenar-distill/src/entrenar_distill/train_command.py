@@ -6,7 +6,7 @@ import json
 
 import click
 
-from entrenar_common.cli import Command, Output, common_options
+from entrenar_common.cli import Command, Output, common_options, live_option
 from entrenar_common.errors import UsageError
 from entrenar_distill.settings_option import set_option
 
@@ -24,9 +24,18 @@ from entrenar_distill.settings_option import set_option
     "(auto), or from the one given.",
 )
 @click.option("--validate", is_flag=True, help="Read and check everything; train nothing.")
+@click.option(
+    "--find-rate",
+    is_flag=True,
+    help="Take 100 steps at rising learning rates, say which one the loss falls fastest at, and "
+    "write nothing.",
+)
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of the configuration.")
+@live_option
 @common_options
-def train(out: Output, config, overrides, output, resume, validate, print_schema) -> None:
+def train(
+    out: Output, config, overrides, output, resume, validate, find_rate, print_schema, live
+) -> None:
     """Train or fine-tune a model as one YAML file says; write it with a report.
 
     Text alone makes a language model; a table with labels beside its texts a classifier, or with
@@ -35,12 +44,14 @@ def train(out: Output, config, overrides, output, resume, validate, print_schema
     \b
     Examples:
       entrenar-distill train --config train.yaml --validate
+      entrenar-distill train --config train.yaml --find-rate
       entrenar-distill train --config train.yaml --set lora.rank=8 --output ./model
       entrenar-distill train --config train.yaml --resume auto
     """
     from entrenar_core.train import declarative
     from entrenar_core.train.config import json_schema
-    from entrenar_distill.train_view import Shown, plan_parts, report_parts
+    from entrenar_core.train.display import shown as displayed
+    from entrenar_distill.train_view import Shown, plan_parts, rate_parts, report_parts
 
     if print_schema:
         click.echo(json.dumps(json_schema(declarative.TrainSpec), indent=2))
@@ -53,5 +64,13 @@ def train(out: Output, config, overrides, output, resume, validate, print_schema
         shown = plan if out.json else Shown(plan_parts(plan))
         out.emit(shown, schema="entrenar.distill.train-plan/1")
         return
-    report = declarative.train(spec, resume=resume, progress=out.progress(), warn=out.warn)
+    if find_rate:
+        rates = declarative.find_rate(spec, progress=out.progress(), warn=out.warn)
+        shown = rates if out.json else Shown(rate_parts(rates))
+        out.emit(shown, schema="entrenar.distill.learning-rates/1")
+        return
+    callbacks = displayed(out.live() if live else None)
+    report = declarative.train(
+        spec, resume=resume, progress=out.progress(), warn=out.warn, callbacks=callbacks
+    )
     out.emit(report if out.json else Shown(report_parts(report)), schema=report.SCHEMA)

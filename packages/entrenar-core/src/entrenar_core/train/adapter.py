@@ -71,6 +71,16 @@ class LoraSection(StrictModel):
             raise ValueError(f"{error.message}; {error.hint}") from error
         return self
 
+    @property
+    def not_storable(self) -> str:
+        """Why the adapter cannot be trained on the numbers that weights will be stored as; empty
+        where it can."""
+        if not self.fuse:
+            return "needs fuse: what is stored is the weight with the adapter in it"
+        if self.dropout:
+            return f"cannot have dropout {self.dropout:g}: what is stored drops nothing out"
+        return ""
+
     def settings(self) -> "LoraConfig":
         """The same in the terms of `entrenar_core.lora`."""
         from entrenar_core.lora import LoraConfig

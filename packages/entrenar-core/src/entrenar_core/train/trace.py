@@ -126,7 +126,11 @@ class Recorder:
     def _operation(
         self, name: str, direction: str, started: int, ended: int, shapes: tuple[Any, ...]
     ) -> None:
-        attributes = {"op": name, "direction": direction, "shapes": repr(shapes)}
+        attributes: dict[str, Attribute] = {
+            "op": name,
+            "direction": direction,
+            "shapes": repr(shapes),
+        }
         span = self._opened("op", attributes)
         span.started = started
         self._tell(span, ended, span.attributes)

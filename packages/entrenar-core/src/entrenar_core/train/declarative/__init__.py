@@ -1,5 +1,7 @@
 """Training as one YAML file says: what it may say, and what is done."""
 
+from entrenar_core.train.declarative.rate import FoundRate as FoundRate
+from entrenar_core.train.declarative.rate import find_rate as find_rate
 from entrenar_core.train.declarative.report import TrainReport as TrainReport
 from entrenar_core.train.declarative.run import plan as plan
 from entrenar_core.train.declarative.run import train as train

@@ -12,6 +12,7 @@ from entrenar_core import models
 from entrenar_core.convert.gguf import check_gguf
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
+from entrenar_core.data.row_fields import field_numbers
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.text_batches import TextBatches
 from entrenar_core.data.texts import Labels, Texts, read_texts, split_texts
@@ -160,10 +161,24 @@ def _read_documents(
         eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id, packing=data.packing,
     )  # fmt: skip
     return Inputs(
-        spec, decision, folder, tokenizer, (), train, held_out, batches, fill=0,
+        spec, decision, folder, tokenizer, (), train, held_out,
+        _in_order(spec, dataset, train, batches), fill=0,
         max_length=data.max_length, steps=total_steps(spec.training_config(), batches),
         trained=0, parameters=0, words={},
     )  # fmt: skip
+
+
+def _in_order(
+    spec: TrainSpec, dataset: DatasetSpec, train: TokenizedDocuments, batches: Batches
+) -> Rows:
+    """`batches`, with the easy rows first where that is asked for."""
+    section, seed = spec.training.curriculum, spec.training.seed
+    if section is None:
+        return batches
+    key = "training.curriculum.field"
+    numbers = field_numbers(dataset, section.field, train.names, setting=key)
+    accumulation = spec.training.gradient_accumulation
+    return section.batches(batches, batches.means(numbers), seed=seed, accumulation=accumulation)
 
 
 def _read_texts(

@@ -28,6 +28,7 @@ from entrenar_core.train.declarative.report import (
 from entrenar_core.train.declarative.spec import TrainSpec, as_yaml, resolve, spec_hash
 from entrenar_core.train.declarative.start import HEADS
 from entrenar_core.train.loop import PhaseResult, TrainingLoop
+from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
 from entrenar_core.train.run_folder import ADAPTER, AUTO, NEVER, Identity, RunFolder, go_on
 from entrenar_core.train.stored_numbers import Finished, finish
@@ -45,7 +46,7 @@ class TrainFolder(RunFolder):
 
     schema = "entrenar.train.run-folder/1"
     config_name = "train.yaml"
-    decides_nothing = ("output.",)
+    decides_nothing = ("output.", "observe.")
 
 
 def train_from_yaml(
@@ -78,12 +79,13 @@ def train(
 
     `resume`: "never" (a folder that holds a run is refused), "auto" (go on from its newest whole
     checkpoint; a finished run is not repeated) or a checkpoint's folder. `warn` is told what a user
-    should know, `callbacks` of the training.
+    should know, `callbacks` of the training, after those that `spec.observe` asks for.
 
     Raises what is wrong with the inputs before anything is written, and InterruptedRun, with the
     state saved, when SIGINT or SIGTERM arrives meanwhile.
     """
     progress, folder = progress or NullProgress(), _folder(spec, resume)
+    callbacks = (*callbacks_of(spec.observe, folder.path, warn=warn), *callbacks)
     inputs = read_inputs(spec, progress=progress)
     for text in inputs.warnings():
         warn(text)
@@ -100,6 +102,7 @@ def train(
 def plan(spec: TrainSpec, *, resume: str = NEVER, progress: Progress | None = None) -> TrainPlan:
     """Read and check everything that `train` would, and write nothing but the token cache."""
     folder = _folder(spec, resume)
+    callbacks_of(spec.observe, folder.path, warn=lambda _text: None)  # raises where one cannot be
     inputs, done = read_inputs(spec, progress=progress or NullProgress()), 0
     if folder.holds_run:
         folder.enter(_identity(inputs), resume=resume, phases=PHASES)
@@ -207,7 +210,7 @@ class _Session:
         if spec.lora is not None:
             (adapter,) = lora.adapters_of(model).values()
             adapter.save(path / ADAPTER, base_model=spec.model.path)
-            if spec.lora.fuse:
+            if spec.lora.fuse and not model.fused:  # stored weights have it in them already
                 lora.fuse(model)
         inputs.tokenizer.save(path)
         if spec.lora is not None and not spec.lora.fuse:

@@ -21,6 +21,7 @@ from entrenar_core.train.declarative.quantize_section import QuantizeSection
 from entrenar_core.train.declarative.tasks import CAUSAL_LM, TaskName
 from entrenar_core.train.declarative.training_section import TrainingSection
 from entrenar_core.train.declarative.unfit import unfit
+from entrenar_core.train.observe import ObserveSection
 from entrenar_core.train.output_section import OutputFolder
 from entrenar_core.train.problems import elsewhere
 from entrenar_core.train.strict import StrictModel
@@ -62,6 +63,7 @@ class TrainSpec(StrictModel):
         None, description="merge the trained model with others; not done when absent"
     )
     output: OutputFolder = _of_defaults(OutputFolder)
+    observe: ObserveSection = _of_defaults(ObserveSection)
 
     @model_validator(mode="before")
     @classmethod
@@ -121,9 +123,10 @@ class TrainSpec(StrictModel):
 
     @field_validator("quantize")
     @classmethod
-    def _of_whole_weights(cls, value: QuantizeSection | None, info: ValidationInfo) -> Any:
-        if value is not None and info.data.get("lora") is not None:
-            raise ValueError("lora trains beside weights that stay: leave quantize out")
+    def _of_fused_weights(cls, value: QuantizeSection | None, info: ValidationInfo) -> Any:
+        lora = info.data.get("lora")
+        if value is not None and lora is not None and (problem := lora.not_storable):
+            raise ValueError(f"with lora {problem}")
         return value
 
     @field_validator("quantize")
@@ -189,10 +192,10 @@ def as_yaml(spec: TrainSpec) -> str:
 
 
 def spec_hash(spec: TrainSpec) -> str:
-    """SHA-256 over what decides the result: everything but where and how often it is saved."""
-    text = json.dumps(
-        spec.model_dump(mode="json", exclude={"output"}), sort_keys=True, allow_nan=False
-    )
+    """SHA-256 over what decides the result: everything but where and how often it is saved, and
+    what watches."""
+    decides = spec.model_dump(mode="json", exclude={"output", "observe"})
+    text = json.dumps(decides, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from entrenar_core.train.config import TrainingCourse
+from entrenar_core.train.curriculum import CurriculumSection
 
 __all__ = ["TrainingSection"]
 
@@ -20,6 +21,8 @@ class TrainingSection(TrainingCourse):
         description="share of each target that all tokens, or all classes, have alike; not for "
         "regression",
     )
+
+    curriculum: CurriculumSection | None = Field(None, description="easy rows first; for causal-lm")
 
     def course(self) -> dict[str, Any]:
         """The keys that a `TrainingConfig` has too."""

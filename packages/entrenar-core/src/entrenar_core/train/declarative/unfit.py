@@ -26,6 +26,8 @@ def unfit(task: TaskName, training: TrainingSection, *, packing: bool) -> Unfit 
         return Unfit(("training", "label_smoothing"), "is for classes and tokens, not for numbers")
     if not packing and task != CAUSAL_LM:
         return Unfit(("data", "packing"), f"goes with {CAUSAL_LM}: whole texts are not packed")
+    if training.curriculum is not None and task != CAUSAL_LM:
+        return Unfit(("training", "curriculum"), f"goes with {CAUSAL_LM}")
     if training.metric not in FIGURES[task]:
         known = FIGURES[task]
         near = nearest(training.metric, known)
