@@ -74,7 +74,8 @@ def test_the_steepest_curvature_decides_and_the_suggestion_is_the_steepest_desce
     wanted = course(curvatures, start, curve.rates)
     slopes = np.gradient(wanted, np.log(curve.rates))
     falling = np.argmin(slopes[: np.argmin(wanted) + 1])
-    assert abs(np.searchsorted(curve.rates, curve.suggestion) - falling) <= 20  # half of what a line is laid through
+    half = 20  # of what a line is laid through
+    assert abs(np.searchsorted(curve.rates, curve.suggestion) - falling) <= half
     assert curve.suggestion < 2 / 20 < curve.diverges_at
     assert curve.why_none == ""
 

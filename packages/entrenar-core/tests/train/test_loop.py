@@ -18,6 +18,7 @@ from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.objective import LanguageModelling
 from entrenar_core.train.process import StopRequest
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.step import Steps
 
 pytestmark = pytest.mark.tier2
 
@@ -97,14 +98,14 @@ def test_one_gradient_that_is_not_finite_loses_the_step_and_changes_nothing(
     trainer = make(gradient_accumulation=2, weight_decay=0.1, average_decay=0.5)
     trainer._advance()
     before = state(trainer) | {n: a.copy() for n, a in trainer.average.state().items()}
-    parameter, gradients = trainer.model.named_parameters()[name], TrainingLoop._gradients
+    parameter, gradients = trainer.model.named_parameters()[name], Steps.gradients
 
-    def poisoned(self, micro_batches, targets):
-        found = gradients(self, micro_batches, targets)
+    def poisoned(self, number, micro_batches, targets):
+        found = gradients(self, number, micro_batches, targets)
         parameter.grad.reshape(-1)[3] = value
         return found
 
-    monkeypatch.setattr(TrainingLoop, "_gradients", poisoned)
+    monkeypatch.setattr(Steps, "gradients", poisoned)
     record = trainer._advance()
     assert record["skipped"]
     assert math.isfinite(record["loss"])

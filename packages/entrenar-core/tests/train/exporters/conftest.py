@@ -1,6 +1,7 @@
 """A training of a second's fraction, with a log to compare what is exported with."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ class Training:
         self.folder = folder
 
     def run(self, *callbacks, resume=False, **config):
-        """Returns the bytes of the weights."""
+        """Returns the bytes of the weights. Without `resume` it starts over."""
+        if not resume:
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         model = Linear(3, 1, bias=True, dtype="float32")
         initialise(model, 1, std=0.5)
         settings = {"learning_rate": 0.1, "max_steps": 6, "evaluate_every": 3, **config}

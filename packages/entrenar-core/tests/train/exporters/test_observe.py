@@ -45,15 +45,20 @@ def test_all_of_them_together_change_no_bit(training, tmp_path, monkeypatch, col
     everything = {
         "csv": True, "tensorboard": str(tmp_path / "events"), "spans": True, "wandb": {},
         "mlflow": {"tracking_uri": "http://localhost:1"}, "prometheus": {"port": 0},
-        "otlp": {"endpoint": collector.endpoint},
+        "otlp": {"endpoint": collector.endpoint}, "anomalies": {}, "profile": {},
     }  # fmt: skip
     assert everything.keys() == ObserveSection.model_fields.keys()
     without = training.run()
     callbacks = made(training.folder, **everything)
-    assert len(callbacks) == 7
+    assert len(callbacks) == 9
     assert training.run(*callbacks) == without
     found = {path.name for path in training.folder.iterdir() if path.is_file()}
-    assert found == {"metrics.jsonl", "metrics.csv", "spans.jsonl"}
+    assert found == {
+        "metrics.jsonl",
+        "metrics.csv",
+        "spans.jsonl",
+        "profile-training.collapsed",
+    }
     assert len(list((tmp_path / "events" / "training").iterdir())) == 1
     assert collector.spans()
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import entrenar_core
-from entrenar_core.train.callbacks import Callback, Notice, Run
+from entrenar_core.train.callbacks import Callback, Notice, Run, StopTraining
 from entrenar_core.train.exporters.otlp import OtlpExporter
 from entrenar_core.train.exporters.otlp_section import OtlpSection, OtlpSettings
 from entrenar_core.train.trace import Recorder
@@ -133,9 +133,17 @@ def test_being_told_changes_no_bit():
     assert weights(told) == weights(silent)
 
 
+class End(Callback):
+    """Ends a training after its fourth step."""
+
+    def step(self, record):
+        if record["step"] == 4:
+            raise StopTraining
+
+
 def test_a_training_that_goes_on_is_another_trace_of_the_same_run(tmp_path):
     with Collector() as collector:
-        trainer(exporter(collector, run_id="r"), folder=tmp_path).fit(TRAIN)
+        trainer(exporter(collector, run_id="r"), End(), folder=tmp_path, max_steps=6).fit(TRAIN)
         again = trainer(exporter(collector, run_id="r"), folder=tmp_path, max_steps=6)
         again.fit(TRAIN, resume=True)
     assert collector.resource()["entrenar.run.id"] == "r"
