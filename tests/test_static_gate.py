@@ -62,7 +62,11 @@ def _exits(node: ast.AST) -> bool:
     return called(node) in {"exit", "quit", "sys.exit", "os._exit", "os.abort"}
 
 
-@rule("catches every exception", "entrenar_common/outcome.py")
+@rule(
+    "catches every exception",
+    "entrenar_common/outcome.py",
+    "entrenar_bench/study/worker.py",  # what a runner raises is how its run ended
+)
 def _catches_all(node: ast.AST) -> bool:
     if not isinstance(node, ast.ExceptHandler):
         return False
@@ -126,7 +130,7 @@ def _imports_by_name(node: ast.AST) -> bool:
 
 @rule("imports torch or a library of its world")
 def _imports_torch(node: ast.AST) -> bool:
-    heavy = {"torch", "transformers", "peft", "accelerate", "scipy"}
+    heavy = {"torch", "transformers", "peft", "accelerate"}  # scipy: see the import contracts
     return any(name.split(".")[0] in heavy for name in imported(node))
 
 
