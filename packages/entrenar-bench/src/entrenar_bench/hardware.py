@@ -62,11 +62,13 @@ class Hardware:
         )  # fmt: skip
 
 
-def measure(*, seconds: float = _SECONDS) -> Hardware:
-    """Time matrix products and copies for about so many seconds each."""
+def measure(
+    *, seconds: float = _SECONDS, size: int = _SIZE, copy_bytes: int = _COPY_BYTES
+) -> Hardware:
+    """Time products of square matrices and copies for about so many seconds each."""
     found = environment()
-    products, product = _best(_product(), seconds)
-    copies, copy = _best(_copy(), seconds)
+    products, product = _best(_product(size), seconds)
+    copies, copy = _best(_copy(copy_bytes), seconds)
     return Hardware(
         cpu=found.cpu,
         processors=os.cpu_count() or 1,
@@ -75,22 +77,22 @@ def measure(*, seconds: float = _SECONDS) -> Hardware:
         blas=found.blas,
         python=found.python,
         numpy=found.numpy,
-        sgemm_gflops=2 * _SIZE**3 / product / 1e9,
-        sgemm_size=_SIZE,
-        copy_gb_per_s=2 * _COPY_BYTES / copy / 1e9,
-        copy_bytes=_COPY_BYTES,
+        sgemm_gflops=2 * size**3 / product / 1e9,
+        sgemm_size=size,
+        copy_gb_per_s=2 * copy_bytes / copy / 1e9,
+        copy_bytes=copy_bytes,
         repeats=(products, copies),
     )
 
 
-def _product() -> Callable[[], Any]:
-    a = np.random.default_rng(0).standard_normal((_SIZE, _SIZE), np.float32)
+def _product(size: int) -> Callable[[], Any]:
+    a = np.random.default_rng(0).standard_normal((size, size), np.float32)
     out = np.empty_like(a)
     return lambda: np.matmul(a, a, out=out)
 
 
-def _copy() -> Callable[[], Any]:
-    source = np.ones(_COPY_BYTES // 8)
+def _copy(count: int) -> Callable[[], Any]:
+    source = np.ones(count // 8)
     target = np.zeros_like(source)
     return lambda: np.copyto(target, source)
 

@@ -30,6 +30,7 @@ def start_driver(path: Path, runner: str, *, jobs: int = 1, seconds: float = 120
     process = subprocess.Popen(
         [sys.executable, DRIVER, path, runner, str(jobs), str(seconds)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )
@@ -127,13 +128,16 @@ def test_a_killed_driver_takes_its_workers_along_and_another_goes_on(tmp_path):
     wait_until(lambda: not Path(f"/proc/{worker}").exists())
 
 
-def test_an_interrupted_driver_lets_its_run_wait_again(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_driver_lets_its_run_wait_again(tmp_path, number):
     Study.create(tmp_path / "a.study", Plan((Arm("a", {"x": 60}),), (0,))).close()
     driver = start_driver(tmp_path / "a.study", "slow")
     with Study.open(tmp_path / "a.study") as study:
         wait_until(lambda: study.counts()[Status.RUNNING] == 1)
-        driver.send_signal(signal.SIGINT)
-        driver.communicate(timeout=30)
+        driver.send_signal(number)
+        shown = driver.communicate(timeout=30)[1]
+        assert "InterruptedRun" in shown
+        assert "stopped with 0 runs finished, 1 wait" in shown
         assert study.counts()[Status.WAITING] == 1
         assert study.attempts()[0].outcome == "given back"
 

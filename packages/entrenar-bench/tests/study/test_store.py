@@ -1,5 +1,6 @@
 """A study on a disk: who may work on what, what is kept, and what survives."""
 
+import errno
 import json
 import math
 import sqlite3
@@ -19,6 +20,7 @@ from entrenar_common.errors import (
     RefusedError,
     StorageError,
 )
+from entrenar_core.io.os_calls import os_calls
 
 
 def again(study, **how) -> Study:
@@ -407,6 +409,21 @@ def test_what_a_crash_left_out_of_the_mirror_is_appended(study, left):
     study._connection.execute("UPDATE meta SET value = ? WHERE key = 'mirrored'", [str(left)])
     again(study).close()
     assert mirror.read_bytes() == whole
+
+
+def test_a_mirror_that_cannot_be_written_loses_no_report(study, monkeypatch):
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os_calls, "write", full)
+        study.finish(study.claim("w"), {"loss": 0.5})
+    assert study.counts()[Status.FINISHED] == 1
+    assert len(study.notes) == 1
+    assert "ENOSPC" in study.notes[0]
+    again(study).close()
+    kinds = [e["kind"] for e in read_mirror(f"{study.path}.jsonl")]
+    assert kinds == ["created", "claimed", "finished"]
 
 
 def test_a_mirror_that_was_removed_is_written_again(study):

@@ -121,7 +121,7 @@ def mann_whitney(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05) -> ExactTes
     ranks = _doubled_ranks(together)
     below, above = _tails(tuple(sorted(ranks)), n)
     observed = sum(ranks[:n])
-    p = min(1.0, 2 * min(below[observed], above[observed]))
+    p = float(min(1.0, 2 * min(below[observed], above[observed])))
     smallest = 2 / math.comb(n + m, n)
     return ExactTest("Mann-Whitney test", p, smallest, alpha, fewest_runs(alpha), "runs per arm")
 

@@ -56,7 +56,7 @@ def _with_share(t: float, df: float, share: float) -> float:
     step = 2.0
     while miss(high) > 0:
         high, step = high + step, 2 * step
-    return float(optimize.brentq(miss, low, high, xtol=1e-10))
+    return float(optimize.root_scalar(miss, bracket=(low, high), xtol=1e-10).root)
 
 
 def _cdf(t: float, df: float, noncentrality: float) -> float:

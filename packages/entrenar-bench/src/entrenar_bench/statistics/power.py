@@ -46,7 +46,7 @@ def welch_power(effect: float, n: int, *, alpha: float = 0.05) -> float:
     distributed and independent of t: the power is the mean over its quantiles.
 
     >>> round(welch_power(2.1, 5), 2)
-    0.8
+    0.81
     """
     _check(alpha)
     if n < 2 or not math.isfinite(effect):

@@ -14,16 +14,17 @@ from entrenar_bench.study.leases import LeaseLost
 from entrenar_bench.study.records import Lease, Status
 from entrenar_bench.study.store import Study
 from entrenar_bench.study.worker import Answer, Runner, Worker
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.train.process import stop_at_step_end
 
 __all__ = ["Outcome", "run_trials"]
 
 _BEATS = 4
 """Heartbeats in the time that a lease lasts."""
 
-_WAIT_SECONDS = 2.0
-"""How often a driver without a run looks whether another driver's has been lost."""
+_WAIT_SECONDS = 0.5
+"""How often a driver looks whether it was asked to stop, or another driver's run was lost."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def run_trials(
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
 
     Other drivers may work on the same study: the end is reached when no run waits or is under way
-    anywhere. A run that raises or whose process dies has failed, and the others go on. When this
-    process is interrupted, the runs that it had begun wait again.
+    anywhere. A run that raises or whose process dies has failed, and the others go on.
 
-    Raises ConfigError for no jobs, and what the study raises where it cannot be written.
+    Raises InterruptedRun on SIGINT or SIGTERM, when the runs that were begun wait again;
+    ConfigError for no jobs; and what the study raises where it cannot be written.
     """
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}", hint="use at least 1")
@@ -111,11 +112,17 @@ def run_trials(
     slots = [_Slot(runner, f"{host} worker {i + 1}", threads) for i in range(jobs)]
     counts = study.counts()
     progress.start("runs", counts[Status.WAITING] + counts[Status.RUNNING])
-    with _given_back(study, slots):
-        while _step(study, slots, progress):
+    with stop_at_step_end() as stop, _given_back(study, slots):
+        while not stop and _step(study, slots, progress):
             pass
     progress.finish()
-    return _outcome(study)
+    found = _outcome(study)
+    if stop:
+        raise InterruptedRun(
+            f"{study.path}: stopped with {found.finished} runs finished, {found.waiting} wait",
+            hint="run it again: finished runs are kept, and those that were begun go on",
+        )
+    return found
 
 
 def _step(study: Study, slots: list[_Slot], progress: Progress) -> bool:

@@ -28,7 +28,13 @@ from entrenar_bench.study.mirror import Mirror
 from entrenar_bench.study.planning import Edited
 from entrenar_bench.study.provenance import Provenance, provenance
 from entrenar_bench.study.records import Attempt, Lease, Plan, Status, Trial
-from entrenar_common.errors import ConfigError, FormatError, NotFoundError, RefusedError
+from entrenar_common.errors import (
+    ConfigError,
+    FormatError,
+    NotFoundError,
+    RefusedError,
+    StorageError,
+)
 from entrenar_core.io import files
 
 __all__ = ["LEASE_SECONDS", "Study"]
@@ -286,7 +292,16 @@ class Study:
         with sqlite_errors(self.path):
             with transaction(self._connection):
                 yield
+            self._copy_events()
+
+    def _copy_events(self) -> None:
+        """What is in the study is done: that the mirror cannot have it yet is only noted."""
+        try:
             self._mirror.catch_up(self._connection)
+        except StorageError as error:
+            note = f"{error.message}; it is written when the study is opened again"
+            if note not in self.notes:
+                self.notes.append(note)
 
     @contextmanager
     def _reporting(self, lease: Lease, what: str) -> Iterator[None]:
