@@ -10,6 +10,7 @@ import pytest
 
 from entrenar_core.merge.method import all_methods
 from entrenar_core.train.config import load_config
+from entrenar_core.train.declarative import resolve
 from entrenar_distill.cli import main as distill
 from entrenar_distill.config import DistillConfig
 from entrenar_inspect.cli import main as inspect
@@ -99,6 +100,9 @@ def test_configurations_are_valid(tmp_path):
     for text in found:
         path = tmp_path / "distill.yaml"
         path.write_text(text)
+        if text.startswith("model:"):  # of `train`
+            assert resolve(path).data.train
+            continue
         config, _ = load_config(DistillConfig, path)
         assert config.dataset.name
 

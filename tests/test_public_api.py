@@ -91,7 +91,7 @@ def test_the_packages_have_one_version():
             "shared_vocabulary Vocabulary",
         ),
         ("entrenar_core.data.tokenizer", "Tokenizer train_bpe"),
-        ("entrenar_core.train.loop", "Trainer PhaseResult"),
+        ("entrenar_core.train.loop", "TrainingLoop PhaseResult"),
         ("entrenar_core.io.safetensors", "SafetensorsFile SafetensorsFolder write_file"),
         ("entrenar_core.io.torch_save", "TorchFile TorchFolder write_torch"),
         ("entrenar_core.io.apr", "APRFile write_apr"),

@@ -62,7 +62,11 @@ def _exits(node: ast.AST) -> bool:
     return called(node) in {"exit", "quit", "sys.exit", "os._exit", "os.abort"}
 
 
-@rule("catches every exception", "entrenar_common/outcome.py")
+@rule(
+    "catches every exception",
+    "entrenar_common/outcome.py",
+    "entrenar_core/train/exporters/background.py",  # whatever a service's client library raises
+)
 def _catches_all(node: ast.AST) -> bool:
     if not isinstance(node, ast.ExceptHandler):
         return False

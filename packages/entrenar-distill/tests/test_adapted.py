@@ -8,6 +8,10 @@ import pytest
 from entrenar_common.errors import ConfigError, InterruptedRun
 from entrenar_common.progress import NullProgress
 from entrenar_core import lora, models
+from entrenar_core.convert.lattice import formats_of
+from entrenar_core.convert.recipe import recipe_named
+from entrenar_core.nn import modules
+from entrenar_core.quant import quantize
 from entrenar_core.train.checkpoint import CheckpointStore
 from entrenar_distill import causal, present
 from entrenar_distill.config import resolve
@@ -16,6 +20,14 @@ from entrenar_distill.report_json import read_report
 
 pytestmark = pytest.mark.tier2
 
+STORED = {"quantization": {"recipe": "q4_0"}}
+LEARNED = {
+    "weights": "int4",
+    "activations": 8,
+    "gradient": "learnable",
+    "observer": "mse",
+    "schedule": {"kind": "lower_bits", "begin": 1, "end": 3},
+}
 IDS = np.arange(20)[None] % 7
 
 
@@ -116,13 +128,67 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize(
+    ("section", "quantization"),
+    [({}, STORED["quantization"]), ({"use_dora": True, "init": "pissa"}, LEARNED)],
+    ids=["recipe", "learned"],
+)
+def test_an_interrupted_run_on_stored_weights_ends_as_a_straight_one(
+    world, write_config, train, stopped_at, outcome, tmp_path, section, quantization
+):
+    training = {"quantization": quantization, "evaluate_every": 2, "gradient_accumulation": 2}
+    path = write_config(student=student(world, **section), training=training)
+    train(path, output=tmp_path / "straight")
+    for step in (1, 2):
+        with pytest.raises(InterruptedRun), stopped_at(step):
+            train(path, resume="auto")
+    train(path, resume="auto")
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("held", [None, "q8_0"])
+def test_folder_and_file_have_what_the_recipe_makes_of_the_base_with_its_adapter(
+    world, write_config, train, tmp_path, held
+):
+    section = {**student(world), **({"quantize": held} if held else {})}
+    training = {"quantization": {"recipe": "q4_0", "schedule": {"begin": 1}}, "evaluate_every": 2}
+    report = train(write_config(student=section, training=training))
+    folder = tmp_path / "out"
+    found, in_file = weights(folder), weights(folder / "model.gguf")
+    assert all(found[name].tobytes() == in_file[name].tobytes() for name in found)
+
+    base = models.load(world / "teacher", **({"quantize": held} if held else {}))
+    lora.load_adapter(base, folder / "adapter")
+    before = {n: np.asarray(p.data) for n, p in base.base_parameters().items()}
+    wanted = before | {
+        f"{name}.weight": module.effective_weight.data
+        for name, module in lora_modules(base).items()
+    }
+    for name, form in formats_of(base, recipe_named("q4_0")).items():
+        wanted[name] = quantize(wanted[name], form).dequantize()
+    assert all((found[name] == wanted[name]).all() for name in wanted)
+
+    inputs = read_inputs(resolve(folder / "distill.yaml"), progress=NullProgress())
+    loss = causal.held_out_loss(models.load(folder), inputs, inputs.held_out)
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert loss == report.score("student").loss == list(lines)[-1]["held_out_loss"]
+    assert report.quantization.name == "q4_0"
+    assert report.adapter.fused
+
+
+def lora_modules(model):
+    adapted = lora.adapters_of(model)["default"].layers
+    return {name: module for name, module in modules(model) if name in adapted}
+
+
+@pytest.mark.parametrize(
     ("section", "more", "said"),
     [
         ({"target_modules": ["q_porj"]}, {}, "no module of this model is 'q_porj'"),
         ({"rank": 0}, {}, "student.lora.rank"),
         ({"use_dora": True, "bias": "some"}, {}, "student.lora.bias"),
         ({"fuse": False}, {"output": {"format": "gguf"}}, "needs student.lora.fuse"),
-        ({}, {"training": {"quantization": {"recipe": "q4_0"}}}, "beside weights that stay"),
+        ({"fuse": False}, {"training": STORED}, "training.quantization needs student.lora.fuse"),
+        ({"dropout": 0.1}, {"training": STORED}, "does not go with student.lora.dropout 0.1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

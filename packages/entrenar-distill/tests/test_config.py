@@ -300,6 +300,11 @@ def test_the_fingerprint_ignores_a_control_which_the_student_does_not_depend_on(
     assert config_hash(resolve(write(control=True))) == config_hash(resolve(write()))
 
 
+def test_the_fingerprint_ignores_where_figures_are_shown(write):
+    observed = write(observe={"csv": True, "tensorboard": "events", "wandb": {"project": "mine"}})
+    assert config_hash(resolve(observed)) == config_hash(resolve(write()))
+
+
 def test_the_fingerprint_ignores_how_the_same_thing_is_written(write):
     explicit = write(dataset={"name": ["texts/*.txt"], "max_length": 256}, training={"epochs": 1})
     assert config_hash(resolve(explicit)) == config_hash(resolve(write()))

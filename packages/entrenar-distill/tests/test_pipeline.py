@@ -38,6 +38,7 @@ def test_the_folder_is_a_model_folder_with_a_report_beside_it(finished):
         "generation_config.json",
         "metrics.jsonl",
         "model.safetensors",
+        "report.html",
         "report.json",
         "report.md",
         "run.json",

@@ -126,6 +126,13 @@ def outcome(folder):
 # --- what is written --------------------------------------------------------------------------
 
 
+def test_the_page_has_speeds_below_what_is_the_same_in_equal_runs(finished):
+    folder, _ = finished(next(iter(KINDS)))
+    above, _, below = (folder / "report.html").read_text().partition("<h2>On this machine</h2>")
+    assert "Texts/s" not in above
+    assert "Texts/s" in below
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_report_in_the_folder_is_the_one_that_is_returned(kind, finished):
     folder, report = finished(kind)

@@ -43,6 +43,7 @@ __all__ = [
     "Group",
     "Output",
     "common_options",
+    "live_option",
     "tool",
 ]
 
@@ -168,6 +169,17 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, out=out, **values)
 
     return _with_options(command)
+
+
+def live_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that trains `--live`, as `live`; it then shows the training on what
+    `Output.live` gives."""
+    return click.option(
+        "--live",
+        is_flag=True,
+        help="Show the training on the whole terminal meanwhile: the curve of the loss, learning "
+        "rate, gradient norm, throughput, memory, what was noticed.",
+    )(function)
 
 
 def tool(name: str, *, version: str) -> Callable[[Callable[..., Any]], Group]:

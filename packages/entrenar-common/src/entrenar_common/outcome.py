@@ -4,8 +4,8 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 import click
 
@@ -35,10 +35,10 @@ def of(run: Callable[[], Any], out: Output, program: str) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:  # the reader, such as `head`, has all that it wants
-        _discard_output()
+        _discard(sys.stdout)
         return _PIPE_CLOSED
     except OSError as error:  # the last of the output, as when it goes to a file on a full disk
-        _discard_output()
+        _discard(sys.stdout)
         return _report(_storage_error(error), out)
     return code
 
@@ -52,8 +52,9 @@ def _reported(run: Callable[[], Any], out: Output, program: str) -> int:
         sys.stderr.write(error.format_message() + "\n")
         return UsageError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        out.close()
-        out.note("interrupted")
+        with _whoever_reads():
+            out.close()
+            out.note("interrupted")
         return _INTERRUPTED
     except BrokenPipeError:
         raise
@@ -65,11 +66,22 @@ def _reported(run: Callable[[], Any], out: Output, program: str) -> int:
 
 
 def _report(error: EntrenarError, out: Output) -> int:
-    out.close()
-    if out.debug:
-        sys.stderr.write("".join(traceback.format_exception(error)))
-    out.error(error.report())
+    with _whoever_reads():
+        out.close()
+        if out.debug:
+            sys.stderr.write("".join(traceback.format_exception(error)))
+        out.error(error.report())
     return error.exit_code
+
+
+@contextlib.contextmanager
+def _whoever_reads() -> Iterator[None]:
+    """Print how it ended. Where nobody reads that any more, as of a terminal that was closed, the
+    exit code still says it."""
+    try:
+        yield
+    except OSError:
+        _discard(sys.stderr)
 
 
 # ---- what was raised, as one of our errors -----------------------------------------------------
@@ -150,11 +162,11 @@ def _print_anything() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _discard_output() -> None:
-    """Send what is still in the buffers nowhere, or Python would complain when it exits."""
-    with contextlib.suppress(OSError):
+def _discard(stream: TextIO) -> None:
+    """Send what is still in its buffer nowhere, or Python would complain when it exits."""
+    with contextlib.suppress(OSError, ValueError):  # of a stream that is no file, or is closed
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, sys.stdout.fileno())
+            os.dup2(nowhere, stream.fileno())
         finally:
             os.close(nowhere)

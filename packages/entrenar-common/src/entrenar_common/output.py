@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrenar_common.console import is_terminal, make_console, paint, wants_color
 from entrenar_common.errors import InternalError
 from entrenar_common.progress import LineProgress, NullProgress, Progress, RichProgress
 from entrenar_common.text import escape_controls
+
+if TYPE_CHECKING:
+    from entrenar_common.live import LiveTraining
 
 __all__ = ["Output"]
 
@@ -36,6 +39,7 @@ class Output:
         self.debug = debug
         self._emitted = False
         self._progress: Progress | None = None
+        self._live: LiveTraining | None = None
 
     def emit(self, record: Any, schema: str) -> None:
         """Print the command's result, a dataclass, to standard output: its view, or as JSON.
@@ -71,6 +75,26 @@ class Output:
             return LineProgress(stream)
         return RichProgress(lambda: make_console(stream, color=self.color))
 
+    def live(self) -> LiveTraining | None:
+        """What to show trainings with, in the place of their bars: the whole terminal.
+
+        None where quiet asks for no progress, and, with a note, where standard error is no
+        terminal: the plain lines of `progress` are what a log can have.
+        """
+        if self.quiet:
+            return None
+        stream = sys.stderr
+        if not is_terminal(stream):
+            self.note("--live: standard error is no terminal, so progress is shown as plain lines")
+            return None
+        if self._live is None:
+            from entrenar_common.live import LiveTraining
+            from entrenar_common.screen import Screen
+
+            self._live = LiveTraining(Screen(stream, color=self.color), self.progress())
+            self._progress = self._live
+        return self._live
+
     def note(self, text: str) -> None:
         """Say something in passing on standard error, unless quiet."""
         if not self.quiet:
@@ -96,6 +120,8 @@ class Output:
 
     def close(self) -> None:
         """End the progress display, so that what follows starts on its own line."""
+        if self._live is not None:
+            self._live.close()
         if self._progress is not None:
             self._progress.finish()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Protocol
 
 from entrenar_common.text import escape_controls
@@ -188,7 +189,10 @@ class RichProgress:
         self.finish()
         from entrenar_common.bar import Bar
 
-        self._bar = Bar(self._make_console(), task_name, total, clock=self._clock, live=self._live)
+        with suppress(OSError):  # of a terminal that was closed: the work goes on all the same
+            self._bar = Bar(
+                self._make_console(), task_name, total, clock=self._clock, live=self._live
+            )
 
     def advance(self, n: int = 1, **fields: float | str) -> None:
         """Count `n` more steps; the bar is redrawn a few times a second, not at every call."""
@@ -197,6 +201,7 @@ class RichProgress:
 
     def finish(self) -> None:
         """Leave the bar as it stands, and give the line below it back."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with suppress(OSError):
+                bar.stop()

@@ -149,7 +149,7 @@ def test_a_sum_of_adapters_does_not_depend_on_their_order(order, seed):
     for chosen in (names, [names[i] for i in order]):
         lora.activate(model, *chosen)
         weights = [
-            module.adapters.weight(module).data.copy()
+            module.adapters.weight(module.weight).data.copy()
             for block in model.model.layers
             for module in (block.self_attn.q_proj, block.mlp.down_proj)
         ]

@@ -85,6 +85,15 @@ def test_the_last_ones_and_the_best_are_kept(store, tmp_path):
     assert steps(tmp_path) == ["step-000000002", "step-000000004", "step-000000005"]
 
 
+def test_of_two_equal_ones_the_earlier_is_the_best_and_kept(store, tmp_path):
+    for step, metric in ((1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)):
+        save(store, step, metric)
+    assert steps(tmp_path) == ["step-000000001", "step-000000003", "step-000000004"]
+    best = store.best()
+    assert best is not None
+    assert best.step == 1
+
+
 def test_nan_is_the_worst_metric(store, tmp_path):
     nan = float("nan")
     for step, metric in ((1, nan), (2, 5.0), (3, nan), (4, nan), (5, None), (6, float("inf"))):

@@ -88,6 +88,29 @@ def test_a_weight_that_is_not_finite_loses_the_step_and_changes_nothing(make, na
     assert (trainer.step, trainer.optimizer.steps, trainer.budget.total) == (1, 0, 1)
 
 
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[-1]])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_gradient_that_is_not_finite_loses_the_step_and_changes_nothing(
+    make, monkeypatch, name, value
+):
+    """The loss is finite; one number of one gradient is not, in the second micro-batch."""
+    trainer = make(gradient_accumulation=2, weight_decay=0.1, average_decay=0.5)
+    trainer._advance()
+    before = state(trainer) | {n: a.copy() for n, a in trainer.average.state().items()}
+    parameter, gradients = trainer.model.named_parameters()[name], TrainingLoop._gradients
+
+    def poisoned(self, micro_batches, targets):
+        found = gradients(self, micro_batches, targets)
+        parameter.grad.reshape(-1)[3] = value
+        return found
+
+    monkeypatch.setattr(TrainingLoop, "_gradients", poisoned)
+    record = trainer._advance()
+    assert record["skipped"]
+    assert math.isfinite(record["loss"])
+    assert_equal(state(trainer) | trainer.average.state(), before)
+
+
 def test_a_step_after_a_lost_one_is_what_it_would_have_been(make, monkeypatch):
     trainer, other = make(schedule="constant"), make(name="other", schedule="constant")
     loss = LanguageModelling.loss
@@ -125,6 +148,19 @@ def test_an_evaluation_that_is_not_finite_is_logged_as_null_and_counts_as_worst(
     assert kept == ["step-000000002", "step-000000003", "step-000000004"]
 
 
+@pytest.mark.parametrize("goal", ["lowest", "highest"])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_is_no_best_one_whatever_is_looked_for(make, goal, odd):
+    found = iter([odd, 3.0, odd, odd])
+    trainer = make(
+        evaluate=lambda: {"held_out_loss": 1.0, "gain": next(found)}, evaluate_every=1,
+        metric="gain", metric_goal=goal, early_stopping={"patience": 2},
+    )  # fmt: skip
+    trainer.fit()
+    assert trainer.store.best().step == 2
+    assert trainer.store.latest().state["patience"] == {"best": 3.0, "since": 2}
+
+
 def test_a_stop_saves_at_the_end_of_the_step(make):
     trainer, stop = make(every=100), StopRequest()
     stop.signal = 15
@@ -135,6 +171,35 @@ def test_a_stop_saves_at_the_end_of_the_step(make):
     assert fresh.resume()
     assert fresh.step == 1
     assert_equal(state(fresh), state(trainer))
+
+
+class Asked(StopRequest):
+    """Asked to stop when it has been looked at so often, as by a signal that arrives then."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+
+    def __bool__(self):
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize("looks", range(5))
+def test_what_is_said_to_be_saved_is_the_step_that_was_reached(make, looks):
+    trainer = make(every=3)
+    with pytest.raises(InterruptedRun, match=r"step (\d) of 4 .*step-00000000\1$"):
+        trainer.fit(stop=Asked(looks))
+    fresh = make(every=3)
+    assert fresh.resume()
+    assert_equal(state(fresh), state(trainer))
+
+
+def test_a_stop_without_a_folder_does_not_say_that_anything_is_saved(make):
+    trainer, stop = make(), StopRequest()
+    trainer.store, stop.signal = None, 15
+    with pytest.raises(InterruptedRun, match="step 1 of 4 of student; nothing is saved"):
+        trainer.fit(stop=stop)
 
 
 def test_nothing_to_resume_from_is_a_start(make):
@@ -167,10 +232,10 @@ def test_accumulated_micro_batches_are_one_larger_batch(make):
     small, large = make(gradient_accumulation=2), make(name="other")
     parts = [BATCHES.batch(0), BATCHES.batch(1)]
     tokens = sum(part.targets for part in parts)
-    found = small._gradients(parts, tokens)
+    found = small._steps.gradients(0, parts, tokens)
     pairs = zip(*map(_fields, parts), strict=True)
     whole = type(parts[0])(*map(np.concatenate, pairs))
-    wanted = large._gradients([whole], tokens)
+    wanted = large._steps.gradients(0, [whole], tokens)
     assert found == pytest.approx(wanted, rel=1e-6)
     pairs = zip(small.optimizer._groups, large.optimizer._groups, strict=True)
     for mine, theirs in pairs:

@@ -175,7 +175,7 @@ def test_an_evaluation_before_that_has_steps_of_the_weights_as_they_are(make):
     weight = trainer.model.named_parameters()["model.layers.0.mlp.up_proj.weight"]
     for _ in range(2):
         trainer._advance()
-    trainer._evaluated()
+    trainer._evaluated({})
     wanted = quantize(weight.data, "int3").dequantize()
     np.testing.assert_allclose(seen[0], wanted, rtol=1e-5)  # of a logarithm and its exponential
 

@@ -153,6 +153,50 @@ def test_an_error_ends_all_spans_and_is_told_as_a_failure():
     assert told.spans[-1].name == "run"
 
 
+class BrokenAtTheEnd(Callback):
+    def ended(self, outcome):
+        raise RuntimeError("at the end")
+
+
+def test_an_error_at_the_end_is_raised_when_all_have_been_told(tmp_path):
+    told = Told()
+    with pytest.raises(RuntimeError, match="at the end"):
+        trainer(BrokenAtTheEnd(), told, folder=tmp_path).fit(TRAIN)
+    assert told.events[-2:] == ["saved 4", "finished"]
+    assert trainer(folder=tmp_path).fit(TRAIN, resume=True).steps == 4
+
+
+def test_an_error_at_the_end_does_not_hide_how_the_training_ended(tmp_path):
+    told, stop = Told(), StopRequest()
+    stop.signal = 15
+    with pytest.raises(InterruptedRun) as caught:
+        trainer(BrokenAtTheEnd(), told, folder=tmp_path).fit(TRAIN, stop=stop)
+    assert told.events[-1] == "interrupted"
+    assert str(caught.value.__context__) == "at the end"
+
+
+@pytest.mark.parametrize("method", ["started", "span", "step", "saved"])
+def test_a_training_that_a_callback_ends_with_an_error_goes_on_without_it(tmp_path, method):
+    """Whatever it is told of when it raises."""
+
+    def broken(self, *_args):
+        raise RuntimeError("mine")
+
+    straight = trainer(folder=tmp_path / "a", every=1)
+    straight.fit(TRAIN)
+    callback = type("Broken", (Callback,), {method: broken})()
+    with pytest.raises(RuntimeError, match="mine"):
+        trainer(callback, folder=tmp_path / "b", every=1).fit(TRAIN)
+    resumed = trainer(folder=tmp_path / "b", every=1)
+    resumed.fit(TRAIN, resume=True)
+    assert_same(weights(straight), weights(resumed))
+    assert_same(straight.optimizer.state(), resumed.optimizer.state())
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "b/metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == [1, 2, 3, 4]
+
+
 def test_a_notice_reaches_every_callback():
     class Notices(Callback):
         def started(self, run):
@@ -175,6 +219,17 @@ def test_training_stops_when_evaluations_get_no_better_and_keeps_the_best(tmp_pa
     assert result.stopped.startswith("2 evaluations without a better held_out_loss than")
     best = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["held_out_loss"]
     assert found.loss_on(VAL) == pytest.approx(best)
+
+
+def test_checkpoints_between_evaluations_are_not_taken_for_the_best(tmp_path):
+    """Saved after every step, and measured after every third: what was measured is kept."""
+    found = trainer(
+        folder=tmp_path, learning_rate=30.0, schedule="constant", optimizer=SGD, max_steps=50,
+        evaluate_every=3, early_stopping={"patience": 2}, max_grad_norm=1e9, every=1,
+    )  # fmt: skip
+    assert found.fit(TRAIN, VAL).steps == 9
+    third = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[2])["held_out_loss"]
+    assert found.loss_on(VAL) == pytest.approx(third)
 
 
 def test_a_stopped_training_stays_stopped_when_it_is_resumed(tmp_path):

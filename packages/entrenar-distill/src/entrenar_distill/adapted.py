@@ -12,13 +12,13 @@ from entrenar_distill.run_folder import ADAPTER
 
 def write(model: Any, folder: Path, config: DistillConfig) -> AdaptedStudent:
     """Write the adapter of `model`, as PEFT does; where the config says so, put it into the
-    weights, which are then the student's."""
+    weights, which are then the student's, unless training on stored weights has done so."""
     section = config.student.lora
     assert section is not None
     (adapter,) = lora.adapters_of(model).values()
     trained, all_numbers = adapter.parameter_count(), model.parameter_count()
     adapter.save(folder / ADAPTER, base_model=config.student.model_id)
-    if section.fuse:
+    if section.fuse and not model.fused:  # stored weights have it in them already
         lora.fuse(model)
     return AdaptedStudent(
         rank=section.rank,

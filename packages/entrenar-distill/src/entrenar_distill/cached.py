@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from entrenar_common.errors import ConfigError
 from entrenar_core import models
 from entrenar_core.distill.cache import CachedTeacher, CacheFolder, Keys
-from entrenar_core.io import files
 from entrenar_core.models.source import read_raw
 from entrenar_distill.config import DistillConfig
 
@@ -97,11 +95,3 @@ def keys_of(inputs: Inputs) -> Keys:
         rows=inputs.batches.rows,
         shared=teacher.vocabulary.shared,
     )
-
-
-def hash_of_model(folder: Path) -> str:
-    """A hash of the files that make the model in `folder`."""
-    digest = hashlib.sha256()
-    for path in models.model_files(folder):
-        digest.update(files.sha256_file(path).encode())
-    return digest.hexdigest()

@@ -14,11 +14,12 @@ from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import LanguageModelling, Objective
 from entrenar_core.train.process import StopRequest
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill import measure, objectives, teachers
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.inputs import Inputs, read_inputs
 from entrenar_distill.plan import Plan
-from entrenar_distill.report import AdaptedStudent, QuantizedStudent, RunReport
+from entrenar_distill.report import AdaptedStudent, RunReport
 from entrenar_distill.report_json import read_report
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import CONTROL
@@ -112,7 +113,7 @@ class CausalLM:
         progress: Progress,
         stop: StopRequest,
         *,
-        quantization: QuantizedStudent | None,
+        quantization: StoredNumbers | None,
         adapter: AdaptedStudent | None,
     ) -> RunReport:
         del objectives

@@ -9,7 +9,7 @@ from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls
 from entrenar_core.data.readers import Value
 from entrenar_core.data.texts import Int64
-from entrenar_distill.text_students import labels_of
+from entrenar_core.models.classes import labels_of
 
 __all__ = ["class_numbers", "listed", "single_labels"]
 

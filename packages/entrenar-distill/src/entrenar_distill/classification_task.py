@@ -11,6 +11,8 @@ from entrenar_common.progress import Progress
 from entrenar_core.data.readers import Value
 from entrenar_core.data.texts import Int64
 from entrenar_core.distill import ClassificationDistillation, LabelClassification
+from entrenar_core.distill.text_teacher import said_about
+from entrenar_core.models.classes import labels_of
 from entrenar_distill.class_figures import class_figures, log_softmax
 from entrenar_distill.class_labels import class_numbers, listed, single_labels
 from entrenar_distill.config import DistillConfig
@@ -19,8 +21,6 @@ from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import CONTROL
 from entrenar_distill.text_inputs import TextInputs, read_text_inputs
 from entrenar_distill.text_next_steps import classification_commands
-from entrenar_distill.text_outputs import said_about
-from entrenar_distill.text_students import labels_of
 from entrenar_distill.text_task import Measured, TextTask, reading_of
 from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 

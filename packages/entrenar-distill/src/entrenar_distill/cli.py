@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from entrenar_common.cli import SIZE, Output, common_options, tool
+from entrenar_common.cli import SIZE, Output, common_options, live_option, tool
 from entrenar_distill import (
     __version__,
     cache_command,
     estimate_command,
     evaluate_command,
+    train_command,
     validate_command,
 )
 from entrenar_distill.settings_option import set_option
@@ -40,8 +41,11 @@ def main() -> None:
     "(auto), or from the one given.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; train nothing.")
+@live_option
 @common_options
-def run(out: Output, config, teacher, student, output, overrides, control, resume, dry_run) -> None:
+def run(
+    out: Output, config, teacher, student, output, overrides, control, resume, dry_run, live
+) -> None:
     """Train a student on its teacher's predictions; write it with a report.
 
     The configuration is a YAML file; docs/config.md describes all of its keys, and --set changes
@@ -53,6 +57,7 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
       entrenar-distill run --config distill.yaml --set distillation.alpha=0.7
       entrenar-distill run --config distill.yaml --resume auto
     """
+    from entrenar_core.train.display import shown
     from entrenar_distill import pipeline
     from entrenar_distill.config import resolve
 
@@ -62,7 +67,10 @@ def run(out: Output, config, teacher, student, output, overrides, control, resum
         found = pipeline.plan(resolved, resume=resume, progress=out.progress())
         out.emit(found, schema="entrenar.distill.plan/1")
         return
-    report = pipeline.run(resolved, resume=resume, progress=out.progress(), warn=out.warn)
+    callbacks = shown(out.live() if live else None)
+    report = pipeline.run(
+        resolved, resume=resume, progress=out.progress(), warn=out.warn, callbacks=callbacks
+    )
     out.emit(report, schema=report.SCHEMA)
 
 
@@ -141,6 +149,7 @@ def export(
     out.emit(report, schema="entrenar.distill.export/1")
 
 
+main.add_command(train_command.train)
 main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)
 main.add_command(cache_command.cache)

@@ -11,11 +11,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from entrenar_core.train.adapter import LoraSection
 from entrenar_core.train.config import Setting, StrictModel, TrainingConfig, load_config
+from entrenar_core.train.observe import ObserveSection
+from entrenar_core.train.output_section import OutputFolder
+from entrenar_core.train.paths import FilePath
 from entrenar_core.train.quantization import recipe_name
 from entrenar_distill.dataset_section import DatasetConfig
 from entrenar_distill.loss import DistillationConfig
-from entrenar_distill.paths import FilePath
 from entrenar_distill.student_section import StudentConfig
 from entrenar_distill.task_names import (
     CAUSAL_LM,
@@ -40,12 +43,10 @@ __all__ = [
 ]
 
 
-class OutputConfig(StrictModel):
+class OutputConfig(OutputFolder):
     """Where the student and the report are written."""
 
     dir: FilePath = Field("distilled-model", description="folder of the student and the report")
-    checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="checkpoints to keep, beside the best one")
     format: Literal["safetensors", "gguf"] = Field(
         "safetensors",
         description="file format of the student's weights; gguf: a model.gguf for llama.cpp beside "
@@ -82,6 +83,20 @@ def _teachers(info: ValidationInfo) -> tuple[TeacherConfig, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
+def _check_stored_adapter(lora: LoraSection) -> None:
+    """What is stored of a weight and its adapter is one weight: ValueError for what that cannot be
+    with."""
+    if not lora.fuse:
+        raise ValueError(
+            "training.quantization needs student.lora.fuse: what is stored has the adapter in it"
+        )
+    if lora.dropout:
+        raise ValueError(
+            f"training.quantization does not go with student.lora.dropout {lora.dropout:g}: what "
+            "is stored has no input of A apart from its own"
+        )
+
+
 class DistillConfig(StrictModel):
     """A distillation: a student learns from a teacher on a dataset."""
 
@@ -99,6 +114,7 @@ class DistillConfig(StrictModel):
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig.model_validate({}))
     dataset: DatasetConfig
     output: OutputConfig = _section_of_defaults(OutputConfig)
+    observe: ObserveSection = _section_of_defaults(ObserveSection)
     control: bool = Field(
         False,
         description="also train the same student without the teacher, to measure what it brought",
@@ -156,9 +172,7 @@ class DistillConfig(StrictModel):
             return value
         training = info.data.get("training")
         if training and training.quantization:
-            raise ValueError(
-                "student.lora trains beside weights that stay: leave training.quantization out"
-            )
+            _check_stored_adapter(lora)
         if value.format == "gguf" and not lora.fuse:
             raise ValueError("format gguf needs student.lora.fuse: a whole model is written")
         return value
@@ -244,8 +258,9 @@ def as_yaml(config: DistillConfig) -> str:
 
 
 def config_hash(config: DistillConfig) -> str:
-    """SHA-256 over what decides the student: everything but where and how often it is saved,
-    whether a control is trained beside it, and how documents of a dataset on the hub are come by.
+    """SHA-256 over what decides the student: everything but where and how often it is saved, where
+    its figures are shown, whether a control is trained beside it, and how documents of a dataset on
+    the hub are come by.
 
     Two configurations with the same hash train the same weights from the same documents, so a run
     can be resumed under a new output folder or checkpoint interval, and given a control afterwards.
@@ -253,7 +268,8 @@ def config_hash(config: DistillConfig) -> str:
     apart = {"dir", "keep_checkpoints", "checkpoint_every"}
     fetched = {"revision", "streaming"}  # the documents themselves are compared beside the config
     decides = config.model_dump(
-        mode="json", exclude={"output": apart, "control": True, "dataset": fetched}
+        mode="json",
+        exclude={"output": apart, "observe": True, "control": True, "dataset": fetched},
     )
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,8 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from entrenar_core.io.hub_model import is_hub_name
+from entrenar_core.train.paths import FilePath, FilePaths
 from entrenar_core.train.strict import StrictModel
-from entrenar_distill.paths import FilePath, FilePaths
 
 _KINDS = {
     "text_field": ("text",),

@@ -9,6 +9,7 @@ from entrenar_common.errors import UnsupportedError
 from entrenar_common.progress import Progress
 from entrenar_core.autograd import Tensor, no_grad
 from entrenar_core.distill import EmbeddingDistillation, new_projection
+from entrenar_core.distill.text_teacher import said_about
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.embedding_figures import embedding_figures
 from entrenar_distill.loss import EmbeddingSection
@@ -16,7 +17,6 @@ from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task import STUDENT
 from entrenar_distill.text_inputs import TextInputs, read_text_inputs
 from entrenar_distill.text_next_steps import embedding_commands
-from entrenar_distill.text_outputs import said_about
 from entrenar_distill.text_task import Measured, TextTask, reading_of
 
 __all__ = ["SentenceEmbedding"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
+from entrenar_core import models
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.hub_dataset import HubSpec
@@ -17,10 +18,10 @@ from entrenar_core.distill import Teacher
 from entrenar_core.distill.cache import CachedTeacher
 from entrenar_core.io import files
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.run_folder import DATASET_REVISION
 from entrenar_distill import cached, cross_tokenizer, features, quantized
 from entrenar_distill.config import DatasetConfig, DistillConfig
 from entrenar_distill.cross_tokenizer import CrossTokenizer
-from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.routes import Routes, read_routes
 from entrenar_distill.students import (
     bare_student,
@@ -87,7 +88,7 @@ class Inputs:
         if self.routes is not None:
             found["routes"] = self.routes.fingerprint
         if self.student_folder is not None:
-            found["student"] = cached.hash_of_model(self.student_folder)
+            found["student"] = models.hash_of_model(self.student_folder)
         if self.across is not None:
             found["teacher's tokenizer"] = self.across.tokenizer.fingerprint
         return found

@@ -6,6 +6,7 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
+from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments, split
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.masking import MaskedBatches, MaskedRows, MaskTokens
@@ -14,11 +15,10 @@ from entrenar_core.data.tokens import tokenize
 from entrenar_core.distill import shared_vocabulary
 from entrenar_core.models.reading import MASKED
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.run_folder import DATASET_REVISION
 from entrenar_distill import features, quantized
-from entrenar_distill.cached import hash_of_model
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.inputs import check_top_k, dataset_spec
-from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.students import student_folder
 from entrenar_distill.text_inputs import teacher_folder, teacher_of
 from entrenar_distill.text_students import bare_text_student, make_text_student
@@ -63,14 +63,14 @@ class MaskedInputs:
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
         found = {
-            "teacher": hash_of_model(self.teacher_folder),
+            "teacher": models.hash_of_model(self.teacher_folder),
             "tokenizer": self.tokenizer.fingerprint,
             "documents": self.documents,
         }
         if self.train.revision is not None:
             found[DATASET_REVISION] = self.train.revision
         if self.student_folder is not None:
-            found["student"] = hash_of_model(self.student_folder)
+            found["student"] = models.hash_of_model(self.student_folder)
         return found
 
 

@@ -16,6 +16,7 @@ from entrenar_core.environment import environment
 from entrenar_core.train.evaluate import Scores, score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.process import StopRequest
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill import features, teachers
 from entrenar_distill.inputs import Inputs
 from entrenar_distill.next_steps import next_commands
@@ -25,12 +26,11 @@ from entrenar_distill.report import (
     CompressionBaseline,
     ModelScore,
     PhaseTiming,
-    QuantizedStudent,
     RunReport,
     Sample,
 )
 from entrenar_distill.reproduction import program, reproduction
-from entrenar_distill.run_folder import ADAPTER, RunFolder
+from entrenar_distill.run_folder import ADAPTER, PAGE, RunFolder
 from entrenar_distill.statistics import bits_per_byte_difference
 
 SAMPLES, PROMPT_TOKENS, NEW_TOKENS, SAMPLE_TEMPERATURE = 2, 64, 80, 0.8
@@ -45,7 +45,7 @@ def report(
     progress: Progress,
     stop: StopRequest,
     *,
-    quantization: QuantizedStudent | None = None,
+    quantization: StoredNumbers | None = None,
     adapter: AdaptedStudent | None = None,
 ) -> RunReport:
     """Score `trained` (teachers first, then student and control) and put the report together.
@@ -271,6 +271,7 @@ def files_of(folder: RunFolder) -> dict[str, str]:
     names = {
         "model": ".",
         "report": "report.md",
+        "report with curves": PAGE,
         "report data": "report.json",
         "metrics": "metrics.jsonl",
         "checkpoints": "checkpoints",

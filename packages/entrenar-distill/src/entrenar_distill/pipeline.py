@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import CheckpointError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core import models
 from entrenar_core.io import files
@@ -13,13 +12,18 @@ from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.loop import PhaseResult, TrainingLoop
 from entrenar_core.train.objective import Objective
+from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
+from entrenar_core.train.run_folder import go_on
+from entrenar_core.train.stored_numbers import Finished, finish
 from entrenar_distill import adapted, quantized
-from entrenar_distill.config import DistillConfig, config_hash
+from entrenar_distill.config import DistillConfig
+from entrenar_distill.out_of_memory import explained
+from entrenar_distill.page import Noticed, run_page
 from entrenar_distill.plan import Plan
 from entrenar_distill.present import to_markdown
 from entrenar_distill.report_json import to_json
-from entrenar_distill.run_folder import AUTO, NEVER, RunFolder
+from entrenar_distill.run_folder import AUTO, NEVER, PAGE, RunFolder
 from entrenar_distill.task import CONTROL, STUDENT, Task, task_of
 
 
@@ -27,6 +31,7 @@ def plan(config: DistillConfig, *, resume: str = NEVER, progress: Progress | Non
     """Read and check everything that `run` would, and write nothing but the token cache."""
     folder, task = RunFolder(Path(config.output.dir)), task_of(config)
     folder.check(resume, phases_of(config))
+    callbacks_of(config.observe, folder.path, warn=lambda _text: None)
     inputs = task.read_inputs(config, progress=progress or NullProgress())
     done: dict[str, int] = {}
     if folder.holds_run:
@@ -50,21 +55,24 @@ def run(
 
     `resume`: "never" (a folder that holds a run is refused), "auto" (go on from its newest whole
     checkpoint; a finished run is not repeated, but gets the control that it has not) or
-    a checkpoint's folder. `callbacks` are told of every phase of the training.
+    a checkpoint's folder. `callbacks` are told of every phase of the training, after those that
+    `config.observe` asks for.
 
-    Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile.
+    Raises InterruptedRun, with the state saved, when SIGINT or SIGTERM arrives meanwhile, and
+    OutOfMemoryError where the memory does not suffice.
     """
     progress = progress or NullProgress()
     folder, phases, task = RunFolder(Path(config.output.dir)), phases_of(config), task_of(config)
     folder.check(resume, phases)
+    callbacks = (*callbacks_of(config.observe, folder.path, warn=warn), *callbacks)
     inputs = task.read_inputs(config, progress=progress)
     for text in task.warnings(inputs):
         warn(text)
-    with folder.locked(), stop_at_step_end() as stop:
+    with folder.locked(), explained(config), stop_at_step_end() as stop:
         folder.open(config, inputs.fingerprints(), resume=resume, phases=phases)
         explicit = None
         if resume not in (AUTO, NEVER):
-            explicit = _explicit(Path(resume), folder, config)
+            explicit = folder.checkpoint(Path(resume), keep_last=config.output.keep_checkpoints)
         elif folder.report.exists():
             found = task.read_report(folder.report)
             if found.score(CONTROL) or not config.control:
@@ -80,25 +88,7 @@ def phases_of(config: DistillConfig) -> tuple[str, ...]:
 
 def store_of(folder: RunFolder, phase: str, config: DistillConfig) -> CheckpointStore:
     """The checkpoints of a phase of the run in `folder`."""
-    return CheckpointStore(
-        folder.checkpoints(phase),
-        run_id=folder.run_id,
-        keep_last=config.output.keep_checkpoints,
-        config_hash=config_hash(config),
-    )
-
-
-def _explicit(path: Path, folder: RunFolder, config: DistillConfig) -> Checkpoint:
-    """The checkpoint to go back to. From here on the run is not finished, if it was."""
-    found = store_of(folder, path.resolve().parent.name, config).open(path)
-    if found.manifest.run_id != folder.run_id:
-        raise CheckpointError(
-            f"{path}: is a checkpoint of another run",
-            hint=f"give one of the run in {folder.path}",
-        )
-    if folder.report.exists():
-        files.remove_tree(folder.report)
-    return found
+    return folder.store(phase, keep_last=config.output.keep_checkpoints)
 
 
 class _Session:
@@ -117,7 +107,8 @@ class _Session:
     ):
         self.task, self.inputs, self.folder, self.progress = task, inputs, folder, progress
         self.warn, self.stop, self.explicit = warn, stop, explicit
-        self.callbacks = callbacks
+        self.noticed = Noticed()
+        self.callbacks = (*callbacks, self.noticed)
 
     def report(self, phases: tuple[str, ...]) -> Any:
         """Train the phases, export the student, measure all models and write the report."""
@@ -125,7 +116,7 @@ class _Session:
         trained: dict[str, Any] = {}
         timings: dict[str, PhaseResult] = {}
         objectives: dict[str, Objective] = {}
-        finished: dict[str, quantized.Finished] = {}
+        finished: dict[str, Finished] = {}
         for phase in phases:
             trained[phase] = inputs.new_student()
             objectives[phase], timings[phase], stored = self._phase(phase, trained[phase])
@@ -162,19 +153,20 @@ class _Session:
             adapter=adapter,
         )
         files.write_text(folder.path / "report.md", to_markdown(found))
+        records = [record for phase in phases for record in folder.metrics.records(phase)]
+        shown = run_page(found, records, inputs.config, noticed=self.noticed.all)
+        files.write_text(folder.path / PAGE, shown)
         files.write_json(folder.report, to_json(found))
         return found
 
-    def _phase(
-        self, phase: str, model: Any
-    ) -> tuple[Objective, PhaseResult, quantized.Finished | None]:
+    def _phase(self, phase: str, model: Any) -> tuple[Objective, PhaseResult, Finished | None]:
         """Train `model`, and let go of what only that takes."""
         trainer, result = self._train(phase, model)
         if trainer.quantized is None:
             return trainer.objective, result, None
         training = self.inputs.config.training
         held_out = partial(self.task.held_out_loss, self.inputs, model, trainer.objective)
-        stored = quantized.finish(trainer.quantized, training, held_out)
+        stored = finish(trainer.quantized, training, held_out)
         return trainer.objective, result, stored
 
     def _train(self, phase: str, model: Any) -> tuple[TrainingLoop, PhaseResult]:
@@ -195,19 +187,5 @@ class _Session:
                 evaluate=lambda: task.held_out_loss(inputs, model, objective),
                 callbacks=self.callbacks,
             )
-            self._restore(trainer, store)
+            go_on(trainer, store, self.folder.metrics, explicit=self.explicit, warn=self.warn)
             return trainer, trainer.fit(progress=self.progress, stop=self.stop)
-
-    def _restore(self, trainer: TrainingLoop, store: CheckpointStore) -> None:
-        explicit = self.explicit
-        if explicit and explicit.path.resolve().parent == store.folder.resolve():
-            trainer.restore(explicit)
-            store.discard_after(trainer.step)
-            return
-        trainer.resume()
-        for text in store.warnings:
-            self.warn(text)
-        repeated = self.folder.metrics.rewind(trainer.phase, trainer.step)
-        if repeated:
-            start = f"step {trainer.step}" if trainer.step else "its beginning: nothing was saved"
-            self.warn(f"{trainer.phase} goes on from {start}; {repeated} steps are done again")

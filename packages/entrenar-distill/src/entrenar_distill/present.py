@@ -9,14 +9,14 @@ from entrenar_common.cells import format_cell, is_numeric
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
+from entrenar_core.train.run_folder import DATASET_REVISION
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill.curve import Points, curve
 from entrenar_distill.report import (
-    DATASET_REVISION,
     AdaptedStudent,
     Environment,
     ModelScore,
     PhaseTiming,
-    QuantizedStudent,
     Reproduction,
     RunReport,
     TaughtFeature,
@@ -167,7 +167,7 @@ def adapter_part(found: AdaptedStudent) -> Fields:
     )
 
 
-def quantization_part(found: QuantizedStudent) -> Fields:
+def quantization_part(found: StoredNumbers) -> Fields:
     """Student and control are scored above with the weights that are described here."""
     least = found.sqnr_db[found.worst]
     items: list[tuple[str, Any]] = [

@@ -1,11 +1,7 @@
 """A model that was trained on the numbers it is stored as: finished, written, and described."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from entrenar_common.progress import Progress
 from entrenar_core.convert.export import export
@@ -13,24 +9,11 @@ from entrenar_core.convert.gguf import check_gguf
 from entrenar_core.convert.lattice import write_lattice
 from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.data.tokenizer import Tokenizer
-from entrenar_core.qat import QuantizedModel
-from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.quantization import quantized
+from entrenar_core.train.stored_numbers import Finished
 from entrenar_distill.config import DistillConfig
-from entrenar_distill.report import QuantizedStudent
 
 GGUF = "model.gguf"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What is left of a training on stored numbers once the model has them.
-
-    weights: the numbers in full precision that they were rounded from, by name.
-    """
-
-    record: QuantizedStudent
-    weights: dict[str, np.ndarray]
 
 
 def check(model: Any, config: DistillConfig, steps: int, tokenizer: Tokenizer) -> str | None:
@@ -51,40 +34,6 @@ def check(model: Any, config: DistillConfig, steps: int, tokenizer: Tokenizer) -
     if found.activations is not None:
         words += f", inputs of {len(handle.inputs)} projections in {found.activations} bits"
     return f"{words}, all of it from step {found.schedule.last} on"
-
-
-def finish(
-    handle: QuantizedModel, training: TrainingConfig, held_out_loss: Callable[[], float]
-) -> Finished:
-    """Give the model the numbers that it is stored as, and say what they are.
-
-    `held_out_loss` measures the model: with inputs that are rounded too, where they are, since a
-    model that is read from a file computes with whole ones.
-    """
-    config = training.quantization
-    assert config is not None
-    loss = None
-    if handle.inputs:
-        with handle.exported():
-            loss = held_out_loss()
-    stored = handle.stored().values()
-    sqnr = {name: error.sqnr_db for name, error in handle.errors().items()}
-    worst = min(sqnr, key=sqnr.__getitem__)
-    size = sum(each.size for each in stored)
-    record = QuantizedStudent(
-        name=config.name,
-        from_step=config.schedule.last,
-        matrices=len(sqnr),
-        parameters=size,
-        bits_per_weight=8 * sum(each.nbytes for each in stored) / size,
-        sqnr_db=sqnr,
-        worst=worst,
-        activations=config.activations,
-        loss_with_inputs=loss,
-    )
-    weights = {n: m.matrix.parameter.data.copy() for n, m in handle.matrices.items()}
-    handle.finish()
-    return Finished(record, weights)
 
 
 def write(

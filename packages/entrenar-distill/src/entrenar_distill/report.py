@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from entrenar_core.environment import Environment
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill.verdicts import UNKNOWN, Measure, verdict_on
 
 __all__ = [
-    "DATASET_REVISION",
     "NORMALISER",
     "CompressionBaseline",
     "Difference",
     "Environment",
     "ModelScore",
     "PhaseTiming",
-    "QuantizedStudent",
     "Reproduction",
     "RunReport",
     "Sample",
@@ -27,8 +26,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-DATASET_REVISION = "dataset_revision"
-"""What the commit of a dataset on the hub is called among the inputs of a run."""
 NORMALISER = "per valid token of the whole optimizer step"
 
 _FEW_DOCUMENTS = 20
@@ -83,27 +80,6 @@ class CompressionBaseline:
 
     name: str
     bits_per_byte: float
-
-
-@dataclass(frozen=True)
-class QuantizedStudent:
-    """The student's weights as they are stored, after training on these numbers.
-
-    `name` is the recipe or the format; `from_step` the step, counted from 0, from which on all
-    `matrices`, of `parameters` numbers, were so. `sqnr_db` has 10·log10(Σw² / Σ(w − stored)²) of
-    each, w being the weights in full precision, and `worst` names the least. `activations` are the
-    bits that inputs are rounded to, and `loss_with_inputs` the held-out loss with those.
-    """
-
-    name: str
-    from_step: int
-    matrices: int
-    parameters: int
-    bits_per_weight: float
-    sqnr_db: dict[str, float]
-    worst: str
-    activations: int | None = None
-    loss_with_inputs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +173,7 @@ class RunReport:
     samples: tuple[Sample, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     skipped_steps: int = 0
-    quantization: QuantizedStudent | None = None
+    quantization: StoredNumbers | None = None
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
     parts: dict[str, tuple[tuple[int, float], ...]] | None = None

@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from entrenar_core.train.adapter import LoraSection
+from entrenar_core.train.paths import FilePath
 from entrenar_core.train.problems import SECTION
 from entrenar_core.train.quantization import format_name
 from entrenar_core.train.strict import StrictModel
-from entrenar_distill.paths import FilePath
 
 
 def _layers(value: Any) -> Any:

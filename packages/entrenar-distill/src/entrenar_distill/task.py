@@ -8,9 +8,10 @@ from entrenar_common.progress import Progress
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.plan import Plan
-from entrenar_distill.report import AdaptedStudent, QuantizedStudent
+from entrenar_distill.report import AdaptedStudent
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.task_names import CAUSAL_LM, MASKED_LM, SENTENCE_EMBEDDING
 
@@ -63,7 +64,7 @@ class Task(Protocol):
         progress: Progress,
         stop: StopRequest,
         *,
-        quantization: QuantizedStudent | None,
+        quantization: StoredNumbers | None,
         adapter: AdaptedStudent | None,
     ) -> Any:
         """Measure `trained` (teacher first, then student and control) and put the report together.

@@ -13,10 +13,10 @@ from pydantic import (
 
 from entrenar_common.errors import ConfigError
 from entrenar_core.distill.several_teachers import check_weights
+from entrenar_core.train.paths import FilePath
 from entrenar_core.train.problems import ONE, SEVERAL
 from entrenar_core.train.quantization import format_name
 from entrenar_core.train.strict import StrictModel
-from entrenar_distill.paths import FilePath
 
 
 def _values(value: Any) -> Any:

@@ -26,7 +26,7 @@ from entrenar_core.io.hub import resolve_model
 from entrenar_core.io.kinds import is_apr, is_gguf
 from entrenar_core.models.holding import AS_STORED
 from entrenar_core.train.predicting import Blend
-from entrenar_distill.cached import StoredTeacher, hash_of_model, loaded
+from entrenar_distill.cached import StoredTeacher, loaded
 from entrenar_distill.naming import about
 from entrenar_distill.routes import Routes
 from entrenar_distill.teacher_section import TeacherConfig
@@ -86,7 +86,7 @@ class LoadedTeacher:
     @property
     def fingerprint(self) -> str:
         """A hash of its weights, and where its ids are not the student's, of its tokenizer."""
-        found = hash_of_model(self.path)
+        found = models.hash_of_model(self.path)
         if self.vocabulary.kind != "permuted":
             return found
         return hashlib.sha256(f"{found} {self.tokenizer.fingerprint}".encode()).hexdigest()

@@ -18,11 +18,10 @@ from entrenar_core.io.hub import resolve_model
 from entrenar_core.models.holding import AS_STORED
 from entrenar_core.models.pooling import Pooling
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.run_folder import DATASET_REVISION
 from entrenar_distill import features, quantized
-from entrenar_distill.cached import hash_of_model
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.inputs import dataset_spec
-from entrenar_distill.report import DATASET_REVISION
 from entrenar_distill.students import student_folder
 from entrenar_distill.text_students import bare_text_student, make_text_student, missing_head
 
@@ -79,14 +78,14 @@ class TextInputs:
     def fingerprints(self) -> dict[str, str]:
         """A hash of each input: what a run was started with, and must be continued with."""
         found = {
-            "teacher": hash_of_model(self.teacher_folder),
+            "teacher": models.hash_of_model(self.teacher_folder),
             "tokenizer": self.tokenizer.fingerprint,
             "texts": self.texts,
         }
         if self.train.revision is not None:
             found[DATASET_REVISION] = self.train.revision
         if self.student_folder is not None:
-            found["student"] = hash_of_model(self.student_folder)
+            found["student"] = models.hash_of_model(self.student_folder)
         return found
 
     @property

@@ -8,15 +8,11 @@ import numpy as np
 from entrenar_common.progress import Progress
 from entrenar_core.data.texts import Texts
 from entrenar_core.distill import KeptTextTeacher
+from entrenar_core.distill.text_teacher import said_about
 
-__all__ = ["read_all", "said_about"]
+__all__ = ["read_all"]
 
 _AT_ONCE = 256
-
-
-def said_about(model: object, texts: Texts, fill: int) -> np.ndarray:
-    """What `model` says about all `texts`: (texts, D)."""
-    return KeptTextTeacher(model, texts, fill=fill).of(np.arange(len(texts)))
 
 
 def read_all(
@@ -27,8 +23,11 @@ def read_all(
     progress: Progress,
     between: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, float]:
-    """The same with how many texts a second it read. `progress` advances by texts; `between` is
-    called before each few of them: it may raise to end the work."""
+    """What `model` says about all `texts`, (texts, D), and how many of them it read a second.
+
+    `progress` advances by texts; `between` is called before each few of them: it may raise to end
+    the work.
+    """
     order = np.argsort(texts.lengths, kind="stable")
     reader = KeptTextTeacher(model, texts, fill=fill)
     # kernels are loaded at their first call, which is not part of the time

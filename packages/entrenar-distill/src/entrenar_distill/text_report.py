@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 from entrenar_core.environment import Environment
 from entrenar_core.io.files import read_json
+from entrenar_core.io.records import record_from_json
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.report import (
     AdaptedStudent,
     PhaseTiming,
-    QuantizedStudent,
     Reproduction,
     TaughtFeature,
 )
-from entrenar_distill.report_json import record_from_json
 
 __all__ = ["TextReport", "TextScore", "read_text_report"]
 
@@ -74,7 +74,7 @@ class TextReport:
     curve: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     skipped_steps: int = 0
-    quantization: QuantizedStudent | None = None
+    quantization: StoredNumbers | None = None
     adapter: AdaptedStudent | None = None
     features: tuple[TaughtFeature, ...] | None = None
     next_commands: tuple[str, ...] = ()

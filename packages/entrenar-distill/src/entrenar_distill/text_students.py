@@ -5,11 +5,12 @@ from typing import Any
 
 from entrenar_common.errors import ConfigError
 from entrenar_core import lora, models
-from entrenar_core.models.config_keys import DEFAULT_LABELS, label_keys
+from entrenar_core.models.classes import labels_of, with_labels
+from entrenar_core.models.config_keys import label_keys
 from entrenar_core.models.stored import StoredModel
 from entrenar_distill.config import DistillConfig
 
-__all__ = ["bare_text_student", "labels_of", "make_text_student", "missing_head"]
+__all__ = ["bare_text_student", "make_text_student", "missing_head"]
 
 _INHERITED = (
     "vocab_size", "max_position_embeddings", "type_vocab_size", "bos_token_id", "eos_token_id",
@@ -45,11 +46,6 @@ def bare_text_student(config: DistillConfig, teacher: Any, folder: Path | None, 
     return student
 
 
-def labels_of(model: Any) -> tuple[str, ...]:
-    """The names of a classifier's classes."""
-    return tuple(model.config.labels or DEFAULT_LABELS)
-
-
 def missing_head(folder: Path, head: str) -> tuple[str, ...]:
     """The parameters of `head` that the model in `folder` has not. Raises what opening it does,
     UnsupportedError where its architecture has no such head among it."""
@@ -80,21 +76,7 @@ def _loaded(config: DistillConfig, teacher: Any, folder: Path, head: str) -> Any
             f"into {', '.join(labels_of(teacher))}",
             hint="give a student of the same classes, or one without a classification head",
         )
-    return _with_labels(student, labels_of(teacher), head=head, seed=seed)
-
-
-def _with_labels(model: Any, labels: tuple[str, ...], *, head: str, seed: int) -> Any:
-    """`model` with a new head for `labels`, drawn from `seed`, in place of one that was drawn."""
-    keys = {**model.config.to_hf(), "num_labels": None, **label_keys(labels)}
-    keys = {key: value for key, value in keys.items() if value is not None}
-    made = models.from_config(keys, seed=seed, head=head)
-    made.follow(model)
-    drawn, weights = set(model.initialised), model.named_parameters()
-    for name, parameter in made.named_parameters().items():
-        if name not in drawn:
-            parameter.data = weights[name].data
-    made.initialised = model.initialised
-    return made
+    return with_labels(student, labels_of(teacher), head=head, seed=seed)
 
 
 def _check_head(drawn: tuple[str, ...], saved: tuple[str, ...]) -> None:

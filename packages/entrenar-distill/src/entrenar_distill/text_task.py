@@ -16,12 +16,13 @@ from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.process import StopRequest
 from entrenar_core.train.rows import total_steps
+from entrenar_core.train.stored_numbers import StoredNumbers
 from entrenar_distill import features, measure
 from entrenar_distill.causal import left_out, rounded
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.plan import Plan
-from entrenar_distill.report import AdaptedStudent, QuantizedStudent
+from entrenar_distill.report import AdaptedStudent
 from entrenar_distill.reproduction import reproduction
 from entrenar_distill.run_folder import RunFolder
 from entrenar_distill.text_inputs import TextInputs
@@ -154,7 +155,7 @@ class FiguresTask(ABC):
         progress: Progress,
         stop: StopRequest,
         *,
-        quantization: QuantizedStudent | None,
+        quantization: StoredNumbers | None,
         adapter: AdaptedStudent | None,
     ) -> TextReport:
         config = inputs.config

@@ -27,7 +27,7 @@ def formats_of(model: Any, recipe: Recipe) -> dict[str, str]:
     config = model.config
     family = family_of(config.model_type)
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for ours, parameter in model.named_parameters().items():
+    for ours, parameter in model.base_parameters().items():
         name = family.names.to_gguf(ours)
         if name is not None:
             shapes[ours] = name, family.gguf_shape(name, tuple(parameter.shape), config)

@@ -6,13 +6,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.rng import stream
 
 __all__ = ["IGNORED", "Batch", "Batches", "epoch_order"]
 
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _ROWS_AT_ONCE = 1024
@@ -162,6 +163,7 @@ class _Source:
                 hint="pack documents, or leave boundaries out",
             )
         self._docs = docs
+        self.documents = len(docs)
         self._seq_len = seq_len
         self._boundaries = boundaries
         self._fill = fill
@@ -200,6 +202,17 @@ class _Source:
             labels[owners[:, 1:] != owners[:, :-1]] = IGNORED
         of_ids = owners[:, :-1], places[:, :-1]
         return Batch(values[:, :-1], labels, row_ids, *of_ids, self._boundaries)
+
+    def means(self, values: Float64) -> Float64:
+        found = np.empty(len(self.kept))
+        for start in range(0, len(found), _ROWS_AT_ONCE):
+            block = self.kept[start : start + _ROWS_AT_ONCE]
+            document, _, present = self.rows.places(block, self._seq_len + 1)
+            first = present.copy()  # of each document in the row: they lie one after the other
+            first[:, 1:] &= document[:, 1:] != document[:, :-1]
+            sums = np.where(first, values[document], 0.0).sum(axis=1)
+            found[start : start + len(block)] = sums / first.sum(axis=1)
+        return found
 
     def names(self, row_ids: Int64) -> list[str]:
         document, _, present = self.rows.places(self.kept[row_ids], self._seq_len + 1)
@@ -281,6 +294,19 @@ class Batches:
     def names(self, row_ids: Int64) -> list[str]:
         """The documents that the rows are made of, in order, each once."""
         return self._source.names(row_ids)
+
+    def means(self, values: Float64) -> Float64:
+        """For each row the mean of `values` (documents,) over the documents that it is made of,
+        each counted once: (rows,), by the numbers that `gather` takes.
+
+        Raises ShapeError for another number of values than documents.
+        """
+        if values.shape != (self._source.documents,):
+            raise ShapeError(
+                f"values {values.shape} of {self._source.documents} documents",
+                hint="give one for each document",
+            )
+        return self._source.means(values)
 
     def _permutation(self, epoch: int) -> Int64:
         if self._order is None or self._order[0] != epoch:

@@ -47,6 +47,12 @@ def parquet_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]
                 yield Row(name, values, share)
 
 
+def parquet_fields(source: Source) -> list[str]:
+    """The columns of a table that have a name of their own."""
+    with _batches(source, {}) as (schema, _):
+        return [name for name in schema.names if schema.names.count(name) == 1]
+
+
 @contextmanager
 def _batches(source: Source, fields: Mapping[str, str]) -> Iterator[tuple[Any, Iterator[Any]]]:
     """The file's schema; and the number of the first row, the bytes of each, and the columns of

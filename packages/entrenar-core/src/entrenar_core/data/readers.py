@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 Value = str | int | float
-"""What a field that is read beside a text may hold."""
+"""What a field that is read beside a text may hold; true and false are whole numbers to Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +230,17 @@ def jsonl_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:
                 yield _json_row(line, source.place(line.number), fields)
 
 
+def jsonl_fields(source: Source) -> list[str]:
+    """The fields of the first line that is a JSON object."""
+    with source.opened() as file:
+        for line in _lines(file, source):
+            if not isinstance(line, BadDocument) and line.text.strip():
+                found = _json_object(line, source.place(line.number), {}, _WHOLE)
+                if not isinstance(found, BadDocument):
+                    return list(found)
+    return []
+
+
 def _json_document(line: _Line, where: str, text_field: str) -> Item:
     value = _json_object(line, where, {"text_field": text_field}, _DECODER)
     if isinstance(value, BadDocument):
@@ -294,6 +305,15 @@ def read_csv(source: Source, text_field: str) -> Iterator[Item]:
             yield row
         else:
             yield Document(row.name, row.values[text_field], row.source_bytes)
+
+
+def csv_fields(source: Source) -> list[str]:
+    """The columns of a table that have a name of their own."""
+    with source.opened() as file:
+        header = _CsvTable(file, source).next_row()
+    if isinstance(header, BadDocument):
+        raise header.error
+    return [name for name in header or [] if (header or []).count(name) == 1]
 
 
 def csv_rows(source: Source, fields: Mapping[str, str]) -> Iterator[RowItem]:

@@ -120,11 +120,12 @@ class Completions:
 
 @dataclass(frozen=True)
 class TextsBeside:
-    """Rows with a text, and other fields `beside` it, texts or whole numbers, by the settings that
-    name them."""
+    """Rows with a text, and other fields `beside` it, by the settings that name them: texts or
+    whole numbers, or with `any_number` also numbers that are not whole, true and false."""
 
     text_field: str
     beside: tuple[tuple[str, str], ...]
+    any_number: bool = False
     answers_only: bool = False
     closed: bool = False
 
@@ -133,7 +134,7 @@ class TextsBeside:
 
     def key(self, tokenizer: Tokenizer) -> Any:
         del tokenizer  # which is a part of every key
-        return ["beside", self.text_field, self.beside]
+        return ["beside", self.text_field, self.beside, self.any_number]
 
     @contextmanager
     def opened(self, tokenizer: Tokenizer) -> Iterator[Convert]:
@@ -146,10 +147,10 @@ class TextsBeside:
             return bad(f"{row.name}: field {self.text_field!a} is {kind_of(text)}, wanted text")
         values = [row.values[field] for _, field in self.beside]
         for (_, field), value in zip(self.beside, values, strict=True):
-            if type(value) not in (str, int):
+            if type(value) not in ((str, int, float, bool) if self.any_number else (str, int)):
+                wanted = "number" if self.any_number else "whole number"
                 return bad(
-                    f"{row.name}: field {field!a} is {kind_of(value)}, wanted text or a "
-                    "whole number"
+                    f"{row.name}: field {field!a} is {kind_of(value)}, wanted text or a {wanted}"
                 )
         found = document_of(row, text, None)
         return replace(found, beside=tuple(values)) if isinstance(found, Document) else found

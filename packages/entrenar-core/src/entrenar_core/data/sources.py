@@ -15,15 +15,17 @@ from entrenar_common.errors import ConfigError, NotFoundError, StorageError
 from entrenar_common.text import escape_controls
 from entrenar_core.data.globs import translate_glob
 from entrenar_core.data.hub_dataset import HubSource, HubSpec, list_hub_files
-from entrenar_core.data.parquet import parquet_rows, read_parquet
+from entrenar_core.data.parquet import parquet_fields, parquet_rows, read_parquet
 from entrenar_core.data.readers import (
     BadDocument,
     Document,
     Item,
     RowItem,
     Source,
+    csv_fields,
     csv_rows,
     file_state,
+    jsonl_fields,
     jsonl_rows,
     opened_file,
     read_csv,
@@ -53,6 +55,11 @@ ROW_READERS: dict[str, Callable[[Source, Mapping[str, str]], Iterator[RowItem]]]
     "jsonl": jsonl_rows,
     "csv": csv_rows,
     "parquet": parquet_rows,
+}
+FIELD_NAMES: dict[str, Callable[[Source], list[str]]] = {
+    "jsonl": jsonl_fields,
+    "csv": csv_fields,
+    "parquet": parquet_fields,
 }
 FORMATS = ("auto", *READERS)
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from entrenar_common.errors import ConfigError
-from entrenar_core.data.texts import Texts
+from entrenar_core.data.texts import Labels, Texts
 from entrenar_core.rng import stream
 
 __all__ = ["TextBatch", "TextBatches"]
@@ -32,7 +32,7 @@ class TextBatch:
     ids: Int64
     mask: npt.NDArray[np.bool_]
     row_ids: Int64
-    labels: Int64 | None = None
+    labels: Labels | None = None
     types: Int64 | None = None
 
     @property

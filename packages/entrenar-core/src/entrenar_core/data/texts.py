@@ -21,6 +21,8 @@ from entrenar_core.data.tokenizer import Ids, Tokenizer, started
 __all__ = ["Texts", "read_texts", "split_texts", "texts_of"]
 
 Int64 = npt.NDArray[np.int64]
+Labels = npt.NDArray[Any]
+"""What is wanted of each text: the number of its class, int64 (N,), or a number, float64 (N,)."""
 
 _AT_ONCE = 4096
 
@@ -33,7 +35,7 @@ class Texts:
     tokens:      the ids of all of them, int32, end to end
     types:       which text of a pair each id is of, 0 or 1, uint8; None where there are no pairs
     starts, lengths: the slice of each, int64 (N,)
-    labels:      the class of each, int64 (N,); None where there are none
+    labels:      the class of each, int64 (N,), or a number, float64 (N,); None where there are none
     shortened:   whether each was cut to max_length, booleans (N,)
     fingerprint: a hash of names, ids, types and labels: equal for equal data
     skips:       the bad rows that were left out
@@ -45,7 +47,7 @@ class Texts:
     types: npt.NDArray[np.uint8] | None
     starts: Int64
     lengths: Int64
-    labels: Int64 | None
+    labels: Labels | None
     shortened: npt.NDArray[np.bool_]
     fingerprint: str
     skips: Skips = field(default_factory=Skips)
@@ -95,18 +97,20 @@ def read_texts(
     max_length: int,
     pair: str | None = None,
     label: str | None = None,
-    number: Callable[[Sequence[Value]], Int64] | None = None,
+    number: Callable[[Sequence[Value]], Labels] | None = None,
+    any_number: bool = False,
     progress: Progress | None = None,
 ) -> Texts:
     """The texts of a dataset as ids, one row for each document, with the template's special tokens
     and no more than `max_length` ids: longer ones are cut as transformers cuts them.
 
     `pair` is the field with the second text of each row; `label` that with its class, and `number`
-    makes class numbers (N,) of those values. Raises what `iter_documents` and `number` raise.
+    makes labels (N,) of those values, which with `any_number` need not be whole numbers where they
+    are no texts. Raises what `iter_documents` and `number` raise.
     """
     named = (("text_pair_field", pair), ("label_field", label))
     beside = tuple((setting, name) for setting, name in named if name is not None)
-    kind = TextsBeside(spec.text_field, beside) if beside else None
+    kind = TextsBeside(spec.text_field, beside, any_number) if beside else None
     asked = replace(spec, rows=kind)
     sources, skips = list_files(asked), Skips()
     rows = _Rows(tokenizer, max_length, pair is not None)
@@ -162,7 +166,7 @@ class _Rows:
                 self._types.append(row.types)
         self._names.extend(document.name for document in chunk)
 
-    def texts(self, labels: Int64 | None, skips: Skips) -> Texts:
+    def texts(self, labels: Labels | None, skips: Skips) -> Texts:
         lengths = np.array([len(ids) for ids in self._ids], np.int64)
         tokens = np.concatenate(self._ids).astype("<i4")
         types = np.concatenate(self._types) if self._pairs else None

@@ -57,10 +57,11 @@ class ClassificationDistillation:
 
 
 class LabelClassification:
-    """Cross-entropy of the labels."""
+    """Cross-entropy of the labels; `label_smoothing` is a share of each that all classes have
+    alike."""
 
-    def __init__(self, model: Any):
-        self.model = model
+    def __init__(self, model: Any, *, label_smoothing: float = 0.0):
+        self.model, self.label_smoothing = model, label_smoothing
 
     def parameters(self) -> dict[str, Parameter]:
         """None besides the model's."""
@@ -71,7 +72,10 @@ class LabelClassification:
 
     def loss(self, batch: TextBatch, normalizer: int) -> Tensor:
         """Raises ConfigError for texts without labels."""
-        losses = ops.cross_entropy(outputs(self.model, batch), _labels(batch), reduction="sum")
+        losses = ops.cross_entropy(
+            outputs(self.model, batch), _labels(batch),
+            label_smoothing=self.label_smoothing, reduction="sum",
+        )  # fmt: skip
         return losses / normalizer
 
     def parts(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from entrenar_core.data.text_batches import TextBatch
 from entrenar_core.data.texts import Texts
 from entrenar_core.nn import no_dropout
 
-__all__ = ["KeptTextTeacher", "LiveTextTeacher", "TextTeacher", "outputs", "type_ids"]
+__all__ = ["KeptTextTeacher", "LiveTextTeacher", "TextTeacher", "outputs", "said_about", "type_ids"]
 
 _BLOCK = 32
 """Texts that are read together for keeping."""
@@ -82,3 +82,8 @@ class KeptTextTeacher:
             self._kept = np.empty((len(self._texts), found.shape[1]), found.dtype)
         self._kept[rows] = found
         self._read[number] = True
+
+
+def said_about(model: Any, texts: Texts, fill: int) -> np.ndarray:
+    """What `model` says about all `texts`: (texts, D)."""
+    return KeptTextTeacher(model, texts, fill=fill).of(np.arange(len(texts)))

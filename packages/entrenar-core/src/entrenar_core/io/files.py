@@ -27,6 +27,7 @@ from entrenar_core.io.sync_ahead import SyncAhead
 __all__ = [
     "AtomicWriter",
     "Written",
+    "append",
     "append_line",
     "lock",
     "make_folder",
@@ -180,7 +181,12 @@ def append_line(path: AnyPath, text: str) -> None:
     """Appends `text` and a newline in one write; if it does not fit whole, nothing is appended."""
     if "\n" in text:
         raise ValueError("append_line writes one line: the text has a newline in it")
-    path, data = Path(path), (text + "\n").encode()
+    append(path, (text + "\n").encode())
+
+
+def append(path: AnyPath, data: bytes) -> None:
+    """Appends `data` in one write; if it does not fit whole, nothing is appended."""
+    path = Path(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     with storage_errors("append to", path):
         fd = os_calls.open(path, flags, 0o666)

@@ -66,10 +66,12 @@ os_calls = OsCalls()
 
 @contextmanager
 def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an OSError of the body into a StorageError that says what was done to which path."""
+    """Turns an OSError of the body into a StorageError that says what was done to which path; one
+    for want of memory into a MemoryError."""
     try:
         yield
     except OSError as error:
+        _check_memory(error, path)
         number = error.errno or 0
         reason = error.strerror or str(error)
         name = errno.errorcode.get(number, "no errno")
@@ -81,7 +83,8 @@ def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an OSError of the body, which reads `path`, into NotFoundError or StorageError."""
+    """Turns an OSError of the body, which reads `path`, into NotFoundError or StorageError; one for
+    want of memory into a MemoryError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -92,7 +95,13 @@ def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             hint="check the path and its permissions",
         ) from error
     except OSError as error:
+        _check_memory(error, path)
         raise StorageError(
             f"{os.fspath(path)}: cannot be read: {error.strerror}",
             hint=_HINTS.get(error.errno or 0, "check the disk"),
         ) from error
+
+
+def _check_memory(error: OSError, path: str | os.PathLike[str]) -> None:
+    if error.errno == errno.ENOMEM:  # as a file that is mapped has it: no fault of the disk
+        raise MemoryError(f"{os.fspath(path)}: {error.strerror}") from error

@@ -33,10 +33,14 @@ def written_behind(file: AtomicWriter) -> Iterator[Callable[[memoryview | bytes]
     """A function that hands memory to another thread, which hashes and writes it to `file`.
 
     It returns as soon as little enough waits to be written. At the end of the body all is written;
-    what failed in the other thread is raised by a later call, or there.
+    what failed in the other thread is raised by a later call, or there. Where there is no memory
+    for another thread, this one writes.
     """
     waiting: deque[tuple[int, Future[None]]] = deque()
     with ThreadPoolExecutor(1, "write-behind") as pool:
+        if not _starts(pool):
+            yield file.write
+            return
 
         def write(memory: memoryview | bytes) -> None:
             size = memoryview(memory).nbytes
@@ -47,3 +51,11 @@ def written_behind(file: AtomicWriter) -> Iterator[Callable[[memoryview | bytes]
         yield write
         for _, written in waiting:
             written.result()
+
+
+def _starts(pool: ThreadPoolExecutor) -> bool:
+    try:
+        pool.submit(int).result()
+    except RuntimeError:  # as Python has it where the system starts no thread
+        return False
+    return True

@@ -4,13 +4,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from entrenar_common.errors import FormatError, NotFoundError
 from entrenar_core.io.os_calls import read_errors
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
+_PIECE = 2**20
 MAX_INTEGER_DIGITS = 19  # CPython takes quadratic time on long integers; 2⁶³ has 19 digits
 
 _REWRITE = "the file is damaged or was written by something else: fetch or write it again"
@@ -112,13 +113,21 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES)
                 f"{path}: not a regular file", hint="give the path of a file, not of a folder"
             )
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            data = _at_most(file, max_bytes + 1)
     if len(data) > max_bytes:
         raise FormatError(
             f"{path}: larger than the limit of {max_bytes} bytes for such a file",
             hint="check that this is the file you meant",
         )
     return data
+
+
+def _at_most(file: BinaryIO, count: int) -> bytes:
+    """What there is of the next `count` bytes; `read` would take the memory for all of them."""
+    data = bytearray()
+    while piece := file.read(min(_PIECE, count - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES) -> str:

@@ -28,7 +28,10 @@ class SyncAhead:
         self.finish()
         self._size = size
         self._thread = threading.Thread(target=self._sync, name="sync-ahead")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # there is no memory for a thread: all of it is synced at the end
+            self._thread = None
 
     def finish(self) -> None:
         """Waits, and raises what has failed."""

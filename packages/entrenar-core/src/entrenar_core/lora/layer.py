@@ -159,12 +159,31 @@ class Adapters(Module):
             y = y + layer.beside(x)
         return y
 
-    def weight(self, projection: Projection) -> Tensor:
-        """The weight of `projection` with the active adapters."""
-        found: Tensor = projection.weight
+    def weight(self, weight: Tensor) -> Tensor:
+        """`weight`, that of the module, with the active adapters."""
+        found = weight
         for layer in self.working():
             found = layer.weight(found)
         return found
+
+    def weight_alone(self, weight: Tensor, *, name: str) -> Tensor:
+        """The same, for a module that then computes with it and nothing else; `name` is its weight.
+
+        Raises ConfigError for what such a weight cannot have: dropout, and a bias of B.
+        """
+        for layer in self.working():
+            if layer.dropout.p:
+                raise ConfigError(
+                    f"{name}: its adapter has a dropout of {layer.dropout.p:g}, and computes as a "
+                    "part of the weight",
+                    hint="A has no input of its own there: set the adapter's dropout to 0",
+                )
+            if layer.bias is not None:
+                raise ConfigError(
+                    f"{name}: its adapter has a bias of B, and computes as a part of the weight",
+                    hint="leave lora_bias out, or train the bias of the module: bias='lora_only'",
+                )
+        return self.weight(weight)
 
     def look_up(self, table: Embedding, ids: np.ndarray) -> Tensor:
         """The rows of `table` at `ids` with the active adapters."""

@@ -74,19 +74,26 @@ class _Fused:
     bias: Parameter | None
 
 
-def fuse(model: Any) -> None:
+def fuse(model: Any, *, weights: Mapping[str, np.ndarray] | None = None) -> None:
     """Put the active adapters into the weights of `model`: it then computes the same without them.
 
     Weights that are held in fewer bits, or tied to another, are replaced by float32 ones of their
-    own, others are changed where they are. Raises ConfigError where it is fused already and for a
-    bias that the model has no place for, NumericsError for results that are not finite.
+    own, others are changed where they are. `weights` has by the names of adapted modules what they
+    get in the place of the sum, such as the numbers that it is stored as. Raises ConfigError where
+    it is fused already, for a bias that the model has no place for, and for a module in `weights`
+    that is not adapted; NumericsError for results that are not finite.
     """
     _refuse_fused(model, "fuse it again")
-    updates = _fusible(model)
+    updates, given = _fusible(model), dict(weights or {})
+    if unknown := sorted(given.keys() - updates.keys()):
+        raise ConfigError(
+            f"no adapter works beside {unknown[0]}", hint="give weights of adapted modules only"
+        )
     tied = _tied_ids(model)
     done: dict[str, _Fused] = {}
     for name, (module, update) in updates.items():
-        done[name] = _fuse(name, module, update, tied=id(module.weight) in tied)
+        tied_here = id(module.weight) in tied
+        done[name] = _fuse(name, module, update, tied=tied_here, instead=given.get(name))
     for _, adapters in _adapted(model):
         adapters.active = ()
     model.fused = done
@@ -157,15 +164,23 @@ def _fusible(model: Any) -> dict[str, tuple[Projection | Embedding, Update]]:
     return found
 
 
-def _fuse(name: str, module: Projection | Embedding, update: Update, *, tied: bool) -> _Fused:
+def _fuse(
+    name: str,
+    module: Projection | Embedding,
+    update: Update,
+    *,
+    tied: bool,
+    instead: np.ndarray | None,
+) -> _Fused:
     weight = module.weight
     bias = module.bias if isinstance(module, Projection) else None
     here = isinstance(weight.data, np.ndarray) and weight.dtype.name in ("float32", "float64")
-    if here and not tied and update.magnitude is None:
+    if instead is None and here and not tied and update.magnitude is None:
         update.merged(weight.data, out=weight.data, where=name)
         before = _Fused(None, replace(update, bias=None), bias)
     else:
-        module.weight = Parameter(update.merged(weight.data, where=name))
+        whole = update.merged(weight.data, where=name) if instead is None else instead
+        module.weight = Parameter(whole)
         module.weight.requires_grad = False
         before = _Fused(weight, None, bias)
     if update.bias is not None and isinstance(module, Projection) and bias is not None:

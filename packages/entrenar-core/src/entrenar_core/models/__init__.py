@@ -12,5 +12,6 @@ from entrenar_core.models.generate import new_text as new_text
 from entrenar_core.models.reference import reference_config as reference_config
 from entrenar_core.models.relabel import relabel as relabel
 from entrenar_core.models.sentence import embed as embed
+from entrenar_core.models.source import hash_of_model as hash_of_model
 from entrenar_core.models.source import model_files as model_files
 from entrenar_core.models.source import stored_bytes as stored_bytes

@@ -1,5 +1,6 @@
 """Where a model's config and weights lie: a Hugging Face folder, a GGUF file or an APR file."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
@@ -299,3 +300,11 @@ def model_files(path: Path) -> list[Path]:
 def stored_bytes(path: Path) -> int:
     """The bytes of the files that hold the weights of the model at `path`."""
     return sum(file.stat().st_size for file in model_files(path) if file.name != "config.json")
+
+
+def hash_of_model(path: Path) -> str:
+    """A hash of the files that make the model at `path`."""
+    digest = hashlib.sha256()
+    for file in model_files(path):
+        digest.update(files.sha256_file(file).encode())
+    return digest.hexdigest()

@@ -32,7 +32,7 @@ class Projection(Module, ABC):
     @property
     def effective_weight(self) -> Tensor:
         """The weight with its updates, for those that use it without the module."""
-        return self.weight if self.adapters is None else self.adapters.weight(self)
+        return self.weight if self.adapters is None else self.adapters.weight(self.weight)
 
     def arriving(self, x: Tensor) -> Tensor:
         """The input x as it is multiplied."""

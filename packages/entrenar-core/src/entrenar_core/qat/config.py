@@ -105,8 +105,9 @@ class QatConfig:
                 "no matrix of the model is quantized",
                 hint="check include and exclude, or the names",
             )
+        beside_adapters = bool(getattr(model, "active_adapters", ()))
         for name, form in formats.items():
-            if isinstance(found[name].parameter.data, Held):
+            if isinstance(found[name].parameter.data, Held) and not beside_adapters:
                 raise ConfigError(
                     f"{name} is held in few bits, and is to be trained",
                     hint="load the model in float32, or leave the matrix out",

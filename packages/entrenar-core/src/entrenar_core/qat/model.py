@@ -52,8 +52,9 @@ class QuantizedModel:
     """A model with the matrices that are quantized in training; made by `prepare`.
 
     `model` is the given one: its parameters are what an optimizer moves, in full precision, and
-    outside `active` and `exported` it computes with them. `matrices` has what is quantized by name,
-    `inputs` the projections whose inputs are.
+    outside `active` and `exported` it computes with them. Beside adapters (`lora.adapt`, called
+    before) these are A and B, and W + s·B·A is quantized, W staying as it is. `matrices` has what
+    is quantized by name, `inputs` the projections whose inputs are.
     """
 
     def __init__(self, model: Any, config: QatConfig):
@@ -96,14 +97,14 @@ class QuantizedModel:
             for index, fake in chosen:
                 stand_in, pull = _stand_in(fake, step, index)
                 pulls.append((stand_in, pull))
-                fake.matrix.put(stand_in)
+                fake.put(stand_in)
             for observed in self.inputs.values():
                 observed.begin()
             with self._on_inputs():
                 yield
         finally:
             for _, fake in chosen:
-                fake.matrix.put(fake.matrix.parameter)
+                fake.put_back()
         for observed in self.inputs.values():
             observed.end()
         for stand_in, pull in pulls:
@@ -133,12 +134,12 @@ class QuantizedModel:
         it: whatever the schedule says, without noise, with no gradient and no look at inputs."""
         try:
             for fake in self.matrices.values():
-                fake.matrix.put(Tensor(fake.exported()))
+                fake.put(Tensor(fake.exported()))
             with self._on_inputs(), no_grad():
                 yield
         finally:
             for fake in self.matrices.values():
-                fake.matrix.put(fake.matrix.parameter)
+                fake.put_back()
 
     @contextmanager
     def _on_inputs(self) -> Iterator[None]:
@@ -160,16 +161,22 @@ class QuantizedModel:
 
         Stored again, they are the same in ggml's simple formats and in symmetric integers with a
         scale from the largest number, but not to the bit in q4_k, q5_k, q6_k, nf4 or with learned
-        steps: to write those, use `stored`.
+        steps: to write those, use `stored`. Active adapters are fused (`lora.fuse`), those of a
+        quantized weight as these numbers; weights that are held in fewer bits are exchanged.
         """
+        fused = {n.rpartition(".")[0]: f.exported() for n, f in self.matrices.items() if f.adapted}
         for fake in self.matrices.values():
-            fake.matrix.parameter.data[...] = fake.exported()
+            if not fake.adapted:
+                fake.settle()
+        if getattr(self.model, "active_adapters", ()) and not self.model.fused:
+            from entrenar_core.lora import fuse  # which a model without adapters has no need of
+
+            fuse(self.model, weights=fused)
 
     def errors(self) -> dict[str, QuantError]:
         """How far each matrix is from what is stored; `sqnr_db` of them is what to log."""
         return {
-            name: quant_error(fake.matrix.parameter.data, fake.exported())
-            for name, fake in self.matrices.items()
+            name: quant_error(fake.whole(), fake.exported()) for name, fake in self.matrices.items()
         }
 
     def take_ranges(self, ranges: Mapping[str, RunningRange]) -> None:
@@ -234,8 +241,8 @@ def prepare(model: Any, config: QatConfig) -> QuantizedModel:
             optimizer.step(rate)
         tensors = quantized.stored()
 
-    Raises ConfigError for what the config or the model cannot do, ShapeError for a matrix that its
-    format cannot store.
+    Raises ConfigError for what the config, the model or its adapters cannot do, ShapeError for a
+    matrix that its format cannot store.
     """
     return QuantizedModel(model, config)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from entrenar_common.errors import ConfigError
 from entrenar_core.autograd import Parameter
 from entrenar_core.nn import Embedding, Module, Projection, modules
 
@@ -22,6 +23,21 @@ class Matrix:
     embedding: bool = False
     head: bool = False
 
+    @property
+    def adapters(self) -> Any:
+        """The adapters that work beside it; None where none does.
+
+        Raises ConfigError for a tied parameter, whose places then have different weights.
+        """
+        beside = [getattr(owner, "adapters", None) for owner, _ in self.places]
+        found = [each for each in beside if each is not None and each.active]
+        if found and len(self.places) > 1:
+            raise ConfigError(
+                f"{self.name} is used in {len(self.places)} places, and an adapter works in one",
+                hint="leave the tied table and the output out of the adapter's target_modules",
+            )
+        return found[0] if found else None
+
     def put(self, value: Any) -> None:
         """Make `value` what the modules have in the parameter's place."""
         for owner, attribute in self.places:
@@ -29,9 +45,12 @@ class Matrix:
 
 
 def matrices(model: Module) -> dict[str, Matrix]:
-    """The matrices of `model` by their names in `named_parameters`, in its order."""
+    """The matrices of `model` by their names in `named_parameters`, in its order, without those of
+    adapters, which are no numbers of a file: what is stored is the weight with them in it."""
     found: dict[int, Matrix] = {}
     for path, module in modules(model):
+        if ".adapters." in f".{path}.":
+            continue
         for attribute, value in vars(module).items():
             if not isinstance(value, Parameter) or value.ndim < 2:
                 continue

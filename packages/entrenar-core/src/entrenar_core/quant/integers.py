@@ -139,5 +139,6 @@ def _positive(scale: np.ndarray) -> np.ndarray:
 
 
 for _bits in WIDTHS:
-    register(Integer(_bits))
-    register(Integer(_bits, symmetric=False))
+    for _grain in (Grain(), Grain("tensor")):
+        register(Integer(_bits, grain=_grain))
+        register(Integer(_bits, symmetric=False, grain=_grain))

@@ -7,6 +7,7 @@ has to see to it itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -125,5 +126,7 @@ class Callbacks(Callback):
             each.noticed(notice)
 
     def ended(self, outcome: Outcome) -> None:
-        for each in self.all:
-            each.ended(outcome)
+        """Tell all of them, also where one raises an error, which is raised afterwards."""
+        with ExitStack() as stack:
+            for each in reversed(self.all):
+                stack.callback(each.ended, outcome)

@@ -19,6 +19,7 @@ import numpy as np
 import entrenar_core
 from entrenar_common.errors import CheckpointError, ConfigError, EntrenarError, StorageError
 from entrenar_core.io import files
+from entrenar_core.io.os_calls import read_errors
 from entrenar_core.io.safetensors import SafetensorsFile, Written, write_file
 from entrenar_core.train.checkpoint_manifest import (
     MANIFEST_NAME,
@@ -180,19 +181,23 @@ class CheckpointStore:
             whole.append((candidate, manifest))
         newest = {c.step: c.path for c, _ in reversed(whole)}  # the last attempt at each step
         kept = {saved, *sorted(newest.values(), key=_order, reverse=True)[: self.keep_last]}
-        measured = [(m.metric, -c.step, c.path) for c, m in whole if m.metric is not None]
-        if measured:
-            kept.add(min(measured)[2])
         usable = set(newest.values())
+        measured = [(m.metric, c.step, c.path) for c, m in whole if m.metric is not None]
+        # the earlier of two equal ones, as `best` has it: the later one may not have been measured
+        kept |= {path for _, _, path in sorted(m for m in measured if m[2] in usable)[:1]}
         # a damaged one that is newer stays: what it is worth is not for a rotation to decide
         return [p for p in own if p not in kept and (p in usable or _order(p) < _order(saved))]
 
     def _candidates(self) -> list[_Candidate]:
         """Folders named as checkpoints, newest first: by number, not by text."""
+        found = self._named(_FOLDER)
+        return sorted((_Candidate(*_order(p), p) for p in found if p.is_dir()), reverse=True)
+
+    def _named(self, pattern: re.Pattern[str]) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        found = [path for path in self.folder.iterdir() if _FOLDER.fullmatch(path.name)]
-        return sorted((_Candidate(*_order(p), p) for p in found if p.is_dir()), reverse=True)
+        with read_errors(self.folder):
+            return [path for path in self.folder.iterdir() if pattern.fullmatch(path.name)]
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint of this run that verifies; None when there has been none at all.
@@ -254,7 +259,7 @@ class CheckpointStore:
     def collect_garbage(self) -> list[Path]:
         """Removes what killed processes left half-written or half-removed; returns the paths."""
         with self.lock():  # nobody else is writing here, so every temporary name is abandoned
-            garbage = [p for p in self.folder.iterdir() if _GARBAGE.fullmatch(p.name)]
+            garbage = self._named(_GARBAGE)
             for path in garbage:
                 files.remove_tree(path)
         return garbage

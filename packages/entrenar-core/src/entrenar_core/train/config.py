@@ -32,13 +32,14 @@ __all__ = [
     "Setting",
     "StrictModel",
     "TrainingConfig",
+    "TrainingCourse",
     "json_schema",
     "load_config",
 ]
 
 
-class TrainingConfig(StrictModel):
-    """How a model is trained: length, batches, AdamW and the learning-rate schedule."""
+class TrainingCourse(StrictModel):
+    """How long a model is trained, at what course of the rate, and what becomes of it meanwhile."""
 
     epochs: int | None = Field(
         None, ge=1, description="passes over the data; 1 when max_steps is not given either"
@@ -46,16 +47,9 @@ class TrainingConfig(StrictModel):
     max_steps: int | None = Field(
         None, ge=1, description="optimizer steps to train for, instead of epochs"
     )
-    batch_size: int = Field(
-        8,
-        ge=1,
-        description="sequences in a micro-batch; an optimizer step sees gradient_accumulation "
-        "times as many",
-    )
     gradient_accumulation: int = Field(
         1, ge=1, description="micro-batches whose gradients are added up for one optimizer step"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, after the warm-up")
     warmup_steps: int = Field(
         0, ge=0, description="optimizer steps in which the learning rate rises linearly from 0"
     )
@@ -65,10 +59,6 @@ class TrainingConfig(StrictModel):
     min_learning_rate_ratio: float = Field(
         0.1, ge=0, le=1, description="learning rate at the end, as a share of the peak"
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's first moment")
-    beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's second moment")
-    epsilon: float = Field(1e-8, gt=0, description="added to the root of AdamW's second moment")
     max_grad_norm: float = Field(
         1.0, gt=0, description="gradients are scaled down to this global norm when they exceed it"
     )
@@ -100,10 +90,6 @@ class TrainingConfig(StrictModel):
         description="the model gets an exponential moving average of its weights over the steps, "
         "with this decay; its last weights when absent",
     )
-    quantization: QuantizationConfig | None = Field(
-        None,
-        description="training on the numbers that weights will be stored as; not done when absent",
-    )
 
     @property
     def frozen_dtype(self) -> str:
@@ -124,19 +110,39 @@ class TrainingConfig(StrictModel):
             raise ValueError("needs evaluate_every: there is nothing to compare otherwise")
         return value
 
+    @field_validator("max_steps")
+    @classmethod
+    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("epochs") is not None:
+            raise ValueError("cannot be given together with epochs; set one of them to null")
+        return value
+
+
+class TrainingConfig(TrainingCourse):
+    """How a model is trained: length, batches, AdamW and the learning-rate schedule."""
+
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="sequences in a micro-batch; an optimizer step sees gradient_accumulation "
+        "times as many",
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, after the warm-up")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's second moment")
+    epsilon: float = Field(1e-8, gt=0, description="added to the root of AdamW's second moment")
+    quantization: QuantizationConfig | None = Field(
+        None,
+        description="training on the numbers that weights will be stored as; not done when absent",
+    )
+
     @field_validator("quantization")
     @classmethod
     def _of_last_weights(cls, value: Any, info: ValidationInfo) -> Any:
         for name in ("average_decay", "early_stopping"):
             if value is not None and info.data.get(name) is not None:
                 raise ValueError(f"cannot be given together with {name}: what is stored is trained")
-        return value
-
-    @field_validator("max_steps")
-    @classmethod
-    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and info.data.get("epochs") is not None:
-            raise ValueError("cannot be given together with epochs; set one of them to null")
         return value
 
 

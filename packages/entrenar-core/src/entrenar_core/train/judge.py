@@ -21,7 +21,8 @@ class Judge:
     """Compares evaluations by `config.metric`.
 
     held_out: the last loss of what was held out; None before the first
-    cost:     what checkpoints are compared by: the last metric, turned so that less is better
+    cost:     what checkpoints are compared by: the last metric, turned so that less is better.
+              None where a training that stops early has had a better one, to which it goes back
     """
 
     def __init__(self, config: TrainingConfig):
@@ -42,8 +43,10 @@ class Judge:
                 f"training.metric {self._name!r} is not among the figures of an evaluation",
                 hint=f"they are {', '.join(figures)}",
             )
-        self.cost = self._patience.cost(figures[self._name])
+        cost = self._patience.cost(figures[self._name])
         better = self._patience.take(figures[self._name])
+        # with patience the best is what it counts from: not one that is better by less
+        self.cost = cost if better or not self._stops else None
         return figures, better and self._stops
 
     def gives_up(self) -> str:

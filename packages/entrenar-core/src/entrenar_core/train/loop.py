@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import CheckpointError, InterruptedRun
+from entrenar_common.errors import InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.autograd import Parameter
-from entrenar_core.nn import dropout
 from entrenar_core.optim import AdamW, Optimizer, learning_rate
 from entrenar_core.train.average import WeightAverage
 from entrenar_core.train.callbacks import Callback, Callbacks, Outcome, Run, StopTraining
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.config import TrainingConfig
+from entrenar_core.train.continuing import check_continues, settings_of
 from entrenar_core.train.judge import Evaluate, Judge, finite
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_core.train.numerics import NonFiniteBudget
@@ -26,17 +26,9 @@ from entrenar_core.train.process import StopRequest, keep_freed_memory, peak_mem
 from entrenar_core.train.quantization import quantized
 from entrenar_core.train.rows import Rows, described, total_steps
 from entrenar_core.train.state import BESIDE, TrainingState
+from entrenar_core.train.step import Steps
 from entrenar_core.train.warm_up import load_kernels
 
-_STATE = {
-    "phase",
-    "optimizer_steps",
-    "skipped_steps",
-    "skipped_total",
-    "tokens",
-    "seconds",
-    "held_out_loss",
-}
 MakeOptimizer = Callable[[Mapping[str, Parameter]], Optimizer]
 
 
@@ -119,6 +111,10 @@ class TrainingLoop:
         )
         if self.quantized is None:  # whose observers would see what is no step
             load_kernels(objective, batches.batch(0), self.optimizer)
+        self._steps = Steps(
+            objective, batches, config, self.optimizer,
+            quantized=self.quantized, recorder=self.recorder,
+        )  # fmt: skip
         self.step = 0
         self.budget = NonFiniteBudget()
         self.judge = Judge(config)
@@ -136,18 +132,12 @@ class TrainingLoop:
         return found is not None
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over weights, moments and counters, and drop the log lines that came after."""
+        """Take over weights, moments and counters. Raises CheckpointError for a checkpoint of
+        another phase, other settings or another model."""
+        check_continues(
+            checkpoint, phase=self.phase, settings=settings_of(self.config, self.batches)
+        )
         state = checkpoint.state
-        if state.get("phase") != self.phase:
-            raise CheckpointError(
-                f"{checkpoint.path}: is of the phase {state.get('phase')!r}, not {self.phase!r}",
-                hint="give a checkpoint of the phase that is to be continued",
-            )
-        if missing := _STATE - state.keys():
-            raise CheckpointError(
-                f"{checkpoint.path}: its state lacks {', '.join(sorted(missing))}",
-                hint="use the version of entrenar that wrote it",
-            )
         self.state.restore(checkpoint, state["optimizer_steps"])
         self.step = checkpoint.step
         self.budget = NonFiniteBudget(state["skipped_steps"], state["skipped_total"])
@@ -161,19 +151,15 @@ class TrainingLoop:
         """Train to the end. Raises InterruptedRun, after saving, when `stop` is set meanwhile."""
         if self.metrics is not None:
             self.metrics.rewind(self.phase, self.step)
-        outcome: Outcome = "failed"
         self.callbacks.started(self._run())
         self.recorder.begin("run", phase=self.phase)
         try:
             with self.recorder.watching():
                 stopped = self._train(progress or NullProgress(), stop)
-            outcome = "stopped" if stopped else "finished"
-        except (InterruptedRun, KeyboardInterrupt):
-            outcome = "interrupted"
+        except BaseException as error:
+            self._failed(error)
             raise
-        finally:
-            self.recorder.unwind(outcome=outcome)
-            self.callbacks.ended(outcome)
+        self._ended("stopped" if stopped else "finished")
         self._finish()
         return PhaseResult(self.step, self._tokens, self._seconds, self.budget.total, stopped)
 
@@ -193,16 +179,37 @@ class TrainingLoop:
             stopped = self._told(record) or self.judge.gives_up()
             self.budget.check(self.step, record.get("rows", ""), self._good_checkpoint())
             last = self.step == self.total_steps or bool(stopped)
-            if self._due(self.checkpoint_every) or better or last or stop:
+            saves = self._due(self.checkpoint_every) or better or last or bool(stop)
+            if saves:
                 self._save()
-            if stop and not last:
-                raise InterruptedRun(
-                    f"stopped at step {self.step} of {self.total_steps} of {self.phase}; "
-                    f"saved in {self._last_checkpoint}",
-                    hint="go on with --resume auto",
-                )
+            # a signal may have arrived since: what is not saved is not said to be
+            if stop and saves and not last:
+                raise self._interruption()
         progress.finish()
         return stopped
+
+    def _failed(self, error: BaseException) -> None:
+        interrupted = isinstance(error, InterruptedRun | KeyboardInterrupt)
+        try:
+            self._ended("interrupted" if interrupted else "failed")
+        finally:
+            raise error  # it says how the training ended; what a callback raises is its context
+
+    def _ended(self, outcome: Outcome) -> None:
+        try:
+            self.recorder.unwind(outcome=outcome)
+        finally:
+            self.callbacks.ended(outcome)
+
+    def _interruption(self) -> InterruptedRun:
+        where = f"stopped at step {self.step} of {self.total_steps} of {self.phase}"
+        if self.store is None:
+            return InterruptedRun(
+                f"{where}; nothing is saved", hint="give a folder for checkpoints"
+            )
+        return InterruptedRun(
+            f"{where}; saved in {self._last_checkpoint}", hint="go on with --resume auto"
+        )
 
     def _run(self) -> Run:
         """What callbacks are told at the beginning."""
@@ -275,28 +282,19 @@ class TrainingLoop:
         started, span = time.perf_counter(), self.recorder.span
         rate = self._rate()
         with span("step", step=self.step + 1):
-            with span("data"):
-                micro_batches = self._micro_batches()
-            targets = sum(batch.targets for batch in micro_batches)
-            tokens = sum(batch.tokens for batch in micro_batches)
-            self.objective.begin(self.step, micro_batches)
-            loss = self._gradients(micro_batches, max(1, targets))
-            norm = math.nan
-            if math.isfinite(loss):
-                with span("optimizer"):
-                    norm = self.optimizer.step(rate, max_norm=self.config.max_grad_norm)
-            if self.average is not None and math.isfinite(norm):
+            taken = self._steps.take(self.step, rate)
+            if self.average is not None and taken.finite:
                 self.average.update()
         self.step += 1
-        self.budget.record(self.step, math.isfinite(norm))
-        seconds = time.perf_counter() - started
+        self.budget.record(self.step, taken.finite)
+        seconds, tokens = time.perf_counter() - started, taken.tokens
         self._tokens += tokens
         self._seconds += seconds
-        record: dict[str, Any] = {"phase": self.phase, "step": self.step, "loss": loss}
+        record: dict[str, Any] = {"phase": self.phase, "step": self.step, "loss": taken.loss}
         record |= self.objective.parts()
-        record |= {"learning_rate": rate, "grad_norm": norm, "tokens": tokens}
-        if not math.isfinite(norm):
-            record |= {"skipped": True, "rows": described(self.batches, micro_batches)}
+        record |= {"learning_rate": rate, "grad_norm": taken.norm, "tokens": tokens}
+        if not taken.finite:
+            record |= {"skipped": True, "rows": described(self.batches, taken.micro_batches)}
         record |= {
             "seconds": round(seconds, 6),
             "tokens_per_second": round(tokens / seconds, 1),
@@ -315,32 +313,6 @@ class TrainingLoop:
             floor_ratio=config.min_learning_rate_ratio,
         )
 
-    def _micro_batches(self) -> list[Any]:
-        accumulation = self.config.gradient_accumulation
-        first = self.step * accumulation
-        return [self.batches.batch(first + i) for i in range(accumulation)]
-
-    def _gradients(self, micro_batches: Sequence[Any], targets: int) -> float:
-        """Add up the gradients of a step; returns its loss per target."""
-        span = self.recorder.span
-        self.optimizer.zero_grad()
-        total = 0.0
-        with self._on_stored_weights():
-            for index, batch in enumerate(micro_batches):
-                # by the number of the micro-batch: a step that is taken again drops the same
-                with dropout(self.config.seed, self.step * len(micro_batches) + index):
-                    with span("forward"):
-                        loss = self.objective.loss(batch, targets)
-                    with span("backward"):
-                        loss.backward()
-                total += loss.item()
-            if self.quantized is not None and not math.isfinite(total):
-                self.quantized.forget_inputs()
-        return total
-
-    def _on_stored_weights(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.quantized is None else self.quantized.active(self.step)
-
     def _save(self) -> None:
         # weights that are not finite are never saved: the checkpoints before them stay good
         self.state.check_finite(f"step {self.step} of {self.phase}", self._good_checkpoint())
@@ -348,12 +320,15 @@ class TrainingLoop:
             return
         if self.metrics is not None:
             self.metrics.sync()
+        # of another step's weights an evaluation says nothing
+        measured = self.judge.cost if self._due(self.config.evaluate_every) else None
         with self.recorder.span("checkpoint", step=self.step):
             self._last_checkpoint = self.store.save(
                 self.step,
                 tensors=self.state.tensors(),
                 state={
                     "phase": self.phase,
+                    "settings": settings_of(self.config, self.batches),
                     "optimizer_steps": self.optimizer.steps,
                     "skipped_steps": self.budget.skipped,
                     "skipped_total": self.budget.total,
@@ -361,7 +336,7 @@ class TrainingLoop:
                     "seconds": self._seconds,
                     **self.judge.state(),
                 },
-                metric=finite(self.judge.cost),
+                metric=finite(measured),
             )
         self.callbacks.saved(self._last_checkpoint, self.step)
 

@@ -3,6 +3,7 @@ process of its own."""
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,14 @@ def installed_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def memory_limit() -> int | None:
+    """The memory in bytes that this process may have: its limit of address space (`ulimit -v`), or
+    the machine's memory where that is less or there is no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    known = [installed_memory(), None if limit == resource.RLIM_INFINITY else limit]
+    return min((each for each in known if each is not None), default=None)
 
 
 def available_memory() -> int:

@@ -27,7 +27,7 @@ class EarlyStopping(StrictModel):
 class Patience:
     """Which evaluation was the best, and how many came after it.
 
-    best:  the best value so far; None before the first. NaN is the worst there is.
+    best:  the best value so far; None before the first. What is not finite is the worst there is.
     since: evaluations after it that were no better by `min_delta`
     """
 
@@ -39,7 +39,7 @@ class Patience:
 
     def cost(self, value: float) -> float:
         """`value` as what the best one has least of."""
-        return math.inf if math.isnan(value) else self._sign * value
+        return self._sign * value if math.isfinite(value) else math.inf
 
     def take(self, value: float) -> bool:
         """Count an evaluation; whether it is the best so far."""

@@ -12,17 +12,29 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.text import escape_controls, nearest
 from entrenar_core.io.yaml_file import Located
 
-__all__ = ["SECTION", "Later", "Problem", "as_error", "problems_of", "section_of"]
+__all__ = [
+    "SECTION",
+    "Later",
+    "Problem",
+    "as_error",
+    "elsewhere",
+    "of_section",
+    "problems_of",
+    "section_of",
+]
 
 # A validator that speaks about its whole section, not the one key it sits on, raises
 # PydanticCustomError(SECTION, ...).
 SECTION = "section"
+
+# One that speaks about the key at another path raises what `elsewhere` makes.
+ELSEWHERE = "elsewhere"
 
 # The tags of a section that may be one or a list: pydantic puts them into paths.
 ONE, SEVERAL = "(one)", "(several)"
@@ -56,6 +68,16 @@ class Problem:
         if self.where.startswith("--set ") and self.where.endswith(f" {key}"):
             key = ""  # the option names the key already
         return ": ".join(part for part in (escape_controls(self.where), key, self.text) if part)
+
+
+def elsewhere(text: str, *path: str) -> PydanticCustomError:
+    """What a validator raises that finds something wrong with the key at `path` of the file."""
+    return PydanticCustomError(ELSEWHERE, "{text}", {"text": text, "path": path})
+
+
+def of_section(text: str) -> PydanticCustomError:
+    """What a validator of a key raises that finds something wrong with the key's section."""
+    return PydanticCustomError(SECTION, "{text}", {"text": text})
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], located: Located) -> list[Problem]:
@@ -116,6 +138,8 @@ def _problem(item: ErrorDetails, model: type[BaseModel], located: Located) -> Pr
     path = tuple(part for part in item["loc"] if part not in FORMS)
     if item["type"] == SECTION:
         path = path[:-1]
+    if item["type"] == ELSEWHERE:
+        path = tuple(item.get("ctx", {})["path"])
     where = located.where(path)
     owner, field = _owner(model, path)
     if item["type"] == "extra_forbidden" and owner is not None:

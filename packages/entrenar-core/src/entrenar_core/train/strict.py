@@ -1,8 +1,12 @@
 """What every section of a configuration is."""
 
-from typing import ClassVar
+import os
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+"""Relative to the current directory; a leading `~` is the home folder."""
 
 
 class StrictModel(BaseModel):

@@ -1,16 +1,16 @@
 """Training from Python: a model, an optimizer, a loss and data."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from entrenar_common.errors import ConfigError
+from entrenar_common.errors import ConfigError, RefusedError
 from entrenar_common.progress import Progress
 from entrenar_core.autograd import Parameter, Tensor, no_grad
-from entrenar_core.io import files
 from entrenar_core.optim import Optimizer
 from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.checkpoint import CheckpointStore
@@ -103,26 +103,27 @@ class Trainer:
         """Train on `train`; measure the loss on `val` every `config.evaluate_every` steps.
 
         `resume`: go on from the newest checkpoint in the folder, if there is one. Raises
-        InterruptedRun, after saving, when `stop` is set meanwhile; what `TrainingLoop` raises.
+        RefusedError where there is one and it is not to be gone on from, CheckpointError where
+        another process uses the folder or the settings are others now, InterruptedRun, after
+        saving, when `stop` is set meanwhile; what `TrainingLoop` raises.
         """
-        if self.folder is not None:
-            files.make_folder(self.folder)
-        loop = TrainingLoop(
-            self.model,
-            self.objective,
-            train,
-            self.config,
-            phase=_PHASE,
-            metrics=None if self.folder is None else MetricsLog(self.folder / "metrics.jsonl"),
-            store=self._store(),
-            checkpoint_every=self.checkpoint_every,
-            evaluate=None if val is None else lambda: self.loss_on(val),
-            optimizer=self._given,
-            callbacks=self.callbacks,
-        )
-        if resume:
-            loop.resume()
-        return loop.fit(progress=progress, stop=stop)
+        with self._own_store(resume) as store:
+            loop = TrainingLoop(
+                self.model,
+                self.objective,
+                train,
+                self.config,
+                phase=_PHASE,
+                metrics=None if self.folder is None else MetricsLog(self.folder / "metrics.jsonl"),
+                store=store,
+                checkpoint_every=self.checkpoint_every,
+                evaluate=None if val is None else lambda: self.loss_on(val),
+                optimizer=self._given,
+                callbacks=self.callbacks,
+            )
+            if resume:
+                loop.resume()
+            return loop.fit(progress=progress, stop=stop)
 
     def loss_on(self, data: HeldOut) -> float:
         """The mean loss over all rows of `data`."""
@@ -137,12 +138,24 @@ class Trainer:
         self.objective.parts()  # of these no log is kept
         return total / targets if targets else math.nan
 
-    def _store(self) -> CheckpointStore | None:
+    @contextmanager
+    def _own_store(self, resume: bool) -> Iterator[CheckpointStore | None]:
+        """The checkpoints, to which no other process writes meanwhile; None without a folder."""
         if self.folder is None:
-            return None
-        return CheckpointStore(
+            yield None
+            return
+        store = CheckpointStore(
             self.folder / "checkpoints", run_id=_RUN_ID, keep_last=self.keep_checkpoints
         )
+        with store.lock():
+            store.collect_garbage()
+            if not resume and store.latest() is not None:
+                # its later steps would be taken for the newest ones of the training that starts
+                raise RefusedError(
+                    f"{self.folder}: already holds a training",
+                    hint="go on with it by resume=True, or give another folder",
+                )
+            yield store
 
     def _given(self, parameters: Mapping[str, Parameter]) -> Optimizer:
         known = self.optimizer.parameter_names()

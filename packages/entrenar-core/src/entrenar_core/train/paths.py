@@ -1,9 +1,12 @@
 """Paths in a configuration: relative to the current directory, a leading `~` is the home folder."""
 
-import os
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator
+
+from entrenar_core.train.strict import FilePath
+
+__all__ = ["FilePath", "FilePaths"]
 
 
 def _paths(value: Any) -> Any:
@@ -14,7 +17,6 @@ def _paths(value: Any) -> Any:
     raise ValueError("must be a path or a list of paths")
 
 
-FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 FilePaths = Annotated[
     tuple[FilePath, ...],
     BeforeValidator(_paths, json_schema_input_type=str | list[FilePath]),
