@@ -1,8 +1,7 @@
 """Adapt a model whose weights are in 4 bits to other text: python finetune_qlora.py --help
 
-The model is written as a GGUF file in q4_0 first, unless it is one in few bits already. Its weights
-stay in these bits in memory too while the adapter is trained (QLoRA, arXiv:2305.14314). The adapter
-is written alone.
+The model is written as a GGUF file in q4_0 first. Its matrices stay in these bits in memory too
+while the adapter is trained (QLoRA, arXiv:2305.14314), which is written alone, as PEFT's files.
 """
 
 from pathlib import Path
@@ -49,8 +48,7 @@ def main(
         out.emit(taken, "entrenar.example.needs/1")
         return
     taken.check()
-    if not base.exists():
-        export(Path(model), base, form=GGUF, quantization=FORMAT, progress=out.progress())
+    export(Path(model), base, form=GGUF, quantization=FORMAT, progress=out.progress())
     report = declarative.train_from_yaml(
         path, [("model.path", str(base)), *settings], progress=out.progress(), warn=out.warn
     )

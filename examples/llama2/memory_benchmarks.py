@@ -1,10 +1,9 @@
-"""What fine-tuning LLaMA takes with all weights, LoRA and QLoRA: python memory_benchmarks.py --help
-
-Adapters are on the matrices of attention, and activations of blocks are computed twice.
-"""
+"""What fine-tuning LLaMA takes with all weights, with LoRA on attention, and with QLoRA; activations
+of blocks are computed twice: python memory_benchmarks.py --help"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import click
@@ -27,8 +26,8 @@ PARTS = ("weights", "weights in float32", "quantization constants", "adapters")
 
 @dataclass(frozen=True)
 class Rows:
-    """Trainings of one model: each with how many numbers are trained, the bytes of its weights and
-    adapters, those of its peak, and whether that was measured or computed."""
+    """Trainings of a model: how many numbers are trained, bytes of weights and adapters, of the
+    peak, and whether that was measured."""
 
     model: str
     rows: dict[str, tuple[int, int, int, str]]
@@ -37,8 +36,8 @@ class Rows:
         shown, (all_numbers, _, whole, _) = [], self.rows["full"]
         for name, (trained, weights, peak, how) in self.rows.items():
             less = f"{1 - trained / all_numbers:.2%}", f"{1 - peak / whole:.1%}"
-            sizes = format_bytes(weights), format_bytes(peak)
-            shown.append([name, format_count(trained), less[0], *sizes, less[1], how])
+            sizes = format_count(trained), less[0], format_bytes(weights), format_bytes(peak)
+            shown.append([name, *sizes, less[1], how])
         columns = ["", "trained", "less", "weights", "peak", "less", ""]
         yield Table(f"Fine-tuning {self.model}", columns, shown)
 
@@ -46,21 +45,19 @@ class Rows:
 def fine_tunings(model: str, ranks: Sequence[int], given: Setup, *, most: int) -> Rows:
     """Full training, LoRA and QLoRA of a published model. What fits into `most` bytes is measured
     in a process of its own, on drawn weights; the rest is computed from shapes."""
-    shape, rows = find_shape(model), {}
+    shape, rows, setups = find_shape(model), {}, {"full": given}
     targets = matching(shape.linears, PROJECTIONS)
-    setups = {"full": given}
-    for name, base in BASES.items():
-        for rank in ranks:
-            adapted = replace(given, method=LORA, base=base, targets=targets, rank=rank)
-            setups[f"{name}, rank {rank}"] = adapted
+    for name, rank in product(BASES, ranks):
+        adapter = {"method": LORA, "base": BASES[name], "targets": targets, "rank": rank}
+        setups[f"{name}, rank {rank}"] = replace(given, **adapter)
     for name, setup in setups.items():
         memory, how = own_memory(shape, setup), "computed"
         peak = memory.total
         if max(peak, 5 * shape.parameters) < most:  # weights are drawn and written in float32
             with random_model(reference_config(model)) as folder:
                 peak, how = measure_training(folder, setup), "measured"
-        weights = sum(memory[part] for part in PARTS)
-        rows[name] = trained_parameters(shape, setup), weights, peak, how
+        kept = sum(memory[part] for part in PARTS)
+        rows[name] = trained_parameters(shape, setup), kept, peak, how
     return Rows(model, rows)
 
 
