@@ -274,7 +274,7 @@ def test_the_real_shape_is_estimated_and_refused_where_memory_does_not_suffice(t
     assert (said["parameters"], said["terms"]["weights"]) == (SEVEN_B, 4 * SEVEN_B)
     assert said["total"] > 16 * SEVEN_B  # weights, gradients and two moments
     refused = llama("train.py", tmp_path, *config, code=22, data__batch_size=1 << 20)
-    assert re.search(r"training demo/llama-7b takes [\d,.]+ TiB, and this machine has", refused)
+    assert re.search(r"training demo/llama-7b takes [\d,.]+ PiB, and this machine has", refused)
     assert not (tmp_path / "demo").exists()
 
 

@@ -1,5 +1,7 @@
-"""What fine-tuning LLaMA takes with all weights, with LoRA on attention, and with QLoRA; activations
-of blocks are computed twice: python memory_benchmarks.py --help"""
+"""What fine-tuning LLaMA takes in full, with LoRA and with QLoRA: python memory_benchmarks.py --help
+
+Activations of blocks are computed twice.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
