@@ -1,7 +1,4 @@
-"""What fine-tuning LLaMA takes in full, with LoRA and with QLoRA: python memory_benchmarks.py --help
-
-Activations of blocks are computed twice.
-"""
+"""What it takes to fine-tune LLaMA in full, with LoRA, with QLoRA: memory_benchmarks.py --help"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +68,7 @@ def fine_tunings(model: str, ranks: Sequence[int], given: Setup, *, most: int) -
 @click.option("--measure", is_flag=True, help="Train what fits into this machine for two steps.")
 @common_options
 def main(out: Output, model, ranks, batch_size: int, seq_len: int, measure: bool) -> None:
-    """Say what fine-tuning takes, computed from shapes or measured."""
+    """Say what fine-tuning takes, activations of blocks being computed twice."""
     given = Setup(FULL, "float32", batch=batch_size, seq_len=seq_len, checkpointing=True)
     found = fine_tunings(model, ranks, given, most=available_memory() if measure else 0)
     out.emit(found, "entrenar.example.memory/1")
