@@ -14,9 +14,11 @@ OURS = ("entrenar", "entrenar-inspect")
 
 MACHINE = (
     "cpu", "blas", "core", "threads", "threading", "python", "numpy", "numba", "torch",
-    "transformers", "ggml", "openblas_variables", "environment", "machine",
+    "transformers", "ggml",
 )  # fmt: skip
-"""The keys of a document that say what it was measured on."""
+"""The keys of a document that say what it was measured on, wherever they are below PLACES. What is
+there besides is of the run."""
+PLACES, VARIABLES = ("environment", "machine"), "openblas_variables"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def read_document(document: Any, where: str) -> Document:
     try:
         data = document["data"]
         lines = {line.name: line for line in _KINDS[kind](data)}
-        return Document(kind, dict(_machine(data)), lines)
+        return Document(kind, _machine(data), lines)
     except (KeyError, TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
         raise FormatError(
             f"{where}: {kind} that cannot be read: {escape_controls(repr(error))}",
@@ -73,16 +75,19 @@ def read_document(document: Any, where: str) -> Document:
         ) from error
 
 
-def _machine(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value below one of the keys of MACHINE."""
+def _machine(data: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(_facts({key: data[key] for key in (*MACHINE, *PLACES) if key in data}))
+    variables = data.get(VARIABLES, {})
+    return found | {f"{VARIABLES}.{name}": value for name, value in variables.items()}
+
+
+def _facts(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of the keys of MACHINE, here and in what is below."""
     for key, value in data.items():
-        if not path and key not in MACHINE:
-            continue
-        where = f"{path}.{key}" if path else key
         if isinstance(value, dict):
-            yield from _machine(value, where)
-        else:
-            yield where, value
+            yield from _facts(value, f"{path}{key}.")
+        elif key in MACHINE:
+            yield f"{path}{key}", value
 
 
 def _line(

@@ -41,7 +41,8 @@ def steps(ours: list[float], eager: list[float], machine: Environment = MACHINE)
         StepSide("entrenar", "", ours, ours, eager, 2.0, 0.0),
     ]
     comparison = Comparison("24M", SHAPE, 2, sides, [])
-    report = Report("today", {"entrenar": to_plain(machine)}, {}, len(ours), [comparison], False)
+    said = {"entrenar": {**to_plain(machine), "waited": sum(ours), "idle_cores": ours[0]}}
+    report = Report("today", said, {}, len(ours), [comparison], False)
     return {"schema": "entrenar.benchmark.training-step/1", "data": to_plain(report)}
 
 
@@ -123,6 +124,13 @@ def test_another_machine_is_named_and_not_compared(key):
     other, (line,) = compare.compare(*documents)
     assert (line.verdict, line.why) == (compare.NOT_COMPARABLE, f"other machine.entrenar.{key}")
     assert other == [f"machine.entrenar.{key}: {getattr(MACHINE, key)} and now another"]
+
+
+def test_variables_of_the_blas_are_of_the_machine():
+    here, there = (steps([1.0] * 5, [2.0] * 5) for _ in range(2))
+    there["data"]["openblas_variables"] = {"OPENBLAS_CORETYPE": "Haswell"}
+    other, _ = compare.compare(read_document(here, ""), read_document(there, ""))
+    assert other == ["openblas_variables.OPENBLAS_CORETYPE: not said and now Haswell"]
 
 
 def test_other_work_under_the_same_name_is_not_compared():
