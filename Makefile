@@ -30,11 +30,15 @@ ALONE = $(BIN)/python -m pytest -q -m 'tier3 and not (parity or conformance)'
 # Collecting tests is most of tier 1, so two processes share it. These folders are about half of it.
 HALF := $(addprefix packages/entrenar-core/tests/,data io kernels models nn optim train)
 
+# Training steps in a few minutes, as JSON.
+QUICK_STEPS = env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py \
+	--config 24M --modes eager,entrenar --rounds 5 --json
+
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-lora bench-distill bench-kernels bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-compare bench-baseline bench-lora bench-distill bench-kernels bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +76,14 @@ conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
+
+bench-compare: .venv-parity/.installed ## Are training steps slower than in the baseline of this CPU?
+	@found=$$(mktemp) && trap 'rm -f "$$found"' EXIT && $(QUICK_STEPS) >"$$found" && \
+		$(PARITY)/python benchmarks/compare.py --against benchmarks/baselines "$$found"
+
+bench-baseline: .venv-parity/.installed ## Store what bench-compare compares with
+	@found=$$(mktemp) && trap 'rm -f "$$found"' EXIT && $(QUICK_STEPS) >"$$found" && \
+		$(PARITY)/python benchmarks/compare.py --store benchmarks/baselines "$$found"
 
 bench-lora: .venv-parity/.installed ## Time training steps of adapters beside PEFT's
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py \

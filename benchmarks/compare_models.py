@@ -29,7 +29,7 @@ from turns import Side, benchmark, command_turn, in_turns
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
-from entrenar_core.environment import environment
+from entrenar_core.environment import Environment, environment
 from merge_models import SMALL
 
 FASTER = 3.0
@@ -62,7 +62,7 @@ class CompareBench:
     largest differences at the same places."""
 
     date: str
-    cpu: str
+    environment: Environment
     rounds: int
     layers: int
     ours: Side
@@ -86,7 +86,7 @@ class CompareBench:
         return [
             Fields(
                 f"Comparing two models in bfloat16, {self.layers} layers",
-                [("date", self.date), ("CPU", self.cpu), ("rounds", self.rounds)],
+                [("date", self.date), ("CPU", self.environment.cpu), ("rounds", self.rounds)],
             ),
             Table(None, ("Side", "Seconds", "Peak memory"), rows),
             Text(f"entrenar is {self.faster:.1f} times as fast (≥ {FASTER:.0f}); {said}."),
@@ -107,8 +107,8 @@ def measured(folder: Path, layers: int, rounds: int, out: Output) -> CompareBenc
         "PyTorch": partial(command_turn, script),
     }
     ours, theirs = in_turns(sides, rounds=rounds, clear=lambda: None, out=out)
-    date, cpu = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), environment().cpu
-    return CompareBench(date, cpu, rounds, layers, ours, theirs, agree)
+    date, machine = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), environment()
+    return CompareBench(date, machine, rounds, layers, ours, theirs, agree)
 
 
 def _found(command: list[str]) -> dict[str, float]:

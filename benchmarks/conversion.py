@@ -26,7 +26,7 @@ from turns import Side, benchmark, in_turns, turn
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
-from entrenar_core.environment import environment
+from entrenar_core.environment import Environment, environment
 
 SHAPE = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32000,
@@ -106,7 +106,7 @@ class ConversionReport:
     """All sides, with the machine that they were measured on."""
 
     date: str
-    cpu: str
+    environment: Environment
     weights: int
     bytes_read: int
     bytes_written: int
@@ -137,7 +137,7 @@ class ConversionReport:
                 "Conversion of a folder to a q4_0 GGUF file",
                 [
                     ("date", self.date),
-                    ("CPU", self.cpu),
+                    ("CPU", self.environment.cpu),
                     ("read", format_bytes(self.bytes_read)),
                     ("written", format_bytes(self.bytes_written)),
                     ("rounds", self.rounds),
@@ -172,7 +172,7 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> ConversionRe
     sides = in_turns(chosen, rounds=rounds, clear=clear, out=out)
     return ConversionReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        cpu=environment().cpu,
+        environment=environment(),
         weights=weights,
         bytes_read=sum(path.stat().st_size for path in source.glob("*.safetensors")),
         bytes_written=size,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrenar_common.tables import Fields, Table, Text
+from entrenar_core.environment import Environment
 
 RATE_TARGETS = {"q4_0": 6.0, "q8_0": 6.0}
 """The least GB/s of floats encoded."""
@@ -18,10 +19,11 @@ GGML_TARGETS = {"q4_0": 1.0, "q8_0": 1.0, "q4_k": 0.8, "q5_k": 0.8, "q6_k": 0.8}
 @dataclass
 class Rate:
     """Floats read or written, by the time that passed and by that of all processors together, which
-    is less to blame on what else the machine does."""
+    is less to blame on what else the machine does; the seconds of every round."""
 
     gb_per_second: float
     gb_per_cpu_second: float
+    seconds_per_gb: list[float]
 
 
 @dataclass
@@ -57,7 +59,7 @@ class FormatsReport:
     """Everything, with the machine that it was found on."""
 
     date: str
-    cpu: str
+    environment: Environment
     threads: int
     ggml: str
     """The library that was called, empty if there is none."""
@@ -78,7 +80,7 @@ class FormatsReport:
             "Formats for few bits",
             [
                 ("date", self.date),
-                ("CPU", self.cpu),
+                ("CPU", self.environment.cpu),
                 ("threads", str(self.threads)),
                 ("ggml", self.ggml or "not found"),
                 ("OPENBLAS_* variables", variables or "none"),

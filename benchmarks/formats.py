@@ -73,7 +73,7 @@ def main() -> None:
     machine = environment()
     report = FormatsReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        cpu=machine.cpu,
+        environment=machine,
         threads=threads,
         ggml="" if path is None else path.name,
         openblas_variables={k: v for k, v in os.environ.items() if k.startswith("OPENBLAS_")},
@@ -154,7 +154,8 @@ def _rates(calls: Calls, rounds: int) -> dict[str, Rate]:
     found = {}
     for name, (_, size) in calls.items():
         wall, cpu = (median(seconds) for seconds in zip(*times[name], strict=True))
-        found[name] = Rate(size / 1e9 / wall, size / 1e9 / cpu)
+        rounds = [1e9 * seconds / size for seconds, _ in times[name]]
+        found[name] = Rate(size / 1e9 / wall, size / 1e9 / cpu, rounds)
     return found
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Table, Text
+from entrenar_core.environment import Environment, environment
 from entrenar_core.io import gguf
 from entrenar_core.io.safetensors import SafetensorsFile
 from entrenar_core.quant import BY_NUMBER
@@ -40,13 +41,16 @@ MOST_SECONDS = 5
 
 @dataclass
 class Opening:
-    """What was opened, by what; `limit` is the most milliseconds that it is to take."""
+    """What was opened, by what; `limit` is the most milliseconds that it is to take. `rounds` are
+    the milliseconds of each turn."""
 
     name: str
     milliseconds: float
     peer: str
     peer_milliseconds: float
     limit: float | None
+    rounds: list[float]
+    peer_rounds: list[float]
 
     @property
     def speed(self) -> float:
@@ -56,6 +60,7 @@ class Opening:
 
 @dataclass
 class OpenReport:
+    environment: Environment
     rounds: int
     openings: list[Opening]
 
@@ -122,9 +127,11 @@ def measure(rounds: int) -> OpenReport:
                 return len(file.keys())
 
         def case(name: str, ours: Callable, peer: str, theirs: Callable, limit: float | None):
-            return Opening(name, *_turns(rounds, ours, peer, theirs), limit)
+            own, other = _turns(rounds, ours, theirs)
+            return Opening(name, median(own), peer, median(other), limit, own, other)
 
         return OpenReport(
+            environment(),
             rounds,
             [
                 case(
@@ -146,8 +153,8 @@ def measure(rounds: int) -> OpenReport:
         )
 
 
-def _turns(rounds: int, ours: Callable, peer: str, theirs: Callable) -> tuple[float, str, float]:
-    """Our median in milliseconds, who the peer is, and its median.
+def _turns(rounds: int, ours: Callable, theirs: Callable) -> list[list[float]]:
+    """The milliseconds of each turn of both sides.
 
     The first turn of a side warms up, unless it takes so long that this does not matter.
     """
@@ -159,8 +166,7 @@ def _turns(rounds: int, ours: Callable, peer: str, theirs: Callable) -> tuple[fl
             begun = time.perf_counter()
             side()
             found.append(time.perf_counter() - begun)
-    ours_ms, theirs_ms = (1e3 * median(found[1:] or found) for found in seconds.values())
-    return ours_ms, peer, theirs_ms
+    return [[1e3 * each for each in found[1:] or found] for found in seconds.values()]
 
 
 def write_vocabulary(path: Path) -> None:

@@ -92,6 +92,7 @@ class InspectBench:
     when: str
     environment: Environment
     rounds: int
+    gigabytes: float
     cases: tuple[Case, ...]
 
     def missed(self) -> list[str]:
@@ -127,7 +128,11 @@ def main() -> None:
             for case in [make(name)]
         ]
     report = InspectBench(
-        datetime.now(UTC).isoformat(timespec="seconds"), environment(), options.rounds, tuple(cases)
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        environment(),
+        options.rounds,
+        options.gigabytes,
+        tuple(cases),
     )
     out.emit(report, "entrenar.benchmark.inspect/1")
     sys.exit(1 if options.targets and report.missed() else 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
+from entrenar_core.environment import Environment
 
 CASE_TARGET, KERNEL_TARGET, TOTAL_TARGET = 0.95, 1.0, 1.5
 """The least ratio to PyTorch of a single case, of a kernel's geometric mean, and of them all."""
@@ -17,12 +18,15 @@ BANDWIDTH_TARGET = 0.7
 @dataclass
 class Direction:
     """Forward, backward or a step: our time, the ratio to PyTorch's (above 1 is faster), and the
-    part of the copy bandwidth that is reached, None where it is not what bounds the case."""
+    part of the copy bandwidth that is reached, None where it is not what bounds the case; the
+    seconds of both in every round."""
 
     name: str
     milliseconds: float
     ratio: float
     bandwidth: float | None
+    seconds: list[float]
+    peer_seconds: list[float]
 
 
 @dataclass
@@ -50,7 +54,7 @@ class KernelsReport:
     """Everything, with the machine that it was found on."""
 
     date: str
-    cpu: str
+    environment: Environment
     blas: str
     threads: int
     openblas_variables: dict[str, str]
@@ -97,7 +101,7 @@ class KernelsReport:
             "Kernels beside PyTorch",
             [
                 ("date", self.date),
-                ("CPU", self.cpu),
+                ("CPU", self.environment.cpu),
                 ("BLAS", self.blas),
                 ("OPENBLAS_* variables", variables or "none"),
                 ("threads", str(self.threads)),

@@ -67,7 +67,7 @@ def main() -> None:
     machine = environment()
     report = KernelsReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        cpu=machine.cpu,
+        environment=machine,
         blas=f"{machine.blas}; PyTorch {torch.__version__} with {_torch_blas(torch)}",
         threads=numba.get_num_threads(),
         openblas_variables={k: v for k, v in os.environ.items() if k.startswith("OPENBLAS_")},
@@ -92,9 +92,10 @@ def _case_time(case: Any, rounds: int, copy: float) -> CaseTime:
                 found.setdefault((name, direction), []).append(seconds)
     directions = []
     for direction, moved in case.moved.items():
-        ours, theirs = (median(found[name, direction]) for name in ("entrenar", "torch"))
+        both = [found[name, direction] for name in ("entrenar", "torch")]
+        ours, theirs = map(median, both)
         reached = moved / ours / copy if moved else None
-        directions.append(Direction(direction, 1e3 * ours, theirs / ours, reached))
+        directions.append(Direction(direction, 1e3 * ours, theirs / ours, reached, *both))
     return CaseTime(case.kernel, case.size, case.bytes, directions)
 
 

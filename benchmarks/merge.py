@@ -30,7 +30,7 @@ from turns import Side, benchmark, in_turns, turn
 from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
-from entrenar_core.environment import environment
+from entrenar_core.environment import Environment, environment
 
 FASTER_THAN_PEFT, OF_SCRIPT, MEMORY = 5.0, 0.7, 400e6
 """At least so many times PEFT's speed and so much of the script's, and at most so many bytes."""
@@ -88,7 +88,7 @@ class MergeBench:
     """All sides, with the machine that they were measured on; seconds at the shapes of 7B."""
 
     date: str
-    cpu: str
+    environment: Environment
     weights: int
     nbytes: int
     rounds: int
@@ -122,7 +122,7 @@ class MergeBench:
                 "An adapter of rank 16 merged into a folder of bfloat16",
                 [
                     ("date", self.date),
-                    ("CPU", self.cpu),
+                    ("CPU", self.environment.cpu),
                     ("written", format_bytes(self.nbytes)),
                     ("rounds", self.rounds),
                 ],
@@ -172,7 +172,7 @@ def measure(folder: Path, layers: int, rounds: int, out: Output) -> MergeBench:
     out.note("inspecting")
     return MergeBench(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        cpu=environment().cpu,
+        environment=environment(),
         weights=weights,
         nbytes=nbytes,
         rounds=rounds,

@@ -39,7 +39,7 @@ from entrenar_common.output import Output
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
 from entrenar_core import models
-from entrenar_core.environment import environment
+from entrenar_core.environment import Environment, environment
 from entrenar_core.io import files
 
 SMALL = {**SHAPE, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
@@ -135,7 +135,7 @@ class MergeModelsBench:
     """All of it, with the machine that it was measured on; what was not measured is empty."""
 
     date: str
-    cpu: str
+    environment: Environment
     rounds: int
     layers: int
     mergekit: tuple[BesideMergekit, ...]
@@ -149,7 +149,7 @@ class MergeModelsBench:
         view: list[Any] = [
             Fields(
                 "Merging three models in bfloat16",
-                [("date", self.date), ("CPU", self.cpu), ("rounds", self.rounds)],
+                [("date", self.date), ("CPU", self.environment.cpu), ("rounds", self.rounds)],
             )
         ]
         if self.mergekit:
@@ -190,8 +190,8 @@ def main() -> None:
     if options.only != "mergekit":
         with tempfile.TemporaryDirectory() as folder:
             disk = beside_disk(Path(folder), options.layers, options.rounds, out)
-    date, cpu = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), environment().cpu
-    report = MergeModelsBench(date, cpu, options.rounds, options.layers, mergekit, disk)
+    date, machine = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), environment()
+    report = MergeModelsBench(date, machine, options.rounds, options.layers, mergekit, disk)
     out.emit(report, "entrenar.benchmark.merge-models/1")
     sys.exit(1 if options.targets and not report.passed() else 0)
 

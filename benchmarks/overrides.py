@@ -19,6 +19,7 @@ import numpy as np
 
 from entrenar_common.output import Output
 from entrenar_common.tables import Table, Text
+from entrenar_core.environment import Environment, environment
 from entrenar_core.kernels import KERNELS
 from entrenar_core.kernels.divergences import Divergence
 
@@ -107,11 +108,13 @@ which takes as long."""
 
 @dataclass
 class KernelTime:
-    """Milliseconds a call."""
+    """Milliseconds a call: medians, and those of each round."""
 
     kernel: str
     override: float
     reference: float
+    override_rounds: list[float]
+    reference_rounds: list[float]
 
     @property
     def slower(self) -> bool:
@@ -122,6 +125,7 @@ class KernelTime:
 class KernelReport:
     """All kernels."""
 
+    environment: Environment
     kernels: list[KernelTime]
 
     def __view__(self) -> Iterator[Any]:
@@ -153,7 +157,7 @@ def measure(name: str, rounds: int) -> KernelTime:
         for candidate, function in candidates.items():
             times[candidate].append(_milliseconds(function))
     found = {candidate: median(values) for candidate, values in times.items()}
-    return KernelTime(name, found["override"], found["reference"])
+    return KernelTime(name, **found, **{f"{key}_rounds": each for key, each in times.items()})
 
 
 def _milliseconds(function: Callable[[], Any]) -> float:
@@ -181,7 +185,7 @@ def main() -> None:
         if options.only in name and entry.overrides:
             out.note(name)
             found.append(measure(name, options.rounds))
-    out.emit(KernelReport(found), "entrenar.benchmark.kernels/1")
+    out.emit(KernelReport(environment(), found), "entrenar.benchmark.overrides/1")
     sys.exit(1 if any(kernel.slower for kernel in found) else 0)
 
 

@@ -39,11 +39,13 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @dataclass(frozen=True)
 class Side:
-    """One way of doing it: the median of the turns' seconds, and the largest peak of memory."""
+    """One way of doing it: the median of the seconds of its `turns`, and the largest peak of
+    memory."""
 
     name: str
     seconds: float
     peak_bytes: int
+    turns: tuple[float, ...]
 
 
 def turn(code: str, given: Mapping[str, Any]) -> dict[str, float]:
@@ -92,7 +94,12 @@ def in_turns(
             clear()
             turns[name].append(take())
     return tuple(
-        Side(name, median(t["seconds"] for t in found), int(max(t["peak"] for t in found)))
+        Side(
+            name,
+            median(t["seconds"] for t in found),
+            int(max(t["peak"] for t in found)),
+            tuple(t["seconds"] for t in found),
+        )
         for name, found in turns.items()
     )
 

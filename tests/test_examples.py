@@ -29,7 +29,7 @@ TINY = {
 pytestmark = pytest.mark.tier3
 
 
-def run(command: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[object], folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run in `folder`, with a token cache of its own; compiled kernels stay in the user's."""
     kernels = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entrenar/kernels"
     environment = {"NUMBA_CACHE_DIR": str(kernels), **os.environ}
@@ -38,7 +38,7 @@ def run(command: list[object], folder: Path) -> subprocess.CompletedProcess[str]
         [sys.executable, *map(str, command)],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done
 
 
@@ -128,9 +128,10 @@ def test_the_distillation_of_the_readme_runs(folder):
     assert json.loads((folder / "distilled-model/report.json").read_text())["verdict"] in said
 
 
-def test_the_examples_are_short():
-    lines = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
-    assert {name: count for name, count in lines.items() if count > 90} == {}
+@pytest.mark.parametrize(("folder", "most"), [(EXAMPLES, 90), (EXAMPLES / "llama2", 80)])
+def test_the_examples_are_short(folder, most):
+    lines = {path.name: len(path.read_text().splitlines()) for path in folder.glob("*.py")}
+    assert {name: count for name, count in lines.items() if count > most} == {}
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +213,76 @@ def test_every_script_of_the_library_is_tested():
 def test_a_script_of_the_library_finds_what_it_should(name, tmp_path):
     done = run([EXAMPLES / "library" / name], tmp_path)
     assert re.search(SAYS[name], done.stdout), done.stdout
+
+
+LLAMA = EXAMPLES / "llama2"
+
+
+def llama(script: str, folder: Path, *words: object, code: int = 0, **changed: Any) -> str:
+    """What a script about LLaMA prints on both streams, with keys of its configuration changed:
+    `model__config__hidden_size` is model.config.hidden_size."""
+    settings = {key.replace("__", "."): value for key, value in changed.items()}
+    given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    done = run([LLAMA / script, *words, *given], folder, code)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def llamas(tmp_path_factory) -> Path:
+    """Where a model was trained and adapted twice."""
+    folder = tmp_path_factory.mktemp("llama")
+    short = {"training__max_steps": 3, "training__warmup_steps": 1, "data__max_length": 32}
+    tiny = {f"model__config__{key}": value for key, value in TINY.items()}
+    tiny |= {"model__config__hidden_size": 32, "model__config__vocab_size": 300}
+    llama("train.py", folder, "--data", DATA, model__vocab_size=300, **tiny, **short)
+    for script in ("finetune_lora.py", "finetune_qlora.py"):
+        llama(script, folder, "--data", DATA, "--rank", 4, **short)
+    return folder / "demo"
+
+
+def test_a_llama_is_trained_as_its_file_says(llamas):
+    config = models.load(llamas / "llama-toy").config
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (32, 1, 300)
+    assert len((llamas / "llama-toy/metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_what_lora_has_written_is_the_model_with_its_adapter(llamas):
+    model = models.load(llamas / "llama-toy")
+    lora.load_adapter(model, llamas / "llama-toy-lora/adapter")
+    assert sorted(model.base_parameters()) != sorted(model.named_parameters())
+    lora.fuse(model)
+    written = models.load(llamas / "llama-toy-lora").named_parameters()
+    for name, parameter in model.base_parameters().items():
+        np.testing.assert_allclose(written[name].data, parameter.data, rtol=1e-6, err_msg=name)
+
+
+def test_what_qlora_has_written_is_an_adapter_alone(llamas):
+    written = llamas / "llama-toy-qlora"
+    said = json.loads((written / "adapter/adapter_config.json").read_text())
+    assert (said["r"], said["base_model_name_or_path"]) == (4, "demo/llama-toy-q4_0.gguf")
+    assert sorted(said["target_modules"]) == ["k_proj", "o_proj", "q_proj", "v_proj"]
+    assert not list(written.glob("*.safetensors"))
+
+
+SEVEN_B = 6_738_415_616
+"""The parameters of LLaMA 2 7B, as its model card has them."""
+
+
+def test_the_real_shape_is_estimated_and_refused_where_memory_does_not_suffice(tmp_path):
+    config = ("--config", LLAMA / "configs/7b.yaml")
+    said = json.loads(llama("train.py", tmp_path, *config, "--estimate", "--json"))["data"]
+    assert (said["parameters"], said["terms"]["weights"]) == (SEVEN_B, 4 * SEVEN_B)
+    assert said["total"] > 16 * SEVEN_B  # weights, gradients and two moments
+    refused = llama("train.py", tmp_path, *config, code=22, data__batch_size=1 << 20)
+    assert re.search(r"training demo/llama-7b takes [\d,.]+ PiB, and this machine has", refused)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_table_of_memory_has_the_numbers_that_adapters_have(tmp_path):
+    said = json.loads(llama("memory_benchmarks.py", tmp_path, "--model", "7B", "--json"))["data"]
+    rows = said["rows"]
+    for rank in (16, 64):  # 32 blocks, 4 matrices of 4096 × 4096
+        trained, weights, _, how = rows[f"QLoRA, rank {rank}"]
+        assert (trained, how) == (32 * 4 * rank * 2 * 4096, "computed")
+        assert weights < rows["full"][1] / 5
+    assert rows["full"][:2] == [SEVEN_B, 4 * SEVEN_B]
