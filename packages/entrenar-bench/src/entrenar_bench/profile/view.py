@@ -57,11 +57,12 @@ def _times(title: str, times: Sequence[Time], steps: int) -> Table:
 
 
 def _operations(profile: Profile) -> Table:
-    columns = ["operation", "direction", "calls", "ms a step", "share", "GFLOP/s", "GB/s", "of ceiling"]
+    columns = ["operation", "direction", "calls", "ms", "share", "GFLOP/s", "GB/s", "of best"]
     rows = [_operation(each, profile.steps) for each in profile.operations[:OPERATIONS]]
     caption = (
-        "Without operations that one calls. GFLOP/s count matrix products alone; GB/s what an "
-        "elementwise operation has to move at least."
+        "Of a step, without operations that one calls. GFLOP/s count matrix products alone, GB/s "
+        "what an elementwise operation has to move at least. Losses over a vocabulary multiply "
+        "their gradients on the way forward."
     )
     left = len(profile.operations) - OPERATIONS
     return Table("Operations", columns, rows, f"{caption} {left} more." if left > 0 else caption)
