@@ -1,23 +1,15 @@
-"""The tables of a profile: of spans whose times are known, and of a real distillation."""
+"""The tables of a profile: of spans whose times are known."""
 
 import math
-from dataclasses import fields
 
-import numpy as np
 import pytest
-import yaml
 
 from entrenar_bench.profile.breakdown import breakdown
 from entrenar_bench.profile.frames import frames_of
-from entrenar_bench.profile.measure import profile, throughput
+from entrenar_bench.profile.measure import throughput
 from entrenar_bench.profile.memory import memory
 from entrenar_bench.profile.record import Ceilings
-from entrenar_common.errors import ConfigError
-from entrenar_common.tables import to_json
-from entrenar_core import models
-from entrenar_core.data.tokenizer import train_bpe
 from entrenar_core.train.trace import Recorder, Span
-from entrenar_distill.config import resolve
 
 MS = 1_000_000
 
@@ -166,129 +158,3 @@ def test_every_step_is_in_one_bin():
     assert len(bins) == 3  # ⌈log₂ 4⌉ + 1
     assert [b.steps for b in bins] == [2, 1, 1]
     assert (bins[0].low, bins[-1].high) == (100.0, 200.0)
-
-
-# ---- a real one --------------------------------------------------------------------------------
-
-SHAPE = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "max_position_embeddings": 32,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    """A distillation into one layer of half the width."""
-    root = tmp_path_factory.mktemp("world")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-    words = "the a red blue fox dog runs sees likes near".split()  # noqa: SIM905
-    texts = [" ".join(np.random.default_rng(i).choice(words, 200)) for i in range(8)]
-    (root / "text").mkdir()
-    for i, text in enumerate(texts):
-        (root / "text" / f"{i}.txt").write_text(text)
-    tokenizer = train_bpe(texts, 300)
-    ids = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id}
-    models.save(models.from_config({**SHAPE, **ids}, seed=1), root / "teacher")
-    tokenizer.save(root / "teacher")
-    sections = {
-        "teacher": {"model_id": str(root / "teacher")},
-        "student": {"config": {**SHAPE, "hidden_size": 16, "num_hidden_layers": 1}},
-        "training": {"max_steps": 20, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 1},
-        "dataset": {"name": str(root / "text"), "max_length": 32, "held_out": 0.2},
-        "output": {"dir": str(root / "out")},
-    }
-    path = root / "distill.yaml"
-    path.write_text(yaml.safe_dump(sections))
-    yield path
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def profiled(config):
-    return profile(resolve(config), steps=3, ceilings=Ceilings(100.0, 10.0))
-
-
-@pytest.mark.tier2
-def test_steps_are_watched_and_not_watched_in_turns(profiled):
-    taken = profiled.profile.taken
-    assert [t.watched for t in taken] == [True, False, False, True, True, False]
-    assert [t.step for t in taken] == [3, 4, 5, 6, 7, 8]  # two were to warm up
-    assert all(math.isfinite(t.loss) and t.tokens == 64 for t in taken)
-    assert sum(b.steps for b in profiled.profile.throughput) == 3
-
-
-@pytest.mark.tier2
-def test_a_real_profile_adds_up(profiled):
-    found = profiled.profile
-    for times in (found.phases, found.parties, found.stacks):
-        assert math.fsum(t.seconds for t in times) == pytest.approx(found.seconds, rel=1e-9)
-        assert all(t.seconds >= 0 for t in times)
-    measured = math.fsum(t.seconds for t in found.taken if t.watched)
-    assert found.seconds <= measured <= 1.2 * found.seconds + 0.01
-
-
-@pytest.mark.tier2
-def test_a_real_profile_has_every_operation_of_both_models(profiled):
-    calls = {(t.op, t.direction): t.calls // 3 for t in profiled.profile.operations}
-    # q, k, v, o, gate and up of one layer of the student and two of the teacher
-    assert (calls["linear", "forward"], calls["linear", "backward"]) == (18, 6)
-    assert (calls["attention", "forward"], calls["attention", "backward"]) == (3, 1)
-    assert calls["teacher_logits", "forward"] == calls["linear_distillation", "forward"] == 1
-    modules = {t.module: t for t in profiled.profile.modules}
-    assert modules["teacher.model.layers.*.mlp.gate_proj"].modules == 2
-    assert modules["student.model.layers.*.mlp.gate_proj"].backward > 0
-    assert all(t.backward == 0 for name, t in modules.items() if name.startswith("teacher"))
-
-
-@pytest.mark.tier2
-def test_the_operations_of_a_real_profile_are_those_of_the_shapes(profiled):
-    (told,) = {
-        int(span.attributes["operations"])
-        for span in profiled.spans
-        if span.attributes.get("place") == "teacher.model.layers.0.mlp.gate_proj"
-    }
-    assert told == 2 * (2 * 32) * 32 * 64  # rows · length, width, inner width
-
-
-@pytest.mark.tier2
-def test_watching_does_not_change_what_is_learned(config, profiled):
-    """The losses are those of the training itself."""
-    from entrenar_common.progress import NullProgress
-    from entrenar_core.train.loop import TrainingLoop
-    from entrenar_distill.causal import CausalLM
-    from entrenar_distill.task import STUDENT
-
-    class Log:
-        def __init__(self):
-            self.losses = []
-
-        def rewind(self, *_):
-            pass
-
-        def append(self, record):
-            self.losses.append(record["loss"])
-
-    task, log = CausalLM(), Log()
-    inputs = task.read_inputs(resolve(config), progress=NullProgress())
-    student = inputs.new_student()
-    TrainingLoop(
-        student, task.objective(inputs, STUDENT, student), inputs.batches,
-        inputs.config.training, phase=STUDENT, metrics=log, store=None, checkpoint_every=20,
-    ).fit()  # fmt: skip
-    assert log.losses[2:8] == [t.loss for t in profiled.profile.taken]
-
-
-@pytest.mark.tier2
-def test_a_profile_is_json(profiled):
-    import json
-
-    read = json.loads(to_json(profiled.profile))
-    assert set(read) == {field.name for field in fields(profiled.profile)}
-    assert read["memory"]["peak"]["resident_bytes"] > 0
-
-
-@pytest.mark.tier2
-def test_less_than_a_step_is_refused(config):
-    with pytest.raises(ConfigError, match="0 steps"):
-        profile(resolve(config), steps=0)
