@@ -123,7 +123,7 @@ def _times(sums: dict[str, int], whole: int) -> tuple[Time, ...]:
 
 
 def _phases(parts: Iterable[Part]) -> dict[str, int]:
-    sums = dict.fromkeys((*PHASES, OTHER), 0)
+    sums: dict[str, int] = dict.fromkeys((*PHASES, OTHER), 0)
     for part in parts:
         sums[part.phase] += part.frame.own
     return sums

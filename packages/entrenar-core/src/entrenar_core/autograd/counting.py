@@ -99,7 +99,8 @@ def _matmul(shapes: Shapes, needs: Sequence[bool], _options: Mapping[str, Any]) 
     rows = x[-2] if len(x) > 1 else 1
     columns = y[-1] if len(y) > 1 else 1
     stack = math.prod(np.broadcast_shapes(x[:-2], y[:-2]))
-    one = stack * rows * x[-1] * columns
+    (inner,) = x[-1:]
+    one = stack * rows * inner * columns
     return one, one * (needs[0] + needs[1])
 
 
