@@ -48,15 +48,18 @@ def profile(
       entrenar-bench profile --config distill.yaml --output report.html
       entrenar-bench profile --config distill.yaml --steps 30 --trace trace.json --json
     """
-    from entrenar_bench.profile.ceilings import measured_ceilings
+    from entrenar_bench import hardware
     from entrenar_bench.profile.measure import profile as measure
     from entrenar_bench.profile.page import Shown
+    from entrenar_bench.profile.record import Ceilings
     from entrenar_bench.profile.write import check_files, write
     from entrenar_distill.config import resolve
 
     check_files(output, trace)
     also = Shown(include_loss_curves, include_memory_timeline, include_throughput_histogram)
     resolved = resolve(config, overrides=overrides)
-    found = measure(resolved, steps=steps, ceilings=measured_ceilings(), progress=out.progress())
+    machine = hardware.measure()
+    ceilings = Ceilings(machine.sgemm_gflops, machine.copy_gb_per_s)
+    found = measure(resolved, steps=steps, ceilings=ceilings, progress=out.progress())
     write(found, page=output, trace=trace, also=also)
     out.emit(found.profile, schema="entrenar.bench.profile/1")

@@ -8,7 +8,7 @@ from entrenar_bench.profile.flame import FLAME_STYLE, flame
 from entrenar_bench.profile.histogram import HISTOGRAM_STYLE, histogram
 from entrenar_bench.profile.record import Memory, Profile
 from entrenar_bench.profile.view import memory_part
-from entrenar_common.tables import Fields, Table, view
+from entrenar_common.tables import Fields, view
 from entrenar_core.train.chart import Chart, chart, escaped
 from entrenar_core.train.page_parts import framed, shown
 from entrenar_core.train.page_style import STYLE
@@ -50,7 +50,7 @@ def profile_page(profile: Profile, also: Shown) -> str:
     return framed(f"Profile of {profile.subject}", body, style=style)
 
 
-def _part(part: Fields | Table) -> str:
+def _part(part: Any) -> str:
     return shown(facts_of(part) if isinstance(part, Fields) else grid_of(part))
 
 
