@@ -96,11 +96,9 @@ def _head(shapes: Shapes, needs: Sequence[bool], _options: Mapping[str, Any]) ->
 @_of("matmul")
 def _matmul(shapes: Shapes, needs: Sequence[bool], _options: Mapping[str, Any]) -> tuple[int, int]:
     x, y = shapes
-    rows = x[-2] if len(x) > 1 else 1
-    columns = y[-1] if len(y) > 1 else 1
+    rows, columns = math.prod(x[-2:-1]), math.prod(y[1:][-1:])  # 1 where there is no such axis
     stack = math.prod(np.broadcast_shapes(x[:-2], y[:-2]))
-    (inner,) = x[-1:]
-    one = stack * rows * inner * columns
+    one = stack * rows * x[-1] * columns
     return one, one * (needs[0] + needs[1])
 
 
