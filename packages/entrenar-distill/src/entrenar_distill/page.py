@@ -10,7 +10,7 @@ from entrenar_core.train.callbacks import Callback, Notice, Run
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.present import machine_part, phases_part
 
-__all__ = ["Noticed", "run_page"]
+__all__ = ["Noticed", "facts_of", "grid_of", "run_page"]
 
 
 class Noticed(Callback):
@@ -44,12 +44,16 @@ def run_page(
     steady, rates = _parted(quality)
     lead = [part for part in shown[: shown.index(quality)] if isinstance(part, Text)]
     run = next(part for part in shown if isinstance(part, Fields) and part.title == "Run")
-    machine = [*rates, _grid(phases_part(report.phases)), _facts(machine_part(report.environment))]
+    machine = [
+        *rates,
+        grid_of(phases_part(report.phases)),
+        facts_of(machine_part(report.environment)),
+    ]
     return page.page(
         f"Distillation: {report.student}",
         records,
-        results=[*map(_paragraph, lead), _grid(steady)],
-        settings=[_facts(run), page.Facts("Whole configuration", _flat(config), folded=True)],
+        results=[*map(_paragraph, lead), grid_of(steady)],
+        settings=[facts_of(run), page.Facts("Whole configuration", _flat(config), folded=True)],
         machine=[*_notices(noticed), *machine],
     )
 
@@ -66,7 +70,7 @@ def _parted(quality: Table) -> tuple[Table, list[page.Part]]:
         return Table(title, [quality.columns[i] for i in columns], rows, caption)
 
     title = quality.title or ""
-    return only(steady, title, quality.caption), [_grid(only([0, *rates], "Speed", None))]
+    return only(steady, title, quality.caption), [grid_of(only([0, *rates], "Speed", None))]
 
 
 def _notices(noticed: Sequence[tuple[str, Notice]]) -> list[page.Part]:
@@ -83,11 +87,13 @@ def _paragraph(part: Text) -> page.Paragraph:
     return page.Paragraph(text, note=text != part.text)
 
 
-def _facts(part: Fields) -> page.Facts:
+def facts_of(part: Fields) -> page.Facts:
+    """The part of a view as one of a page."""
     return page.Facts(part.title or "", [(name, format_cell(v)) for name, v in part.items])
 
 
-def _grid(part: Table) -> page.Grid:
+def grid_of(part: Table) -> page.Grid:
+    """The part of a view as one of a page."""
     rows = [[format_cell(cell) for cell in row] for row in part.rows]
     numeric = [is_numeric([row[i] for row in rows]) for i in range(len(part.columns))]
     return page.Grid(part.title or "", part.columns, rows, numeric, part.caption or "")

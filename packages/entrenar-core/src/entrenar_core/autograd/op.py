@@ -87,7 +87,7 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         if wants_needs:
             options["needs"] = needs
         try:
-            value, vjps = observe.forward(name, function, arrays, options)
+            (value, vjps), told = observe.forward(name, function, arrays, options, needs)
         except (ValueError, IndexError) as problem:
             if isinstance(problem, ShapeError):
                 raise
@@ -95,7 +95,7 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
         out = Tensor(value)
         if any(needs):
             out.requires_grad = True
-            out.node = record(name, vjps, inputs, needs)
+            out.node = record(name, vjps, inputs, needs, told=told)
         return out
 
     return call
@@ -158,12 +158,19 @@ def _shown(inputs: Any) -> str:
     return ", ".join(described)
 
 
-def record(name: str, vjps: Any, inputs: tuple[Any, ...], needs: tuple[bool, ...]) -> Node:
+def record(
+    name: str,
+    vjps: Any,
+    inputs: tuple[Any, ...],
+    needs: tuple[bool, ...],
+    *,
+    told: observe.Call | None = None,
+) -> Node:
     edges = tuple(
         (x.node or x) if needed else None for x, needed in zip(inputs, needs, strict=True)
     )
     shapes = tuple(x.shape if needed else () for x, needed in zip(inputs, needs, strict=True))
-    return Node(name, tuple(_as_vjp(vjp) for vjp in vjps), edges, shapes)
+    return Node(name, tuple(_as_vjp(vjp) for vjp in vjps), edges, shapes, told)
 
 
 def _as_vjp(vjp: Any) -> Vjp:

@@ -58,13 +58,17 @@ class Node:
     """One recorded call of an op: a number, its pullbacks, and an edge for each input.
 
     An edge is the producing node, or the leaf tensor itself, or None where no gradient is needed.
+    `told` is what to tell of its way back those who watch: see `observe`.
     """
 
-    __slots__ = ("edges", "name", "number", "shapes", "vjps")
+    __slots__ = ("edges", "name", "number", "shapes", "told", "vjps")
 
-    def __init__(self, name: str, vjps: tuple[Vjp, ...], edges: tuple[Any, ...], shapes: Any):
+    def __init__(
+        self, name: str, vjps: tuple[Vjp, ...], edges: tuple[Any, ...], shapes: Any, told: Any
+    ):
         self.number = next(_numbers)
         self.name, self.vjps, self.edges, self.shapes = name, vjps, edges, shapes
+        self.told = told
 
 
 class _Gradient:
@@ -109,7 +113,7 @@ def backward(root: "Tensor", gradient: Any = None) -> None:
         node = order.pop()
         incoming = pending.pop(node, None)
         if incoming is not None:
-            observe.backward(node.name, node.shapes, partial(_pull_back, node, incoming, pending))
+            observe.backward(node, partial(_pull_back, node, incoming, pending))
         node.vjps = node.edges = ()
 
 

@@ -12,4 +12,5 @@ from entrenar_core.nn.norm import LayerNorm as LayerNorm
 from entrenar_core.nn.norm import RMSNorm as RMSNorm
 from entrenar_core.nn.parameter import new_parameter as new_parameter
 from entrenar_core.nn.parameter import shapes_only as shapes_only
+from entrenar_core.nn.places import watching_modules as watching_modules
 from entrenar_core.nn.rotary import Rotary as Rotary

@@ -6,21 +6,18 @@ so it can be read on a telephone as on a desk. Lines keep their thickness (`non-
 
 import html
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
 from entrenar_common.text import escape_controls
-from entrenar_common.units import format_count
+from entrenar_core.train.scale import labels_of, ticks_of
 
 __all__ = ["Chart", "chart", "escaped", "extremes"]
 
 _WIDTH, _HEIGHT = 1000, 300  # units of the drawing
 _BINS = 400  # stretches of steps of which the least and the greatest value are drawn
-_SAME = 1e-9  # values that differ by a smaller share are drawn as a constant
-_TICKS = (3, 4, 5)  # how many lines a scale has
 
 Point = tuple[int, float | None]
 
@@ -29,15 +26,17 @@ Point = tuple[int, float | None]
 class Chart:
     """What is drawn.
 
-    line:  (step, value) of every step, in order; None where it was not finite
-    marks: single points, with names for those who point at them
-    unit:  what values are counted in, after their numbers
+    line:   (step, value) of every step, in order; None where it was not finite
+    marks:  single points, with names for those who point at them
+    unit:   what values are counted in, after their numbers
+    across: what steps are, where they are something else
     """
 
     title: str
     line: Sequence[Point]
     marks: Sequence[Point] = ()
     unit: str = ""
+    across: str = "step"
 
 
 def chart(found: Chart) -> str:
@@ -46,12 +45,12 @@ def chart(found: Chart) -> str:
     title = f"<figcaption>{escaped(found.title)}</figcaption>"
     if not values:
         return f'<figure class="chart">{title}<p>No finite value.</p></figure>'
-    ticks = _ticks(min(values), max(values))
+    ticks = ticks_of(min(values), max(values))
     steps = [step for step, _ in (*found.line, *found.marks)]
     first, last = min(steps), max(steps)
     place = _Placing(first, last, ticks[0], ticks[-1])
-    labels = "".join(f"<span>{text}{found.unit}</span>" for text in reversed(_labels(ticks)))
-    ends = f"<span>{first}</span><span>step</span>"
+    labels = "".join(f"<span>{text}{found.unit}</span>" for text in reversed(labels_of(ticks)))
+    ends = f"<span>{first}</span><span>{escaped(found.across)}</span>"
     return (
         f'<figure class="chart">{title}<div class="frame"><div class="scale">{labels}</div>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
@@ -114,7 +113,10 @@ def _drawing(found: Chart, ticks: Sequence[float], place: _Placing) -> str:
         ticked = "".join(f"M{x} {_HEIGHT}V{_HEIGHT - 24}" for x in lost)
         parts.append(f'<path class="lost" d="{ticked}"/>')
     dots = [
-        (f"M{place.x(step)} {place.y(value)}h0", f"step {step}: {json.dumps(value)}")
+        (
+            f"M{place.x(step)} {place.y(value)}h0",
+            f"{escaped(found.across)} {step}: {json.dumps(value)}",
+        )
         for step, value in extremes(found.marks)
         if value is not None
     ]
@@ -135,44 +137,11 @@ def _path(points: Sequence[Point], place: _Placing) -> str:
     return "".join(path)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers at equal distances, from at most `low` to at least `high`: of 3 to 5 of them
-    those that leave the least room above and below."""
-    largest = max(abs(low), abs(high))
-    if high - low <= _SAME * largest:
-        margin = largest / 10 or 1.0
-        low, high = low - margin, high + margin
-    found = [_round_ticks(low, high, count) for count in _TICKS]
-    return min(found, key=lambda ticks: ticks[-1] - ticks[0])
-
-
-def _round_ticks(low: float, high: float, count: int) -> list[float]:
-    size = 10.0 ** math.floor(math.log10((high - low) / (count - 1)))
-    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50, 100):
-        distance = factor * size
-        start = math.floor(low / distance)
-        if (start + count - 1) * distance >= high:
-            return [(start + i) * distance for i in range(count)]
-    return [low + (high - low) * i / (count - 1) for i in range(count)]
-
-
-def _labels(ticks: Sequence[float]) -> list[str]:
-    """The numbers of a scale, with as many digits as they have."""
-    largest, distance = max(abs(tick) for tick in ticks), ticks[1] - ticks[0]
-    if largest >= 10_000 and all(math.isclose(float(f"{tick:.3g}"), tick) for tick in ticks):
-        return [format_count(tick) for tick in ticks]
-    forms = [f".{digits}f" for digits in range(7)] if 0.001 <= largest < 1e9 else []
-    for form in [*forms, *(f".{digits}g" for digits in range(2, 17))]:
-        texts = [format(tick + 0.0, form) for tick in ticks]
-        if all(abs(float(s) - t) < distance / 1000 for s, t in zip(texts, ticks, strict=True)):
-            return texts
-    return [repr(tick) for tick in ticks]
-
-
 def _spoken(found: Chart) -> str:
     """What the drawing shows, for those who cannot see it."""
     finite = [(step, value) for step, value in found.line if value is not None]
     if not finite:
         return found.title
     (first, start), (last, end) = finite[0], finite[-1]
-    return f"{found.title}: {start:.4g} at step {first}, {end:.4g} at step {last}"
+    at = found.across
+    return f"{found.title}: {start:.4g} at {at} {first}, {end:.4g} at {at} {last}"

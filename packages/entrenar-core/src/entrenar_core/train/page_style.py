@@ -27,7 +27,7 @@ p { margin: .5rem 0; max-width: 45rem; }
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 .scale span { line-height: 0; }
 .steps { grid-column: 2; display: flex; justify-content: space-between; padding-top: .25rem; }
-svg { display: block; width: 100%; height: 11rem; overflow: visible; }
+.frame svg { display: block; width: 100%; height: 11rem; overflow: visible; }
 path { fill: none; vector-effect: non-scaling-stroke; stroke-linecap: round;
   stroke-linejoin: round; }
 .grid { stroke: var(--rule); stroke-width: 1; }

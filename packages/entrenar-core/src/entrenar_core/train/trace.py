@@ -7,7 +7,10 @@ A span is told of when it ends, so those inside come before the one around them.
 
     run ⊃ epoch ⊃ step ⊃ {data, forward, backward, optimizer}, evaluation, checkpoint
 
-with `forward` and `backward` once for each micro-batch, and on request `op` inside them.
+with `forward` and `backward` once for each micro-batch, and on request `op` inside them: of an
+operation that another one calls too, both inside the same span. An `op` has the attributes `op`,
+`direction` and `shapes`; `place` inside `nn.watching_modules`; `operations` or `bytes` where they
+are counted.
 """
 
 import mmap
@@ -15,9 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
-from entrenar_core.autograd.observe import watching_operations
+from entrenar_core.autograd.observe import Call, watching_operations
 
 __all__ = ["Recorder", "Span"]
 
@@ -123,17 +125,15 @@ class Recorder:
         """Inside, operations are spans too, if they were asked for."""
         return watching_operations(self._operation) if self.operations else nullcontext()
 
-    def _operation(
-        self, name: str, direction: str, started: int, ended: int, shapes: tuple[Any, ...]
-    ) -> None:
+    def _operation(self, call: Call) -> None:
         attributes: dict[str, Attribute] = {
-            "op": name,
-            "direction": direction,
-            "shapes": repr(shapes),
-        }
+            "op": call.name, "direction": call.direction, "shapes": repr(call.shapes),
+        }  # fmt: skip
+        known = {"place": call.place or None, **call.work._asdict()}
+        attributes |= {name: value for name, value in known.items() if value is not None}
         span = self._opened("op", attributes)
-        span.started = started
-        self._tell(span, ended, span.attributes)
+        span.started = call.started
+        self._tell(span, call.ended, span.attributes)
 
     def _opened(self, name: str, attributes: dict[str, Attribute]) -> Open:
         self._numbers += 1

@@ -6,6 +6,7 @@ import numpy as np
 
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
+from entrenar_core.autograd import observe
 from entrenar_core.kernels.divergences import Divergence
 
 
@@ -87,7 +88,14 @@ class FromHidden:
         if self._bias is not None:
             out[...] = self._bias
         add = self._bias is not None
-        return kernels.matmul(self._rows[chunk], self._weight, trans_b=True, out=out, add=add)
+
+        def product(rows: Any, weight: Any) -> tuple[Any, None]:
+            return kernels.matmul(rows, weight, trans_b=True, out=out, add=add), None
+
+        # told of by itself: it is the teacher's part of what the student's loss takes
+        given = (self._rows[chunk], self._weight)
+        (found, _), _ = observe.forward("teacher_logits", product, given, {}, (False, False))
+        return found
 
     def compare(
         self,
