@@ -6,21 +6,18 @@ so it can be read on a telephone as on a desk. Lines keep their thickness (`non-
 
 import html
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
 from entrenar_common.text import escape_controls
-from entrenar_common.units import format_count
+from entrenar_core.train.scale import labels_of, ticks_of
 
 __all__ = ["Chart", "chart", "escaped", "extremes"]
 
 _WIDTH, _HEIGHT = 1000, 300  # units of the drawing
 _BINS = 400  # stretches of steps of which the least and the greatest value are drawn
-_SAME = 1e-9  # values that differ by a smaller share are drawn as a constant
-_TICKS = (3, 4, 5)  # how many lines a scale has
 
 Point = tuple[int, float | None]
 
@@ -46,11 +43,11 @@ def chart(found: Chart) -> str:
     title = f"<figcaption>{escaped(found.title)}</figcaption>"
     if not values:
         return f'<figure class="chart">{title}<p>No finite value.</p></figure>'
-    ticks = _ticks(min(values), max(values))
+    ticks = ticks_of(min(values), max(values))
     steps = [step for step, _ in (*found.line, *found.marks)]
     first, last = min(steps), max(steps)
     place = _Placing(first, last, ticks[0], ticks[-1])
-    labels = "".join(f"<span>{text}{found.unit}</span>" for text in reversed(_labels(ticks)))
+    labels = "".join(f"<span>{text}{found.unit}</span>" for text in reversed(labels_of(ticks)))
     ends = f"<span>{first}</span><span>step</span>"
     return (
         f'<figure class="chart">{title}<div class="frame"><div class="scale">{labels}</div>'
@@ -133,40 +130,6 @@ def _path(points: Sequence[Point], place: _Placing) -> str:
         at = [f"{place.x(step)} {place.y(value)}" for step, value in group if value is not None]
         path.append(f"M{at[0]}" + ("".join(f"L{each}" for each in at[1:]) or "h0"))
     return "".join(path)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers at equal distances, from at most `low` to at least `high`: of 3 to 5 of them
-    those that leave the least room above and below."""
-    largest = max(abs(low), abs(high))
-    if high - low <= _SAME * largest:
-        margin = largest / 10 or 1.0
-        low, high = low - margin, high + margin
-    found = [_round_ticks(low, high, count) for count in _TICKS]
-    return min(found, key=lambda ticks: ticks[-1] - ticks[0])
-
-
-def _round_ticks(low: float, high: float, count: int) -> list[float]:
-    size = 10.0 ** math.floor(math.log10((high - low) / (count - 1)))
-    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50, 100):
-        distance = factor * size
-        start = math.floor(low / distance)
-        if (start + count - 1) * distance >= high:
-            return [(start + i) * distance for i in range(count)]
-    return [low + (high - low) * i / (count - 1) for i in range(count)]
-
-
-def _labels(ticks: Sequence[float]) -> list[str]:
-    """The numbers of a scale, with as many digits as they have."""
-    largest, distance = max(abs(tick) for tick in ticks), ticks[1] - ticks[0]
-    if largest >= 10_000 and all(math.isclose(float(f"{tick:.3g}"), tick) for tick in ticks):
-        return [format_count(tick) for tick in ticks]
-    forms = [f".{digits}f" for digits in range(7)] if 0.001 <= largest < 1e9 else []
-    for form in [*forms, *(f".{digits}g" for digits in range(2, 17))]:
-        texts = [format(tick + 0.0, form) for tick in ticks]
-        if all(abs(float(s) - t) < distance / 1000 for s, t in zip(texts, ticks, strict=True)):
-            return texts
-    return [repr(tick) for tick in ticks]
 
 
 def _spoken(found: Chart) -> str:

@@ -7,21 +7,19 @@ machine. Equal arguments give equal bytes.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from entrenar_core.train.chart import Chart, Point, chart, escaped
-from entrenar_core.train.page_style import STYLE
+from entrenar_core.train.page_parts import Facts, Grid, Paragraph, Part, framed, shown
 
-__all__ = ["Facts", "Grid", "Paragraph", "page"]
+__all__ = ["Facts", "Grid", "Paragraph", "Part", "page"]
 
 _LOSS, _HELD_OUT = "loss", "held_out_loss"
 _FOLLOWS = {_LOSS: "Loss", "learning_rate": "Learning rate", "grad_norm": "Gradient norm"}
 _READINGS = {"tokens_per_second": "Tokens per second", "memory_bytes": "Peak memory"}
 """Key of the log → what it is called."""
 _MEBIBYTE = 2**20
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _KEY = (
     '<p class="keys"><span><span class="key"></span> every step</span>'
     '<span><span class="key mark"></span> held out</span>'
@@ -31,38 +29,6 @@ _KEY = (
 )
 
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A sentence or two; a `note` is marked as one."""
-
-    text: str
-    note: bool = False
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and values below each other; `folded` until a reader asks for them."""
-
-    title: str
-    items: Sequence[tuple[str, str]]
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of texts. `numeric`: which columns read as numbers."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numeric: Sequence[bool]
-    caption: str = ""
-    folded: bool = False
-
-
-Part = Paragraph | Facts | Grid
 
 
 def page(
@@ -80,38 +46,21 @@ def page(
     """
     body = [
         f"<h1>{escaped(title)}</h1>",
-        *map(_shown, results),
+        *map(shown, results),
         "<h2>Curves</h2>",
         _KEY,
         _charts(records, _FOLLOWS),
-        _shown(_numbers(records, _FOLLOWS | {_HELD_OUT: "Held-out loss"})),
-        *map(_shown, _evaluations(records)),
+        shown(_numbers(records, _FOLLOWS | {_HELD_OUT: "Held-out loss"})),
+        *map(shown, _evaluations(records)),
         *(["<h2>Settings</h2>"] if settings else []),
-        *map(_shown, settings),
+        *map(shown, settings),
         "<h2>On this machine</h2>",
         "<p>From here on, figures differ from run to run.</p>",
         _charts(records, _READINGS),
-        _shown(_numbers(records, _READINGS)),
-        *map(_shown, machine),
+        shown(_numbers(records, _READINGS)),
+        *map(shown, machine),
     ]
-    return "\n".join([_head(title), *body, "</body>", "</html>", ""])
-
-
-def _head(title: str) -> str:
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escaped(title)}</title>",
-            f"<style>\n{STYLE}\n</style>",
-            "</head>",
-            "<body>",
-        ]
-    )
+    return framed(title, body)
 
 
 # ---- the log -----------------------------------------------------------------------------------
@@ -202,52 +151,3 @@ def _evaluations(records: Sequence[Record]) -> list[Grid]:
     rows = [[r["phase"], str(r["step"]), json.dumps(_finite(r[_HELD_OUT]))] for r in found]
     columns = ["Phase", "Step", "Held-out loss"]
     return [Grid("All evaluations", columns, rows, [False, True, True], folded=True)]
-
-
-# ---- parts -------------------------------------------------------------------------------------
-
-
-def _shown(part: Part) -> str:
-    return _PARTS[type(part)](part)
-
-
-def _paragraph(part: Paragraph) -> str:
-    kind = "note" if part.note else "lead"
-    return f'<p class="{kind}">{escaped(part.text)}</p>'
-
-
-def _facts(part: Facts) -> str:
-    items = "\n".join(f"<dt>{escaped(n)}</dt><dd>{escaped(v)}</dd>" for n, v in part.items)
-    return _titled(part, f"<dl>\n{items}\n</dl>")
-
-
-def _grid(part: Grid) -> str:
-    kinds = [' class="number"' if numeric else "" for numeric in part.numeric]
-    head = "".join(
-        f'<th scope="col"{kind}>{escaped(name)}</th>'
-        for kind, name in zip(kinds, part.columns, strict=True)
-    )
-    rows = [
-        "<tr>"
-        + "".join(f"<td{kind}>{escaped(c)}</td>" for kind, c in zip(kinds, row, strict=True))
-        + "</tr>"
-        for row in part.rows
-    ]
-    lines = [
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>',
-        "<tbody>",
-        *rows,
-        "</tbody></table></div>",
-        # not a <caption>, of which a narrow screen would show the beginning alone
-        *([f'<p class="caption">{escaped(part.caption)}</p>'] if part.caption else []),
-    ]
-    return _titled(part, "\n".join(lines))
-
-
-def _titled(part: Facts | Grid, body: str) -> str:
-    if part.folded:
-        return f"<details><summary>{escaped(part.title)}</summary>\n{body}\n</details>"
-    return f"<h3>{escaped(part.title)}</h3>\n{body}"
-
-
-_PARTS: dict[type, Any] = {Paragraph: _paragraph, Facts: _facts, Grid: _grid}
