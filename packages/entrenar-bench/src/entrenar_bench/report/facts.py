@@ -68,6 +68,7 @@ class StudyFacts:
     order:       in what order runs were made, in words
     revision:    the commit of the code, `modified` if files differed from it
     energy:      how joules were read, or why they were not
+    notes:       what else a reader has to know of how it was made
     """
 
     title: str
@@ -88,6 +89,7 @@ class StudyFacts:
     revision: str | None = None
     modified: bool = False
     energy: str = ""
+    notes: Sequence[str] = ()
     commands: Sequence[str] = ()
     confidence: float = 0.95
 

@@ -27,11 +27,11 @@ __all__ = ["markdown"]
 _MEANING = re.compile(
     r"[\\`*{}\[\]<>#|~$&@]"
     r"|(?<!\w)_|_(?!\w)"  # within a word it means nothing
-    r"|(?<!\S)[-+=]"  # of a list or a line below a title
-    r"|(?<=\d)[.)](?!\S)"  # of a numbered list
+    r"|(?<!\S)[-+=](?!\d)"  # of a list or a line below a title
     r"|:(?=//|\w+:)"  # of a link or a small picture
 )
 """What has a meaning in GitHub's Markdown, where it has it."""
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def markdown(document: Document) -> str:
@@ -52,7 +52,7 @@ def _section(section: Section) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    return _MEANING.sub(r"\\\g<0>", escape_controls(text))
+    return _NUMBERED.sub(r"\1\\\2", _MEANING.sub(r"\\\g<0>", escape_controls(text)))
 
 
 def _paragraph(part: Paragraph) -> Iterator[str]:

@@ -17,7 +17,8 @@ _WIDEST = 4  # settings beside each other
 
 def methodology(facts: StudyFacts) -> Section:
     """Design, arms, search space and machine."""
-    parts: list[Part] = [_design(facts), *_differences(facts)]
+    notes = [Paragraph(text, note=True) for text in facts.notes]
+    parts: list[Part] = [_design(facts), *notes, *_differences(facts)]
     if facts.space:
         rows = [[p.name, p.bounds] for p in facts.space]
         caption = f"Chosen by: {facts.method or UNRECORDED}."

@@ -39,16 +39,14 @@ FIGURE_STYLE = """
 .panels { display: grid; gap: 1rem 1.5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 14rem), 1fr)); }
 .panels svg { height: 7rem; }
+.panels .name { font-size: .875rem; }
 @media (max-width: 30rem) {
-  .strips { grid-template-columns: minmax(0, 1fr) auto; padding: 0 1rem; }
-  .strips .name { grid-column: 1 / -1; margin-top: .35rem; }
+  .strips { grid-template-columns: minmax(0, 1fr); padding: 0 1rem; }
+  .strips .name { margin-top: .35rem; }
   .strips .across { grid-column: 1; }
 }
 """.strip()
-_KEY = (
-    '<p class="caption">A dot is a run, the line the interval of the mean, the stroke across it '
-    "the mean.</p>"
-)
+_KEY = "A dot is a run, the line the interval of the mean, the stroke across it the mean."
 
 
 def dots_svg(found: Dots) -> str:
@@ -59,7 +57,13 @@ def dots_svg(found: Dots) -> str:
     return _figure(
         "chart dots",
         found.title,
-        ['<div class="strips">', *lines, f'<div class="across">{ticks}</div>', "</div>", _KEY],
+        [
+            '<div class="strips">',
+            *lines,
+            f'<div class="across">{ticks}</div>',
+            "</div>",
+            f'<p class="caption">{_KEY}</p>',
+        ],
     )
 
 
@@ -80,8 +84,7 @@ def sweep_svg(found: Sweep) -> str:
         _drawing("".join(parts), _HEIGHT, f"{found.title}; figures in the tables"),
         f'<div class="places">{"".join(_places(found))}</div>',
         "</div>",
-        f'<p class="caption">Across: {escaped(found.parameter)}{logarithmic}.</p>',
-        _KEY,
+        f'<p class="caption">Across: {escaped(found.parameter)}{logarithmic}. {_KEY}</p>',
     ]
     return _figure("chart sweep", found.title, frame)
 
@@ -159,7 +162,7 @@ def _panel(panel: Panel, scale: CurveScale) -> str:
     spoken = f"{panel.name}: losses of {len(panel.lines)} runs"
     return "\n".join(
         [
-            f"<div><div>{escaped(panel.name)}</div>",
+            f'<div><div class="name">{escaped(panel.name)}</div>',
             f'<div class="frame">{_levels(scale)}',
             _drawing(_gridlines(scale) + lines, _HEIGHT, spoken),
             f'<div class="steps">{ends}</div></div></div>',

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from entrenar_bench.report.document import TIMINGS, Document
 from entrenar_bench.report.latex import latex
 from entrenar_bench.report.markdown import markdown
 from entrenar_bench.report.page import page
 from entrenar_common.errors import UsageError
+from entrenar_common.tables import Text
 from entrenar_common.text import escape_controls, nearest
 
-__all__ = ["FORMATS", "without_timings", "written"]
+__all__ = ["FORMATS", "Written", "without_timings", "written"]
 
 FORMATS: dict[str, Callable[[Document], str]] = {"html": page, "md": markdown, "latex": latex}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written where, in bytes."""
+
+    output: str
+    format: str
+    bytes: int
+
+    def __view__(self) -> Iterator[Any]:
+        yield Text(f"{escape_controls(self.output)}: {self.bytes} bytes")
 
 
 def written(document: Document, form: str) -> str:
