@@ -1,0 +1,124 @@
+"""Several arms compared at once: by the seeds they share, with p values adjusted for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from entrenar_bench.statistics.comparison import Comparison, Design, compare, judged
+from entrenar_bench.statistics.multiplicity import CORRECTIONS
+from entrenar_bench.statistics.sample import State
+from entrenar_bench.statistics.verdict import Goal
+from entrenar_common.errors import NotFoundError
+from entrenar_common.tables import Table, Text
+from entrenar_common.text import escape_controls, nearest
+
+__all__ = ["Comparisons", "compare_arms"]
+
+Correction = Literal["holm", "bh"]
+Runs = Mapping[str, Mapping[int, float]]
+"""The value of each arm's run by its seed."""
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons that were made, and by what their p values are adjusted."""
+
+    metric: str
+    correction: Correction
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    def __view__(self) -> Iterator[Any]:
+        yield Table(
+            f"{self.metric}: differences, 95 % t intervals, p adjusted ({self.correction})",
+            ["arm", "against", "difference", "low", "high", "p", "adjusted"],
+            [
+                [c.arm, c.baseline, f"{c.estimate:+.4g}", f"{c.low:+.4g}", f"{c.high:+.4g}",
+                 f"{c.p:.3g}", f"{c.p_adjusted:.3g}"]
+                for c in self.comparisons
+            ],
+        )  # fmt: skip
+        for found in self.comparisons:
+            yield Text(found.sentence)
+        for note in dict.fromkeys([*self.notes, *(n for c in self.comparisons for n in c.notes)]):
+            yield Text(note)
+
+
+def compare_arms(
+    runs: Runs,
+    *,
+    metric: str = "metric",
+    goal: Goal = "lower",
+    baseline: str | None = None,
+    design: Design = "paired",
+    correction: Correction = "holm",
+    alpha: float = 0.05,
+    margin: float | None = None,
+) -> Comparisons:
+    """Compare every arm with `baseline`, or every pair of arms where none is given.
+
+    Paired comparisons are over the seeds that both arms have; seeds of one alone are noted. Raises
+    NotFoundError for a baseline that is no arm, and what `compare` raises.
+    """
+    if baseline is not None and baseline not in runs:
+        raise NotFoundError(
+            f"no arm is called {escape_controls(baseline)!r}",
+            hint=f"did you mean {nearest(baseline, runs) or ' or '.join(runs)}?",
+        )
+    pairs = (
+        list(itertools.combinations(runs, 2))
+        if baseline is None
+        else [(arm, baseline) for arm in runs if arm != baseline]
+    )
+    notes: list[str] = []
+    found = []
+    for arm, other in pairs:
+        left, right = runs[arm], runs[other]
+        if design == "paired":
+            notes += _left_out(arm, other, left, right)
+            shared = sorted(left.keys() & right.keys())
+            values = [left[seed] for seed in shared], [right[seed] for seed in shared]
+        else:
+            values = list(left.values()), list(right.values())
+        found.append(
+            compare(
+                *values,
+                metric=metric,
+                goal=goal,
+                design=design,
+                names=(arm, other),
+                alpha=alpha,
+                margin=margin,
+            )
+        )
+    return Comparisons(metric, correction, tuple(_adjusted(found, correction)), tuple(notes))
+
+
+def _left_out(
+    arm: str, other: str, left: Mapping[int, float], right: Mapping[int, float]
+) -> list[str]:
+    alone = sorted(left.keys() ^ right.keys())
+    if not alone:
+        return []
+    shown = ", ".join(map(str, alone))
+    return [f"{arm} against {other}: only one of them has seed {shown}; it is not compared"]
+
+
+def _adjusted(found: Sequence[Comparison], correction: Correction) -> Iterator[Comparison]:
+    adjust = CORRECTIONS[correction]
+    p = adjust([c.p for c in found])
+    tests = sum(c.state is State.TESTED for c in found)
+    equal = adjust([float("nan") if c.equivalence_p is None else c.equivalence_p for c in found])
+    for one, p_adjusted, equivalence in zip(found, p, equal, strict=True):
+        yield judged(
+            dataclasses.replace(
+                one,
+                p_adjusted=float(p_adjusted),
+                adjusted_for=max(tests, 1),
+                equivalence_adjusted=None if one.equivalence_p is None else float(equivalence),
+            )
+        )

@@ -1,0 +1,104 @@
+"""Plans in a study's file: written once, compared when it is opened again, extended if allowed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Literal
+
+from entrenar_bench.study.events import record
+from entrenar_bench.study.order import ordered
+from entrenar_bench.study.records import Plan, Status, canonical, run_id, trial_id
+from entrenar_common.errors import RefusedError
+
+__all__ = ["Edited", "apply", "has_plan", "store_plan"]
+
+Edited = Literal["refuse", "allow"]
+"""What to do with a plan whose runs are not those of the study."""
+
+_WORKED_ON = (Status.FINISHED.value, Status.RUNNING.value, Status.FAILED.value)
+
+
+def has_plan(connection: sqlite3.Connection) -> bool:
+    """Whether the study was written, and not only its empty tables."""
+    return meta(connection, "digest") is not None
+
+
+def meta(connection: sqlite3.Connection, key: str) -> str | None:
+    """A value that is kept about the whole study."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
+    return row[0] if row else None
+
+
+def set_meta(connection: sqlite3.Connection, key: str, value: str | None) -> None:
+    """Keep a value about the whole study; None forgets it."""
+    if value is None:
+        connection.execute("DELETE FROM meta WHERE key = ?", [key])
+    else:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, value])
+
+
+def store_plan(connection: sqlite3.Connection, plan: Plan, *, now: float) -> None:
+    """Write every run of a new study, in a transaction of the caller's."""
+    _insert(connection, plan)
+    _remember(connection, plan)
+    record(connection, now, "created", {"plan": plan.as_plain(), "digest": plan.digest})
+
+
+def apply(connection: sqlite3.Connection, plan: Plan, *, edited: Edited, now: float) -> list[str]:
+    """Make the study's runs those of `plan`, in the caller's transaction; returns what changed.
+
+    New runs are added behind the others. Runs that the plan has no more are dropped if they wait;
+    what was worked on stays. Raises RefusedError for a plan that differs, unless it is allowed to.
+    """
+    if meta(connection, "digest") == plan.digest:
+        return []
+    wanted = {run_id(arm.config, seed) for arm in plan.arms for seed in plan.seeds}
+    held = {
+        run: status
+        for run, status in connection.execute("SELECT run, status FROM trials")
+        if status != Status.DROPPED.value
+    }
+    new, gone = len(wanted - held.keys()), sorted(held.keys() - wanted)
+    text = f"{new} runs are new, {len(gone)} are gone, {len(wanted & held.keys())} are the same"
+    if edited == "refuse":
+        raise RefusedError(
+            f"the space or the seeds differ from the study's: {text}",
+            hint="allow the edit to go on with what is the same, or begin a study in another file",
+        )
+    waiting = [run for run in gone if held[run] not in _WORKED_ON]
+    connection.executemany(
+        "UPDATE trials SET status = ? WHERE run = ?",
+        [(Status.DROPPED.value, run) for run in waiting],
+    )
+    connection.executemany(
+        "UPDATE trials SET status = ? WHERE run = ? AND status = ?",
+        [(Status.WAITING.value, run, Status.DROPPED.value) for run in sorted(wanted)],
+    )
+    _insert(connection, plan)
+    _remember(connection, plan)
+    record(connection, now, "edited", {"plan": plan.as_plain(), "digest": plan.digest})
+    return [f"the plan was edited: {text}; {len(waiting)} of those gone will not be run"]
+
+
+def _insert(connection: sqlite3.Connection, plan: Plan) -> None:
+    """Add the runs of a plan that are not there yet, behind the last one."""
+    (start,) = connection.execute("SELECT coalesce(max(position), -1) + 1 FROM trials").fetchone()
+    texts = {arm.name: (trial_id(arm.config), canonical(arm.config)) for arm in plan.arms}
+    rows = [
+        (start + place, run_id(arm.config, seed), texts[arm.name][0], arm.name, seed,
+         texts[arm.name][1], Status.WAITING.value)
+        for place, (arm, seed) in enumerate(ordered(plan))
+    ]  # fmt: skip
+    connection.executemany(
+        "INSERT INTO trials (position, run, id, arm, seed, config, status) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run) DO UPDATE SET arm = excluded.arm",
+        rows,
+    )
+
+
+def _remember(connection: sqlite3.Connection, plan: Plan) -> None:
+    set_meta(connection, "digest", plan.digest)
+    set_meta(connection, "name", plan.name)
+    set_meta(connection, "space", json.dumps(plan.space, allow_nan=False))
+    set_meta(connection, "order_seed", str(plan.order_seed))

@@ -1,0 +1,180 @@
+"""Drives a study: gives its runs to worker processes and keeps what they answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection
+
+from entrenar_bench.study.leases import LeaseLost
+from entrenar_bench.study.records import Lease, Status
+from entrenar_bench.study.store import Study
+from entrenar_bench.study.worker import Answer, Runner, Worker
+from entrenar_common.errors import ConfigError
+from entrenar_common.progress import NullProgress, Progress
+
+__all__ = ["Outcome", "run_trials"]
+
+_BEATS = 4
+"""Heartbeats in the time that a lease lasts."""
+
+_WAIT_SECONDS = 2.0
+"""How often a driver without a run looks whether another driver's has been lost."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study stands after it was driven: runs by what became of them, and why it stopped."""
+
+    finished: int
+    failed: int
+    waiting: int
+    stopped: str | None
+    errors: tuple[str, ...]
+
+
+class _Slot:
+    """A worker and the run that it does, if any."""
+
+    def __init__(self, runner: Runner, name: str) -> None:
+        self._runner, self._name = runner, name
+        self._worker: Worker | None = None
+        self.lease: Lease | None = None
+        self.beat = 0.0
+
+    def begin(self, study: Study) -> bool:
+        """Take the next run of the study; False where there is none."""
+        worker = self._worker
+        if worker is None or not worker.alive:
+            self.stop()
+            worker = self._worker = Worker(self._runner, name=self._name)
+        self.lease = study.claim(worker.name)
+        if self.lease is None:
+            return False
+        self.beat = time.monotonic()
+        worker.start(self.lease.trial.config, self.lease.trial.seed)
+        return True
+
+    @property
+    def waits_for(self) -> tuple:
+        return self._worker.ready if self._worker and self.lease else ()
+
+    def collect(self, study: Study) -> bool:
+        """Keep the answer if there is one; whether there was."""
+        answer = self._worker.answer() if self._worker and self.lease else None
+        if answer is None or self.lease is None:
+            return False
+        lease, self.lease = self.lease, None
+        _keep(study, lease, answer)
+        return True
+
+    def keep_alive(self, study: Study) -> None:
+        """Renew the lease when it is time; a run that was given to another is not gone on with."""
+        every = study.lease_seconds / _BEATS
+        if self.lease is None or time.monotonic() - self.beat < every:
+            return
+        self.beat = time.monotonic()
+        try:
+            self.lease = study.heartbeat(self.lease)
+        except LeaseLost as error:
+            study.notes.append(str(error))
+            self.lease = None
+            self.stop()
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+
+def run_trials(
+    study: Study, runner: Runner, *, jobs: int = 1, progress: Progress | None = None
+) -> Outcome:
+    """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
+
+    Other drivers may work on the same study: the end is reached when no run waits or is under way
+    anywhere. A run that raises or whose process dies has failed, and the others go on. When this
+    process is interrupted, the runs that it had begun wait again.
+
+    Raises ConfigError for no jobs, and what the study raises where it cannot be written.
+    """
+    if jobs < 1:
+        raise ConfigError(f"jobs is {jobs}", hint="use at least 1")
+    progress = progress or NullProgress()
+    host = f"{socket.gethostname()}:{os.getpid()}"
+    slots = [_Slot(runner, f"{host} worker {i + 1}") for i in range(jobs)]
+    counts = study.counts()
+    progress.start("runs", counts[Status.WAITING] + counts[Status.RUNNING])
+    with _given_back(study, slots):
+        while _step(study, slots, progress):
+            pass
+    progress.finish()
+    return _outcome(study)
+
+
+def _step(study: Study, slots: list[_Slot], progress: Progress) -> bool:
+    """One round: give out runs, wait for something to happen, keep it. Whether to go on."""
+    for slot in slots:
+        if slot.lease is None and not slot.begin(study):
+            break  # for the others there is nothing either
+    busy = [slot for slot in slots if slot.lease is not None]
+    if not busy:
+        if study.stopped is not None or not study.counts()[Status.RUNNING]:
+            return False
+        time.sleep(_WAIT_SECONDS)
+        return True
+    timeout = min(study.lease_seconds / _BEATS, _WAIT_SECONDS)
+    connection.wait([handle for slot in busy for handle in slot.waits_for], timeout)
+    for slot in busy:
+        if slot.collect(study):
+            progress.advance()
+        slot.keep_alive(study)
+    return True
+
+
+def _keep(study: Study, lease: Lease, answer: Answer) -> None:
+    """Report an answer; one that comes too late is noted by the study and is none of its runs."""
+    try:
+        if answer.measured is None:
+            study.fail(lease, answer.error or "no error was given")
+        elif not answer.measured.metrics:
+            study.fail(lease, "the runner returned no metrics")
+        else:
+            for step, metrics in answer.measured.steps:
+                study.report(lease, step, metrics)
+            study.finish(lease, answer.measured.metrics)
+    except LeaseLost as error:
+        study.notes.append(str(error))
+
+
+@contextmanager
+def _given_back(study: Study, slots: list[_Slot]) -> Iterator[None]:
+    """Ends the workers after the body, and lets runs wait again that are not done by then."""
+    try:
+        yield
+    finally:
+        for slot in slots:
+            slot.stop()
+        for slot in slots:
+            if slot.lease is not None:
+                try:
+                    study.give_back(slot.lease)
+                except LeaseLost as error:
+                    study.notes.append(str(error))
+
+
+def _outcome(study: Study) -> Outcome:
+    counts = study.counts()
+    errors = {t.error: None for t in study.trials() if t.status is Status.FAILED and t.error}
+    return Outcome(
+        counts[Status.FINISHED],
+        counts[Status.FAILED],
+        counts[Status.WAITING],
+        study.stopped,
+        tuple(errors),
+    )

@@ -1,0 +1,43 @@
+"""Runners that worker processes can import: they take no time, or misbehave in a known way."""
+
+import os
+import signal
+import time
+
+from entrenar_bench.study import Measured
+
+
+def quick(config, seed):
+    """A metric that is known, and steps on the way to it."""
+    value = config["x"] + seed / 100
+    return Measured({"loss": value}, [(step, {"loss": value + 2 - step}) for step in (1, 2)])
+
+
+def plain(config, seed):
+    return {"loss": config["x"] * seed, "pid": os.getpid()}
+
+
+def picky(config, seed):
+    """Fails for one arm only."""
+    if config["x"] == 1:
+        raise ValueError(f"x is 1 with seed {seed}")
+    return {"loss": 0.5}
+
+
+def failing(config, seed):
+    raise RuntimeError(f"no such thing as run {seed}")
+
+
+def dying(config, seed):
+    if config["x"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"loss": 1.0}
+
+
+def slow(config, seed):
+    time.sleep(config["x"])
+    return {"loss": 1.0}
+
+
+def nothing(config, seed):
+    return {}
