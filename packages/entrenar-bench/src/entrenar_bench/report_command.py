@@ -26,7 +26,7 @@ from entrenar_common.cli import Command, Output, common_options
     multiple=True,
     metavar="NAME[:lower|higher]",
     help="What is compared, and which values are better (lower if it is not said); the first of "
-    "several decides. Needed where runs have several metrics.",
+    "several decides. The loss, or the only metric, if none is named.",
 )
 @click.option("--baseline", metavar="ARM", help="Compare the others with it, not all pairs.")
 @click.option(

@@ -17,7 +17,8 @@ _GOALS: dict[str, Goal] = {"lower": "lower", "higher": "higher"}
 
 
 def metrics_asked(texts: Sequence[str], known: Sequence[str]) -> dict[str, Goal]:
-    """Metrics with their goals out of NAME[:lower|higher]; without any, the only one of `known`.
+    """Metrics with their goals out of NAME[:lower|higher]; without any, the loss or the only one of
+    `known`.
 
     Raises UsageError for a goal that is none, and where it cannot be known which metric decides.
 
@@ -27,6 +28,8 @@ def metrics_asked(texts: Sequence[str], known: Sequence[str]) -> dict[str, Goal]
     if texts:
         return dict(map(_asked, texts))
     steady = [name for name in known if not is_reading(name)]
+    if "loss" in steady:
+        return {"loss": "lower"}
     if len(steady) != 1:
         shown = ", ".join(map(escape_controls, steady)) or "none"
         raise UsageError(

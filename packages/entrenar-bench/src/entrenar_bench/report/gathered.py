@@ -19,7 +19,7 @@ from entrenar_common.text import escape_controls, nearest
 
 __all__ = ["Asked", "gathered", "is_reading"]
 
-_READING = re.compile(r"(^|_)(seconds|bytes|joules|watts|per_second)$")
+_READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second)$")
 _MACHINE = ("cpu", "gpu", "memory", "threads")
 _STATES: dict[Status, RunState] = {Status.FINISHED: "done", Status.FAILED: "failed"}
 _ORDER = "blocks of one seed, in each of which every arm runs once, shuffled"

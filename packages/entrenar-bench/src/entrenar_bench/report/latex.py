@@ -25,6 +25,7 @@ from entrenar_bench.report.latex_text import breakable, latex_text
 __all__ = ["latex"]
 
 _HEAD = r"""\documentclass[10pt]{article}
+\usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
 \usepackage{textcomp}
 \usepackage{booktabs}

@@ -14,7 +14,7 @@ from entrenar_core.train.scale import labels_of
 
 __all__ = ["curves_picture", "dots_picture", "sweep_picture"]
 
-_NAMES, _WIDTH, _ROW = 45, 110, 5
+_NAMES, _WIDTH, _LOST, _ROW = 42, 98, 28, 5
 _ROWS = 35  # of a picture on one page
 _SHORT = 26  # characters of a name beside a drawing; its table has the whole
 _TALL, _WIDE, _SMALL = 55, 48, 26
@@ -65,13 +65,13 @@ def curves_picture(found: Curves) -> Iterator[str]:
 
 def _strips(rows: Sequence[DotRow], scale: Scale) -> Iterator[str]:
     height = len(rows) * _ROW
-    yield f"\\begin{{picture}}({_NAMES + _WIDTH + 30},{height + 8})(-{_NAMES},-6)"
+    yield f"\\begin{{picture}}({_NAMES + _WIDTH + _LOST},{height + 8})(-{_NAMES},-6)"
     for index, row in enumerate(rows):
         y = height - (index + 0.5) * _ROW
         yield _text(-_NAMES, y - 2, _NAMES - 3, "l", _short(row.name))
         yield from _flat(y, row, scale)
         if row.missing:
-            yield _text(_WIDTH + 2, y - 2, 28, "l", f"{row.missing} without a result")
+            yield _text(_WIDTH + 2, y - 2, _LOST - 2, "l", f"{row.missing} without a result")
     labels = labels_of(scale.ticks)
     for tick, label in zip(scale.ticks, labels, strict=True):
         x = scale.share(tick) * _WIDTH
