@@ -4,11 +4,17 @@ from pathlib import Path
 
 import click
 
+from entrenar_bench.cli import main as bench
 from entrenar_distill.cli import main as distill
 from entrenar_inspect.cli import main as inspect
 from entrenar_lora.cli import main as lora
 
-TOOLS = {"entrenar-distill": distill, "entrenar-lora": lora, "entrenar-inspect": inspect}
+TOOLS = {
+    "entrenar-distill": distill,
+    "entrenar-lora": lora,
+    "entrenar-inspect": inspect,
+    "entrenar-bench": bench,
+}
 FOLDER = Path(__file__).parent / "cli"
 WIDTH = 78  # click leaves two of a terminal's 80 columns free
 

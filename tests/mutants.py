@@ -31,6 +31,7 @@ COMMANDS = (
     "packages/entrenar-distill/src",
     "packages/entrenar-lora/src",
     "packages/entrenar-inspect/src",
+    "packages/entrenar-bench/src",
 )
 SOURCES = ("packages/entrenar-common/src", f"{CORE}/src", *COMMANDS)
 

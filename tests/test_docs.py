@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from entrenar_bench.cli import main as bench
 from entrenar_core.merge.method import all_methods
 from entrenar_core.train.config import load_config
 from entrenar_distill.cli import main as distill
@@ -18,7 +19,7 @@ from entrenar_lora.cli import main as lora
 pytestmark = pytest.mark.tier2
 
 ROOT = Path(__file__).parents[1]
-TOOLS = {"distill": distill, "lora": lora, "inspect": inspect}
+TOOLS = {"distill": distill, "lora": lora, "inspect": inspect, "bench": bench}
 IGNORED = {
     "build", "demo", "dist", "__pycache__", ".git", ".venv", ".venv-conformance", ".venv-mutants",
     ".venv-parity", ".pytest_cache", ".ruff_cache", ".hypothesis", ".import_linter_cache",

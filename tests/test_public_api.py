@@ -16,6 +16,7 @@ PACKAGES = (
     "entrenar_distill",
     "entrenar_lora",
     "entrenar_inspect",
+    "entrenar_bench",
 )
 
 
@@ -98,6 +99,13 @@ def test_the_packages_have_one_version():
         ("entrenar_core.io.weights", "open_weights"),
         ("entrenar_distill.config", "DistillConfig resolve"),
         ("entrenar_distill.pipeline", "plan run"),
+        (
+            "entrenar_bench.statistics",
+            "compare compare_arms Comparison paired_t welch_t sign_flip mann_whitney hedges_g holm "
+            "benjamini_hochberg paired_power welch_power paired_seeds bootstrap_mean Verdict State",
+        ),
+        ("entrenar_bench.study", "Study Plan Arm Trial Lease Measured Runner run_trials"),
+        ("entrenar_bench.runner", "DistillRunner arms_of keys_of"),
     ],
 )
 def test_the_documented_names_are_there(module, names):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from entrenar_bench.statistics.comparison import Comparison, Design, compare, judged
+from entrenar_bench.statistics.comparison import Comparison, Design, judged, measured
 from entrenar_bench.statistics.multiplicity import CORRECTIONS
 from entrenar_bench.statistics.sample import State
 from entrenar_bench.statistics.verdict import Goal
@@ -85,7 +85,7 @@ def compare_arms(
         else:
             values = list(left.values()), list(right.values())
         found.append(
-            compare(
+            measured(
                 *values,
                 metric=metric,
                 goal=goal,

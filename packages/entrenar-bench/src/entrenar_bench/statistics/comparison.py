@@ -21,7 +21,7 @@ from entrenar_bench.statistics.verdict import Goal, Verdict, decide, in_words
 from entrenar_common.errors import ConfigError
 from entrenar_common.tables import Fields, Text
 
-__all__ = ["Comparison", "Design", "compare", "judged"]
+__all__ = ["Comparison", "Design", "compare", "judged", "measured"]
 
 Design = Literal["paired", "independent"]
 """Whether runs of both arms belong together by their seed."""
@@ -135,6 +135,34 @@ def compare(
     The test is the paired t test, or Welch's for independent runs. Raises ConfigError for a margin
     or an alpha that makes no sense, ShapeError for pairs that are not as many.
     """
+    return judged(
+        measured(
+            arm,
+            baseline,
+            metric=metric,
+            goal=goal,
+            design=design,
+            names=names,
+            alpha=alpha,
+            margin=margin,
+            varies=varies,
+        )
+    )
+
+
+def measured(
+    arm: ArrayLike,
+    baseline: ArrayLike,
+    *,
+    metric: str,
+    goal: Goal,
+    design: Design,
+    names: tuple[str, str],
+    alpha: float,
+    margin: float | None,
+    varies: str = SEEDS,
+) -> Comparison:
+    """What `compare` computes before there is a verdict, whose p values can still be adjusted."""
     _check(alpha, margin)
     a, b = as_runs(arm), as_runs(baseline)
     paired = design == "paired"
@@ -152,37 +180,35 @@ def compare(
         above = effects.superiority(a, b, confidence=confidence)
     found, sizes = _if_tested(found, state), _sizes(a, b, design, state, confidence)
     equal = None if margin is None else float(equivalence_p(found, margin=margin))
-    return judged(
-        Comparison(
-            metric=metric,
-            arm=names[0],
-            baseline=names[1],
-            goal=goal,
-            design=design,
-            runs=(a.size, b.size),
-            state=state,
-            means=(_mean(a), _mean(b)),
-            estimate=float(found.estimate),
-            low=float(found.low),
-            high=float(found.high),
-            confidence=confidence,
-            test="paired t" if paired else "Welch t",
-            df=float(found.df),
-            p=float(found.p),
-            p_adjusted=float(found.p),
-            adjusted_for=1,
-            exact=other,
-            effects=sizes,
-            superiority=above,
-            margin=margin,
-            equivalence_p=equal,
-            equivalence_adjusted=equal,
-            alpha=alpha,
-            verdict=Verdict.INCONCLUSIVE,
-            more_seeds=None,
-            varies=varies,
-            notes=(),
-        )
+    return Comparison(
+        metric=metric,
+        arm=names[0],
+        baseline=names[1],
+        goal=goal,
+        design=design,
+        runs=(a.size, b.size),
+        state=state,
+        means=(_mean(a), _mean(b)),
+        estimate=float(found.estimate),
+        low=float(found.low),
+        high=float(found.high),
+        confidence=confidence,
+        test="paired t" if paired else "Welch t",
+        df=float(found.df),
+        p=float(found.p),
+        p_adjusted=float(found.p),
+        adjusted_for=1,
+        exact=other,
+        effects=sizes,
+        superiority=above,
+        margin=margin,
+        equivalence_p=equal,
+        equivalence_adjusted=equal,
+        alpha=alpha,
+        verdict=Verdict.INCONCLUSIVE,
+        more_seeds=None,
+        varies=varies,
+        notes=(),
     )
 
 

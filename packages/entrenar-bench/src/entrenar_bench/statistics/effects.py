@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from entrenar_bench.statistics.noncentral import limits
+from entrenar_bench.statistics.proportion import clopper_pearson
 from entrenar_bench.statistics.sample import as_runs
 from entrenar_bench.statistics.t_tests import differences
 
@@ -87,18 +88,13 @@ def d_av(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Effect:
 
 def wins(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Effect:
     """P(a > b) at the same seed: the share of pairs in which a is larger, a tie counting half, with
-    the interval of Clopper and Pearson (1934), which covers at least what it says."""
+    the interval of Clopper and Pearson, a half won making it wider on both sides."""
     apart = differences(a, b)
     n = apart.size
     if not n or not np.isfinite(apart).all():
         return _unknown("P(a > b)")
     won = float((apart > 0).sum() + (apart == 0).sum() / 2)
-    tail = (1 - confidence) / 2
-    # Half a win is widened to a whole one on the side where it makes the interval larger.
-    low = special.betaincinv(math.floor(won), n - math.floor(won) + 1, tail) if won >= 1 else 0.0
-    up = math.ceil(won)
-    high = special.betaincinv(up + 1, n - up, 1 - tail) if up < n else 1.0
-    return Effect("P(a > b)", won / n, float(low), float(high))
+    return Effect("P(a > b)", won / n, *clopper_pearson(won, n, confidence=confidence))
 
 
 def superiority(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Effect:

@@ -25,7 +25,8 @@ def rejects(noncentrality: float, df: float, critical: ArrayLike) -> Floats:
 
 def cdf(t: ArrayLike, df: float, noncentrality: float) -> Floats:
     """P(T ≤ t) for a noncentrality of at least 0; scipy has NaN for what is below 1e-12."""
-    return np.nan_to_num(special.nctdtr(df, noncentrality, t), nan=0.0)
+    found = special.nctdtr(df, noncentrality, t)
+    return np.where(np.isnan(found), 0.0, found)
 
 
 def limits(t: float, df: float, *, confidence: float) -> tuple[float, float]:

@@ -1,0 +1,95 @@
+"""Distillations as runs of a study: arms from a configuration file, and what runs one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from entrenar_bench.keys import with_full_keys
+from entrenar_bench.space import Axis, Point
+from entrenar_bench.study.records import Arm, run_id
+from entrenar_bench.study.worker import Measured
+from entrenar_distill.config import DistillConfig, resolve
+
+__all__ = ["DistillRunner", "arms_of", "keys_of"]
+
+RESERVED = {
+    "training.seed": "seeds are an axis of every study: give them as its seeds",
+    "output.dir": "each run gets a folder of its own",
+}
+
+
+def keys_of(axes: Sequence[Axis]) -> list[Axis]:
+    """`axes` with the keys of a distillation's configuration in full.
+
+    Raises ConfigError for an unknown key, with the nearest one.
+    """
+    return with_full_keys(axes, DistillConfig, reserved=RESERVED)
+
+
+def arms_of(config: str | os.PathLike[str], points: Sequence[Point]) -> tuple[Arm, ...]:
+    """An arm for each point, laid over the configuration file: whole configurations, defaults
+    included, without seed and output folder. An arm is called after its values.
+
+    Raises what `entrenar_distill.config.resolve` raises, before anything is run.
+    """
+    return tuple(
+        Arm(_name(point), _plain(resolve(config, overrides=_texts(point)))) for point in points
+    )
+
+
+@dataclass(frozen=True)
+class DistillRunner:
+    """Runs a distillation in a folder of its own below `folder`, and goes on where it was stopped.
+
+    Metrics are the held-out figures of the student by their names, those of other models after
+    their own (`teacher.loss`), and `seconds`. Steps are the student's loss while it was trained.
+    """
+
+    folder: str
+
+    def __call__(self, config: Mapping[str, Any], seed: int) -> Measured:
+        """Train, measure and report; whatever `entrenar_distill.pipeline.run` raises."""
+        from entrenar_distill import pipeline
+        from entrenar_distill.run_folder import AUTO
+        from entrenar_distill.task import STUDENT
+
+        data = dict(config)
+        data["training"] = {**config["training"], "seed": seed}
+        place = os.path.join(self.folder, run_id(config, seed))  # noqa: PTH118
+        data["output"] = {**config["output"], "dir": place}
+        report = pipeline.run(DistillConfig.model_validate(data), resume=AUTO)
+        steps = [(step, {"loss": loss}) for step, loss in report.curve.get(STUDENT, ())]
+        return Measured(_metrics(report, STUDENT), steps)
+
+
+def _metrics(report: Any, student: str) -> dict[str, float]:
+    """The figures of every model of a report about language models or about whole texts."""
+    found: dict[str, float] = {"seconds": sum(phase.seconds for phase in report.phases)}
+    for score in report.scores:
+        prefix = "" if score.name == student else f"{score.name}."
+        figures = getattr(score, "figures", None)
+        values = vars(score) if figures is None else {n: f and f.value for n, f in figures.items()}
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                found[prefix + name] = float(value)
+    return found
+
+
+def _plain(config: DistillConfig) -> dict[str, Any]:
+    data = config.model_dump(mode="json", exclude_none=True)
+    data["training"].pop("seed")
+    data["output"].pop("dir")
+    return data
+
+
+def _texts(point: Point) -> list[tuple[str, str]]:
+    """Keys with their values as YAML, of which JSON is a part."""
+    return [(key, json.dumps(value)) for key, value in point.items()]
+
+
+def _name(point: Point) -> str:
+    return ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in point.items())

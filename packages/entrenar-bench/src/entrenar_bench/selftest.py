@@ -1,0 +1,146 @@
+"""The statistics tried on simulated studies, of which the truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from entrenar_bench.statistics.arms import Comparisons, compare_arms
+from entrenar_bench.statistics.power import paired_power, welch_power
+from entrenar_bench.statistics.proportion import clopper_pearson
+from entrenar_bench.statistics.verdict import Verdict
+from entrenar_common.errors import ConfigError
+from entrenar_common.progress import NullProgress, Progress
+from entrenar_common.tables import Table, Text
+from entrenar_core.rng import stream
+
+__all__ = ["Check", "SelfTest", "self_test"]
+
+ALPHA = 0.05
+_SURE = 0.999
+"""Confidence of the interval of a share: of ten checks that are fine one fails in 1 of 100 self-tests."""
+
+_NOISE, _COMMON = 1.0, 2.0
+"""Standard deviations of a run: its own, and what its seed does to every arm alike."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A share of simulated studies with a verdict, and what it has to be, or at most be.
+
+    low and high: its interval by Clopper and Pearson; an expected value is met inside it, a limit
+    up to `high`.
+    """
+
+    what: str
+    simulated: int
+    share: float
+    low: float
+    high: float
+    expected: float
+    is_limit: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether the share fits what is expected."""
+        return self.low <= self.expected and (self.is_limit or self.expected <= self.high)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All checks of a self-test."""
+
+    seed: int
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check has."""
+        return all(check.passed for check in self.checks)
+
+    def __view__(self) -> Iterator[Any]:
+        yield Table(
+            "Verdicts on simulated studies",
+            ["", "share", "99.9 % interval", "expected", ""],
+            [
+                [c.what, f"{c.share:.3f}", f"{c.low:.3f} to {c.high:.3f}",
+                 f"{'<= ' if c.is_limit else ''}{c.expected:.3f}",
+                 Text("ok", "good") if c.passed else Text("off", "bad")]
+                for c in self.checks
+            ],
+            caption=f"{self.checks[0].simulated} studies each, seed {self.seed}",
+        )  # fmt: skip
+
+
+def self_test(studies: int, *, seed: int = 0, progress: Progress | None = None) -> SelfTest:
+    """Simulate so many studies of each kind and compare their arms as `compare_arms` does.
+
+    A verdict of better or worse where there is no effect is a false one: 5 % at most. Where there
+    is one, the share of verdicts is the power. Raises ConfigError for fewer than 50 studies.
+    """
+    if studies < 50:
+        raise ConfigError(f"{studies} simulated studies", hint="use at least 50")
+    progress = progress or NullProgress()
+    kinds = list(_kinds())
+    progress.start("kinds of studies", len(kinds))
+    checks = []
+    for index, kind in enumerate(kinds):
+        decided = sum(
+            kind.decides(stream(seed, "selftest", index, study)) for study in range(studies)
+        )
+        checks.append(_check(kind, decided, studies))
+        progress.advance()
+    progress.finish()
+    return SelfTest(seed, tuple(checks))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Studies of `arms` arms with n runs each, the first of which is lower by `effect`."""
+
+    what: str
+    design: str
+    arms: int
+    n: int
+    effect: float
+    expected: float
+    is_limit: bool
+
+    def decides(self, generator: np.random.Generator) -> bool:
+        """Whether a simulated study ends with a difference between any two arms."""
+        common = _COMMON * generator.standard_normal(self.n) if self.design == "paired" else 0.0
+        values = common + _NOISE * generator.standard_normal((self.arms, self.n))
+        values[0] -= self.effect
+        runs = {f"arm {i}": dict(enumerate(map(float, row))) for i, row in enumerate(values)}
+        found = _COMPARE[self.design](runs)
+        return any(c.verdict in (Verdict.BETTER, Verdict.WORSE) for c in found.comparisons)
+
+
+_COMPARE: dict[str, Callable[[Any], Comparisons]] = {
+    "paired": lambda runs: compare_arms(runs, design="paired", alpha=ALPHA),
+    "independent": lambda runs: compare_arms(runs, design="independent", alpha=ALPHA),
+}
+
+
+def _kinds() -> Iterator[_Kind]:
+    for n in (3, 5, 10):
+        yield _Kind(f"no effect, {n} pairs", "paired", 2, n, 0.0, ALPHA, False)
+        rate = welch_power(0.0, n)
+        yield _Kind(f"no effect, {n} + {n} runs", "independent", 2, n, 0.0, rate, False)
+    yield _Kind("no effect, 6 arms, 5 seeds, any of 15", "paired", 6, 5, 0.0, ALPHA, True)
+    for n in (5, 10):
+        d_z = 2.0 / np.sqrt(2 * _NOISE**2)
+        power = paired_power(float(d_z), n)
+        yield _Kind(
+            f"effect of 2 standard deviations, {n} pairs", "paired", 2, n, 2.0, power, False
+        )
+    power = welch_power(2.0, 5)
+    yield _Kind("the same, 5 + 5 runs", "independent", 2, 5, 2.0, power, False)
+
+
+def _check(kind: _Kind, decided: int, studies: int) -> Check:
+    low, high = clopper_pearson(decided, studies, confidence=_SURE)
+    return Check(kind.what, studies, decided / studies, low, high, kind.expected, kind.is_limit)
