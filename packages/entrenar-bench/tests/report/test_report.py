@@ -178,14 +178,14 @@ def test_hostile_names_are_no_commands_of_latex(name):
     check_latex(written(compose(study), "latex"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.text(max_size=40))
 def test_any_title_is_shown_by_latex_and_runs_nothing(title):
     document = compose(dataclasses.replace(facts(1, 1), title=title))
     check_latex(written(document, "latex"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.text(max_size=30))
 def test_any_question_is_one_paragraph_of_markdown(question):
     from markdown_it import MarkdownIt

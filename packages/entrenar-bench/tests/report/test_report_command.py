@@ -36,7 +36,7 @@ def report(made, monkeypatch):
 
 
 @pytest.mark.parametrize("form", READERS)
-def test_equal_studies_have_equal_reports_without_timings(made, form):
+def test_equal_studies_have_equal_reports_without_timings(made, report, form):
     texts = []
     for name in ("quick.study", "slow.study"):
         (made / "a.study").write_bytes((made / name).read_bytes())

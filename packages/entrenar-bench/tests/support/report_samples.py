@@ -162,7 +162,7 @@ _KNOWN = re.compile(
     r"|item|par|footnotesize|noindent|toprule|midrule|bottomrule|tabularnewline|raggedright|small"
     r"|scriptsize|ttfamily|hfill|allowbreak|put|line|circle|makebox|qbezier|textbackslash"
     r"|textasciicircum|textasciitilde|textless|textgreater|textbar|textquotedbl|textasciigrave"
-    r"|textquotesingle|textendash|times|pm|alpha|dots|geq|leq|cdot|rightarrow|textsuperscript|mu"
+    r"|textquotesingle|textendash|nobreakspace|times|pm|alpha|dots|geq|leq|cdot|rightarrow|textsuperscript|mu"
     r"|div)"
 )
 

@@ -23,7 +23,7 @@ _READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second)$")
 _MACHINE = ("cpu", "gpu", "memory", "threads")
 _STATES: dict[Status, RunState] = {Status.FINISHED: "done", Status.FAILED: "failed"}
 _ORDER = "blocks of one seed, in each of which every arm runs once, shuffled"
-_JOULES = "joules, as the runs reported them"
+_ENERGY = {True: "joules, as the runs reported them", False: "not recorded: no run reported joules"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def gathered(studies: Sequence[Study], asked: Asked) -> StudyFacts:
         versions=versions,
         revision=", ".join(r.removesuffix("+changes") for r in revisions if r) or None,
         modified=any(r.endswith("+changes") for r in revisions),
-        energy=_JOULES if any("joules" in run.readings for run in runs) else "",
+        energy=_ENERGY[any("joules" in run.readings for run in runs)],
         notes=_notes(studies, dropped=len(trials) - len(kept)),
         commands=asked.commands,
         confidence=1 - asked.alpha,

@@ -18,7 +18,7 @@ _COMMANDS = {
     "*": "{*}", "!": "{!}", "?": "{?}", ",": "{,}",
     "–": r"\textendash{}", "−": "$-$", "×": r"$\times$", "±": r"$\pm$", "α": r"$\alpha$",
     "…": r"\dots{}", "≥": r"$\geq$", "≤": r"$\leq$", "·": r"$\cdot$", "→": r"$\rightarrow$",
-    "²": r"\textsuperscript{2}", "µ": r"$\mu$", "\xa0": "~",
+    "²": r"\textsuperscript{2}", "µ": r"$\mu$", "\xa0": r"\nobreakspace{}",
 }  # fmt: skip
 _LONGEST = 24  # characters of a word that are not parted
 
