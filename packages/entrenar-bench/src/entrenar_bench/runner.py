@@ -12,7 +12,9 @@ from entrenar_bench.keys import with_full_keys
 from entrenar_bench.space import Axis, Point
 from entrenar_bench.study.records import Arm, run_id
 from entrenar_bench.study.worker import Measured
+from entrenar_core.train.config import Setting, load_config
 from entrenar_distill.config import DistillConfig, resolve
+from entrenar_distill.task_names import UNUSED
 
 __all__ = ["DistillRunner", "arms_of", "keys_of"]
 
@@ -57,11 +59,12 @@ class DistillRunner:
         from entrenar_distill.run_folder import AUTO
         from entrenar_distill.task import STUDENT
 
-        data = dict(config)
-        data["training"] = {**config["training"], "seed": seed}
         place = os.path.join(self.folder, run_id(config, seed))  # noqa: PTH118
-        data["output"] = {**config["output"], "dir": place}
-        report = pipeline.run(DistillConfig.model_validate(data), resume=AUTO)
+        own = {("training", "seed"): seed, ("output", "dir"): place}
+        settings = [Setting((key,), value, "the arm") for key, value in config.items()]
+        settings += [Setting(key, value, "the run") for key, value in own.items()]
+        resolved, _ = load_config(DistillConfig, None, settings=settings)
+        report = pipeline.run(resolved, resume=AUTO)
         steps = [(step, {"loss": loss}) for step, loss in report.curve.get(STUDENT, ())]
         return Measured(_metrics(report, STUDENT), steps)
 
@@ -80,7 +83,8 @@ def _metrics(report: Any, student: str) -> dict[str, float]:
 
 
 def _plain(config: DistillConfig) -> dict[str, Any]:
-    data = config.model_dump(mode="json", exclude_none=True)
+    unused: Any = UNUSED[config.task]  # keys that mean nothing to the task and are refused
+    data = config.model_dump(mode="json", exclude_none=True, exclude=unused)
     data["training"].pop("seed")
     data["output"].pop("dir")
     return data

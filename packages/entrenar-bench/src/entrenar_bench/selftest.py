@@ -21,7 +21,7 @@ __all__ = ["Check", "SelfTest", "self_test"]
 
 ALPHA = 0.05
 _SURE = 0.999
-"""Confidence of the interval of a share: of ten checks that are fine one fails in 1 of 100 self-tests."""
+"""Confidence of a share's interval: one of ten good checks fails in 1 of 100 self-tests."""
 
 _NOISE, _COMMON = 1.0, 2.0
 """Standard deviations of a run: its own, and what its seed does to every arm alike."""

@@ -15,6 +15,8 @@ from entrenar_bench.statistics.multiplicity import holm
 from entrenar_bench.statistics.t_tests import interval, paired_t, welch_t
 from entrenar_common.errors import ConfigError
 
+pytestmark = pytest.mark.tier2
+
 EXPERIMENTS = 20_000
 RUNS = (3, 5, 10, 30)
 

@@ -136,3 +136,11 @@ def test_an_interrupted_driver_lets_its_run_wait_again(tmp_path):
         driver.communicate(timeout=30)
         assert study.counts()[Status.WAITING] == 1
         assert study.attempts()[0].outcome == "given back"
+
+
+def test_workers_share_the_processors(path, monkeypatch):
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    with Study.open(path) as study:
+        run_trials(study, study_runners.threads, jobs=2)
+        assert {n for runs in study.results("threads").values() for n in runs.values()} == {3.0}

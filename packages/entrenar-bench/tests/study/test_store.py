@@ -438,6 +438,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.tier2
 def test_a_killed_worker_blocks_nobody_and_its_run_is_done_by_another(tmp_path, plan):
     from entrenar_common.testing import Clock
 

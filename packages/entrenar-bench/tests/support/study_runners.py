@@ -41,3 +41,7 @@ def slow(config, seed):
 
 def nothing(config, seed):
     return {}
+
+
+def threads(config, seed):
+    return {"threads": float(os.environ["NUMBA_NUM_THREADS"])}

@@ -40,8 +40,8 @@ class Outcome:
 class _Slot:
     """A worker and the run that it does, if any."""
 
-    def __init__(self, runner: Runner, name: str) -> None:
-        self._runner, self._name = runner, name
+    def __init__(self, runner: Runner, name: str, threads: int) -> None:
+        self._runner, self._name, self._threads = runner, name, threads
         self._worker: Worker | None = None
         self.lease: Lease | None = None
         self.beat = 0.0
@@ -51,7 +51,7 @@ class _Slot:
         worker = self._worker
         if worker is None or not worker.alive:
             self.stop()
-            worker = self._worker = Worker(self._runner, name=self._name)
+            worker = self._worker = Worker(self._runner, name=self._name, threads=self._threads)
         self.lease = study.claim(worker.name)
         if self.lease is None:
             return False
@@ -107,7 +107,8 @@ def run_trials(
         raise ConfigError(f"jobs is {jobs}", hint="use at least 1")
     progress = progress or NullProgress()
     host = f"{socket.gethostname()}:{os.getpid()}"
-    slots = [_Slot(runner, f"{host} worker {i + 1}") for i in range(jobs)]
+    threads = max(1, (os.cpu_count() or 1) // jobs)  # together as many as there are processors
+    slots = [_Slot(runner, f"{host} worker {i + 1}", threads) for i in range(jobs)]
     counts = study.counts()
     progress.start("runs", counts[Status.WAITING] + counts[Status.RUNNING])
     with _given_back(study, slots):

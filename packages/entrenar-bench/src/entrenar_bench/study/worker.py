@@ -46,13 +46,14 @@ class Worker:
     """A process with a runner, which does one run at a time.
 
     Nothing is inherited from the parent but what is sent: its threads and locks could be in any
-    state. The process ends when its parent has died.
+    state. The process ends when its parent has died. Compiled kernels use `threads` threads there,
+    unless NUMBA_NUM_THREADS says otherwise.
     """
 
-    def __init__(self, runner: Runner, *, name: str) -> None:
+    def __init__(self, runner: Runner, *, name: str, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, runner), name=name)
+        self._process = context.Process(target=_work, args=(theirs, runner, threads), name=name)
         self._process.start()
         theirs.close()
         self.name = f"{name} (pid {self._process.pid})"
@@ -93,9 +94,10 @@ class Worker:
             self._process.join()
 
 
-def _work(requests: Connection, runner: Runner) -> None:
+def _work(requests: Connection, runner: Runner, threads: int) -> None:
     """The life of the process. Ctrl-C in a terminal reaches it too: its parent decides on that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))  # read when numba is imported
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -116,9 +118,9 @@ def _run(runner: Runner, config: Mapping[str, Any], seed: int) -> Answer:
             )
         )
     except EntrenarError as error:
-        return Answer(None, f"{error.code}: {error.message}")
+        return Answer(None, "; ".join([f"{error.code}: {error.message}", *error.details]))
     except Exception as error:  # a stranger's code: whatever it raises is how its run ended
-        return Answer(None, f"{type(error).__name__}: {error}".splitlines()[0])
+        return Answer(None, " ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _end_with_parent() -> None:
