@@ -45,8 +45,8 @@ from entrenar_common.cli import Command, Output, common_options
 )
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="The error rate.")
 @click.option("--margin", type=float, metavar="X", help="Differences up to X do not matter.")
-@click.option("--title", default="", help="Instead of the name of the study.")
-@click.option("--question", default="", help="What the study was to answer, in a sentence.")
+@click.option("--title", help="Instead of the name of the study.")
+@click.option("--question", help="What the study was to answer, in a sentence.")
 @click.option(
     "--no-timings",
     is_flag=True,
@@ -84,7 +84,7 @@ def report(
             studies,
             Asked(
                 metrics=wanted, baseline=baseline, design=design, correction=correction,
-                alpha=alpha, margin=margin, title=title, question=question,
+                alpha=alpha, margin=margin, title=title or "", question=question or "",
                 commands=[command_line(results, wanted, form, baseline=baseline, design=design,
                                        correction=correction, alpha=alpha, margin=margin)],
             ),
