@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench import __version__, profile_command
+from entrenar_bench import __version__, profile_command, report_command
 from entrenar_common.cli import EXIT_FINDING, Output, common_options, tool
 
 
@@ -45,3 +45,4 @@ def selftest(out: Output, simulate: int, seed: int) -> int | None:
 
 
 main.add_command(profile_command.profile)
+main.add_command(report_command.report)
