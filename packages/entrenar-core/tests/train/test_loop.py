@@ -263,3 +263,14 @@ def test_not_even_one_step_is_refused():
     config = TrainingConfig.model_validate({"epochs": 1, "gradient_accumulation": 99})
     with pytest.raises(ConfigError, match="not one optimizer step"):
         total_steps(config, BATCHES)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_activations_that_are_computed_again_change_nothing_but_rounding(make, accumulation):
+    kept = make(gradient_accumulation=accumulation)
+    again = make(name="other", gradient_accumulation=accumulation, checkpointing=True)
+    assert again.model.recompute and not kept.model.recompute
+    for _ in range(3):
+        one, other = kept._advance(), again._advance()
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-6)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)

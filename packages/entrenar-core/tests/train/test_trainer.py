@@ -307,3 +307,8 @@ def test_a_metric_that_no_evaluation_has_is_an_error_that_lists_them():
     with pytest.raises(ConfigError, match=r"'accuracy' is not among") as caught:
         trainer(evaluate_every=1, metric="accuracy").fit(TRAIN, VAL)
     assert caught.value.hint == "they are held_out_loss"
+
+
+def test_a_model_without_blocks_has_nothing_to_compute_again():
+    with pytest.raises(ConfigError, match="Linear has no blocks to compute again"):
+        trainer(checkpointing=True).fit(TRAIN)

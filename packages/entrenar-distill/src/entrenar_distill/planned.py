@@ -181,6 +181,7 @@ def _setup(config: DistillConfig, student: ModelShape) -> Setup:
         "batch": training.batch_size,
         "accumulation": training.gradient_accumulation,
         "seq_len": config.dataset.max_length,
+        "checkpointing": training.checkpointing,
     }
     if section is None:
         return Setup(FULL, "float32", **sizes)

@@ -67,6 +67,11 @@ class TrainingCourse(StrictModel):
         description="number format in which frozen weights, such as a teacher's, are kept in "
         "memory; trained weights and all arithmetic are float32 on a CPU",
     )
+    checkpointing: bool = Field(
+        False,
+        description="keep only the inputs of the model's blocks, and compute what is inside again "
+        "on the way back: less memory, a third more time, the same gradients but for rounding",
+    )
     seed: int = Field(
         0, ge=0, lt=2**63, description="decides initialisation, data order and sampling"
     )

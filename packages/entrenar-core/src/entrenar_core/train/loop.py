@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrenar_common.errors import InterruptedRun
+from entrenar_common.errors import ConfigError, InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.autograd import Parameter
 from entrenar_core.optim import AdamW, Optimizer, learning_rate
@@ -93,6 +93,7 @@ class TrainingLoop:
         self.callbacks = Callbacks(callbacks)
         self.recorder = self.callbacks.recorder()
         keep_freed_memory()
+        _recompute(model, config)
         self.quantized = None
         learned = {}
         if config.quantization is not None:
@@ -352,6 +353,17 @@ class TrainingLoop:
 
     def _good_checkpoint(self) -> str:
         return str(self._last_checkpoint) if self._last_checkpoint else "none yet"
+
+
+def _recompute(model: Any, config: TrainingConfig) -> None:
+    """Tell `model` whether to keep its activations. Raises ConfigError for one without blocks."""
+    if hasattr(model, "recompute"):
+        model.recompute = config.checkpointing
+    elif config.checkpointing:
+        raise ConfigError(
+            f"training.checkpointing: {type(model).__name__} has no blocks to compute again",
+            hint="leave it out, or use entrenar_core.checkpoint in the model",
+        )
 
 
 def _adamw(config: TrainingConfig) -> MakeOptimizer:
