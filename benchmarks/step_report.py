@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from exporter_cost import Cost
 from step_worker import Shape
 
 from entrenar_common.tables import Fields, Table, Text
@@ -181,6 +182,7 @@ class Report:
     rounds: int
     comparisons: list[Comparison]
     targets: bool
+    exporters: list[Cost] = field(default_factory=list)
 
     def passed(self) -> bool:
         """Whether all sides had the same losses and, if they count, the targets are met."""
@@ -256,6 +258,7 @@ class Report:
         yield from self.comparisons
         for comparison in self.comparisons:
             yield Text(_losses(comparison))
+        yield from self._exporters()
         if self.targets:
             yield Table(
                 "Targets",
@@ -265,6 +268,26 @@ class Report:
                     for t in self.found_targets()
                 ],
             )
+
+    def _exporters(self) -> Iterator[Any]:
+        """What each exporter adds to a step, beside the shortest of entrenar's steps here."""
+        own = [(median(c.ours.seconds), c.name) for c in self.comparisons if c.ours]
+        if not own or not self.exporters:
+            return
+        seconds, name = min(own)
+        silent = next(c.process_us for c in self.exporters if c.exporters == "none")
+        rows = []
+        for cost in self.exporters:
+            added = cost.process_us - silent
+            share = f"{added / 1e6 / seconds:.3%}"
+            rows.append(
+                [cost.exporters, f"{cost.process_us / 1e3:.2f}", f"{added / 1e3:.2f}", share]
+            )
+        yield Table(
+            "What exporters cost: processor time for each step",
+            ["exporter", "ms", "more than none", f"of a step of {name}"],
+            rows,
+        )
 
 
 def _ratio_row(ratio: Ratio) -> list[str]:

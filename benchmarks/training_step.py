@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from exporter_cost import costs
 from step_report import Comparison, Product, Report, Side
 from step_worker import ADAPTERS, Shape
 
@@ -50,6 +51,8 @@ SHAPES["distillation"] = replace(SHAPES["24M"], teacher=SHAPES["134M"])
 
 MODES = ("eager", "compiled", "trl", "entrenar")
 PEAK_STEPS = 3
+EXPORTED_STEPS, EXPORTED_RATE = 600, 300.0
+"""Steps that exporters are told of, and how many a second."""
 SETTLE = 0.05
 """Seconds between turns: long enough for the threads of the last one to stop waiting for more."""
 
@@ -132,6 +135,8 @@ def main() -> None:
     for name in options.config:
         comparison, machine = _compare(name, options, environment, out)
         comparisons.append(comparison)
+    out.note("what exporters cost")
+    exporters = costs(steps=EXPORTED_STEPS, rate=EXPORTED_RATE)
     blas_variables = {k: v for k, v in environment.items() if k.startswith("OPENBLAS_")}
     report = Report(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -140,6 +145,7 @@ def main() -> None:
         rounds=options.rounds,
         comparisons=comparisons,
         targets=options.targets,
+        exporters=exporters,
     )
     out.emit(report, "entrenar.benchmark.training-step/1")
     sys.exit(0 if report.passed() else 1)
