@@ -93,6 +93,11 @@ def test_the_packages_have_one_version():
         ),
         ("entrenar_core.data.tokenizer", "Tokenizer train_bpe"),
         ("entrenar_core.train.loop", "TrainingLoop PhaseResult"),
+        (
+            "entrenar_core.train",
+            "Trainer TrainingConfig Callback Notice StopTraining LanguageModelling TrainSpec "
+            "train_from_yaml",
+        ),
         ("entrenar_core.io.safetensors", "SafetensorsFile SafetensorsFolder write_file"),
         ("entrenar_core.io.torch_save", "TorchFile TorchFolder write_torch"),
         ("entrenar_core.io.apr", "APRFile write_apr"),

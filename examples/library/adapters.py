@@ -6,9 +6,7 @@ from entrenar_core import lora, models, no_grad
 from entrenar_core.data.batches import Batches
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.optim import AdamW
-from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.objective import LanguageModelling
-from entrenar_core.train.trainer import Trainer
+from entrenar_core.train import LanguageModelling, Trainer, TrainingConfig
 
 SHAPE = {
     "vocab_size": 32, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,

@@ -12,9 +12,7 @@ from entrenar_core.data.array_batches import ArrayBatches
 from entrenar_core.nn import Linear
 from entrenar_core.nn.init import initialise
 from entrenar_core.optim import AdamW
-from entrenar_core.train.callbacks import Callback
-from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.trainer import Trainer
+from entrenar_core.train import Callback, Trainer, TrainingConfig
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
 

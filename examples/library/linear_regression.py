@@ -7,8 +7,7 @@ from entrenar_core.data.array_batches import ArrayBatches
 from entrenar_core.nn import Linear
 from entrenar_core.nn.init import initialise
 from entrenar_core.optim import SGD
-from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.trainer import Trainer
+from entrenar_core.train import Trainer, TrainingConfig
 
 rng = np.random.default_rng(0)
 x = rng.normal(size=(200, 3)).astype(np.float32)

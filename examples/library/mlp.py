@@ -8,8 +8,7 @@ from entrenar_core.data.array_batches import ArrayBatches
 from entrenar_core.nn import Linear, Module
 from entrenar_core.nn.init import initialise
 from entrenar_core.optim import AdamW
-from entrenar_core.train.config import TrainingConfig
-from entrenar_core.train.trainer import Trainer
+from entrenar_core.train import Trainer, TrainingConfig
 
 
 class MLP(Module):
