@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench import __version__
+from entrenar_bench import (
+    __version__,
+    ablation_command,
+    compare_command,
+    sweep_command,
+    temperature_command,
+)
 from entrenar_common.cli import EXIT_FINDING, Output, common_options, tool
 
 
@@ -42,3 +48,9 @@ def selftest(out: Output, simulate: int, seed: int) -> int | None:
     found = self_test(simulate, seed=seed, progress=out.progress())
     out.emit(found, schema="entrenar.bench.selftest/1")
     return None if found.passed else EXIT_FINDING
+
+
+main.add_command(temperature_command.temperature)
+main.add_command(sweep_command.sweep)
+main.add_command(compare_command.compare)
+main.add_command(ablation_command.ablation)

@@ -1,0 +1,120 @@
+"""The options that the commands share which run studies, and how their results are shown."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entrenar_common.cli import Output
+from entrenar_distill.settings_option import set_option
+
+if TYPE_CHECKING:
+    from entrenar_bench.conduct import Inquiry
+    from entrenar_bench.place import Place
+
+__all__ = ["base_options", "confirm_option", "show", "study_options"]
+
+
+def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a distillation, as `base`."""
+
+    @functools.wraps(function)
+    def command(*, config, teacher, student, overrides, epochs, **values: Any) -> Any:
+        from entrenar_bench.base import Base
+
+        base = Base(config, teacher, student, tuple(overrides)).for_epochs(epochs)
+        return function(base=base, **values)
+
+    for option in reversed(_BASE):
+        command = option(command)
+    return command
+
+
+def study_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of a study, whose file is `default` unless given, as `seeds`, as
+    `place` and as `csv`."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*, seeds, jobs, study, allow_change, retry_failed, output, **values) -> Any:
+            from entrenar_bench.place import Place
+            from entrenar_bench.sweeping import seeds_of
+
+            place = Place(study, jobs, allow_change, retry_failed)
+            return function(seeds=seeds_of(seeds), place=place, csv=output, **values)
+
+        for option in reversed(_study(default)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def show(out: Output, inquiry: Inquiry, place: Place, csv: Path | None, schema: str) -> None:
+    """Run what is asked, print what came of it, and raise SweepError where runs failed."""
+    from entrenar_bench.conduct import conduct
+
+    summary, done = conduct(inquiry, place, csv=csv, progress=out.progress(), tell=out.note)
+    out.emit(summary, schema=schema)
+    for runs in done:
+        runs.check_whole()
+
+
+_BASE = (
+    click.option(
+        "--config",
+        "--base-config",
+        "config",
+        type=click.Path(),
+        help="YAML file of the distillation that arms are variants of.",
+    ),
+    click.option("--teacher", help="Teacher: a model folder, a GGUF or APR file, or org/name."),
+    click.option("--student", help="Student: a model folder, or a model on the hub (org/name)."),
+    set_option,
+    click.option("--epochs", type=click.IntRange(1), help="Passes over the data of each run."),
+)
+
+confirm_option = click.option(
+    "--confirm",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Then run the best and the baseline with N fresh seeds, and compare them on these.",
+)
+
+
+def _study(default: str) -> tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]:
+    return (
+        click.option(
+            "--seeds",
+            "--runs",
+            "seeds",
+            default="5",
+            metavar="N|A..B",
+            help="Seeds that every arm is run with: so many, or these.",
+        ),
+        click.option("--jobs", type=click.IntRange(1), default=1, help="Runs at a time."),
+        click.option(
+            "--study",
+            type=click.Path(path_type=Path, dir_okay=False),
+            default=default,
+            metavar="FILE",
+            help="Where runs are kept; the same command goes on with them.",
+        ),
+        click.option(
+            "--allow-change",
+            is_flag=True,
+            help="Go on with a study of other arms or seeds: runs that are the same are kept.",
+        ),
+        click.option("--retry-failed", is_flag=True, help="Do runs that failed again."),
+        click.option(
+            "--output",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Also write a CSV table with a row for each run.",
+        ),
+    )
