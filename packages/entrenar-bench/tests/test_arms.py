@@ -65,9 +65,10 @@ def test_strategies_that_make_no_comparison_are_refused(base, names, said):
 
 
 def test_a_section_that_does_not_go_with_the_configuration_is_refused(base):
-    both = Base(base.config, overrides=(("distillation.cross_tokenizer.alignment", "x"),))
-    with pytest.raises(ConfigError):
-        strategy_arms(both, ["kd-only", "progressive"])
+    apart = [("distillation.attention", "null"), ("distillation.cross_tokenizer.merge", "observed")]
+    with pytest.raises(ConfigError) as caught:
+        strategy_arms(Base(base.config, overrides=tuple(apart)), ["kd-only", "progressive"])
+    assert "does not go with progressive" in caught.value.report()
 
 
 def test_an_ablation_takes_out_one_part_at_a_time(base):

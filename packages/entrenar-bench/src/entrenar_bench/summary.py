@@ -26,10 +26,6 @@ class Spread:
     mean: float
     deviation: float | None
 
-    def __str__(self) -> str:
-        around = "" if self.deviation is None else f" ± {self.deviation:.2g}"
-        return f"{self.mean:.4f}{around}"
-
 
 @dataclass(frozen=True)
 class ArmSummary:
@@ -81,20 +77,30 @@ class Summary:
         beside = [name for name in _BESIDE if any(name in arm.metrics for arm in self.arms)]
         return Table(
             self.title,
-            ["arm", self.metric, *beside, "tokens/s", "time", "runs", "failed", ""],
+            ["arm", self.metric, "±", *beside, "tokens/s", "time", "runs"],
             [
-                [arm.name, *(_shown(arm, name) for name in (self.metric, *beside)),
-                 *_speed(arm), f"{arm.finished}/{arm.planned}",
-                 Text(str(arm.failed), "bad") if arm.failed else "",
-                 Text("best", "good") if arm.name == self.best else ""]
+                [Text(f"{arm.name} *", "good") if arm.name == self.best else arm.name,
+                 *_spread_of(arm, self.metric), *(_mean_of(arm, name) for name in beside),
+                 *_speed(arm),
+                 Text(f"{arm.finished}/{arm.planned}", "bad" if arm.failed else "")]
                 for arm in self.arms
             ],
-            caption=f"mean ± standard deviation over seeds; {self.metric}: {self.goal} is better",
+            caption=self._caption(),
         )  # fmt: skip
+
+    def _caption(self) -> str:
+        failed, planned = (sum(getattr(arm, n) for arm in self.arms) for n in ("failed", "planned"))
+        lost = f"; {failed} of {planned} runs failed" if failed else ""
+        return (
+            f"means over {len(self.seeds)} seeds, ± standard deviation; {self.metric}: {self.goal} "
+            f"is better, * best mean{lost}"
+        )
 
     def _selection(self) -> str:
         if self.best is None:
             return "No arm has all its runs with finite values, so none is called the best."
+        if self.best == self.baseline:
+            return f"{self.best}, the baseline, has the best mean of {len(self.arms)} arms."
         if self.confirmation is not None:
             return f"{self.best} was selected on other seeds than it was confirmed on."
         return (
@@ -179,8 +185,13 @@ def _spread(values: list[float]) -> Spread:
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def _shown(arm: ArmSummary, name: str) -> str | None:
-    return str(arm.metrics[name]) if name in arm.metrics else None
+def _mean_of(arm: ArmSummary, name: str) -> str | None:
+    return f"{arm.metrics[name].mean:.4f}" if name in arm.metrics else None
+
+
+def _spread_of(arm: ArmSummary, name: str) -> tuple[str | None, str | None]:
+    deviation = arm.metrics[name].deviation if name in arm.metrics else None
+    return _mean_of(arm, name), None if deviation is None else f"{deviation:.2g}"
 
 
 def _speed(arm: ArmSummary) -> tuple[str | None, str | None]:
