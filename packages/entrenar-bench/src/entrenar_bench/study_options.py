@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["base_options", "confirm_option", "show", "study_options"]
 
 
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
 def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of a distillation, as `base`."""
 
@@ -29,12 +32,10 @@ def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
         base = Base(config, teacher, student, tuple(overrides)).for_epochs(epochs)
         return function(base=base, **values)
 
-    for option in reversed(_BASE):
-        command = option(command)
-    return command
+    return _with_options(command, _BASE)
 
 
-def study_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def study_options(default: str) -> Option:
     """Give a command the options of a study, whose file is `default` unless given, as `seeds`, as
     `place` and as `csv`."""
 
@@ -47,9 +48,7 @@ def study_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., 
             place = Place(study, jobs, allow_change, retry_failed)
             return function(seeds=seeds_of(seeds), place=place, csv=output, **values)
 
-        for option in reversed(_study(default)):
-            command = option(command)
-        return command
+        return _with_options(command, _study(default))
 
     return decorate
 
@@ -64,7 +63,13 @@ def show(out: Output, inquiry: Inquiry, place: Place, csv: Path | None, schema: 
         runs.check_whole()
 
 
-_BASE = (
+def _with_options(function: Callable[..., Any], options: Sequence[Option]) -> Callable[..., Any]:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+_BASE: tuple[Option, ...] = (
     click.option(
         "--config",
         "--base-config",
@@ -87,7 +92,7 @@ confirm_option = click.option(
 )
 
 
-def _study(default: str) -> tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]:
+def _study(default: str) -> tuple[Option, ...]:
     return (
         click.option(
             "--seeds",
