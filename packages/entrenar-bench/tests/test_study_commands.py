@@ -12,7 +12,7 @@ from entrenar_bench.cli import main
 from entrenar_bench.statistics import paired_t
 from entrenar_bench.study import Status, Study
 from entrenar_common.output import Output
-from study_runners import taught
+from study_runners import mended, taught
 
 LOSSES = {(t, seed): taught({"distillation": {"temperature": t}}, seed)["loss"]
           for t in (1, 2, 3, 4) for seed in range(9)}  # fmt: skip
@@ -143,6 +143,19 @@ def test_failed_runs_are_in_the_table_and_the_exit_code(config, tmp_path, made_u
     assert {row["arm"] for row in failed} == {"temperature=99"}
     assert all(row["loss"] == "" and "too hot" in row["error"] for row in failed)
     assert [line for line in done.stdout.splitlines() if "temperature=99" in line and "0/2" in line]
+
+
+@pytest.mark.tier2
+def test_failed_runs_are_done_again_only_when_asked(config, tmp_path, made_up, monkeypatch):
+    words = ("sweep", "--param", "temperature=99", "--config", config, "--seeds", 2, "--study",
+             tmp_path / "s.study")  # fmt: skip
+    assert run(*words).exit_code == 33
+    monkeypatch.setattr("entrenar_bench.place.DistillRunner", lambda _folder: mended)
+    assert run(*words).exit_code == 33
+    done = run(*words, "--retry-failed")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("temperature=99, seed") == 2
+    assert "base, seed" not in done.stderr
 
 
 @pytest.mark.tier2

@@ -55,3 +55,8 @@ def taught(config, seed):
     noise = (seed * 7 % 5 + temperature * seed % 3) / 100
     loss = 1 + (temperature - 2) ** 2 / 10 + noise
     return {"loss": loss, "agreement": temperature / 10 + noise, "seconds": 1.0}
+
+
+def mended(config, seed):
+    """What is never too hot."""
+    return {"loss": 2 + seed / 10, "seconds": 1.0}
