@@ -10,6 +10,7 @@ from entrenar_bench.runner import DistillRunner
 from entrenar_bench.runs import Runs
 from entrenar_bench.study import Ended, Plan, Study, run_trials
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_common.units import format_duration
 
 __all__ = ["Place", "carry_out"]
 
@@ -80,4 +81,4 @@ def _line(ended: Ended, total: int) -> str:
     if found is None:
         return f"{named}: failed: {ended.error}; {ended.left} left"
     loss = f"loss {found['loss']:.4f}, " if "loss" in found else ""
-    return f"{named}: {loss}{found['seconds']:.1f} s; {ended.left} left"
+    return f"{named}: {loss}{format_duration(found['seconds'])}; {ended.left} left"

@@ -39,10 +39,10 @@ class Comparisons:
         yield Table(
             f"{self.metric}: differences{f' from {one}' if one else ''}, 95 % t intervals, p "
             f"adjusted ({self.correction})",
-            ["arm", *([] if one else ["against"]), "difference", "low", "high", "p", "adjusted"],
+            ["arm", *([] if one else ["against"]), "estimate", "low", "high", "p", "adjusted"],
             [
-                [c.arm, *([] if one else [c.baseline]), f"{c.estimate:+.4g}",
-                 _known(c.low, "+.4g"), _known(c.high, "+.4g"),
+                [c.arm, *([] if one else [c.baseline]), f"{c.estimate:+.3g}",
+                 _known(c.low, "+.3g"), _known(c.high, "+.3g"),
                  _known(c.p, ".3g"), _known(c.p_adjusted, ".3g")]
                 for c in self.comparisons
             ],
