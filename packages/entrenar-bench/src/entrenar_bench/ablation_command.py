@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench.study_options import base_options, show, study_options
+from entrenar_bench.study_options import base_options, metric_options, show, study_options
 from entrenar_common.cli import NAMES, Command, Output, common_options
 
 
@@ -21,8 +21,9 @@ from entrenar_common.cli import NAMES, Command, Output, common_options
 @click.option("--factorial", is_flag=True, help="Take out every combination of them.")
 @base_options
 @study_options("ablation.study")
+@metric_options
 @common_options
-def ablation(out: Output, base, parts, factorial, seeds, place, csv) -> None:
+def ablation(out: Output, base, parts, factorial, metric, goal, seeds, place, csv) -> None:
     """Run a distillation whole and without parts of it, and compare these with the whole.
 
     \b
@@ -34,5 +35,5 @@ def ablation(out: Output, base, parts, factorial, seeds, place, csv) -> None:
     from entrenar_bench.conduct import Inquiry
 
     arms = (factorial_arms if factorial else ablation_arms)(base, parts)
-    asked = Inquiry("Ablation", arms, seeds, baseline=FULL)
+    asked = Inquiry("Ablation", arms, seeds, metric, goal, baseline=FULL)
     show(out, asked, place, csv, "entrenar.bench.ablation/1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench.study_options import base_options, show, study_options
+from entrenar_bench.study_options import base_options, metric_options, show, study_options
 from entrenar_common.cli import NAMES, Command, Output, common_options
 
 
@@ -19,8 +19,9 @@ from entrenar_common.cli import NAMES, Command, Output, common_options
 @click.option("--margin", type=float, help="A difference that does not matter.")
 @base_options
 @study_options("compare.study")
+@metric_options
 @common_options
-def compare(out: Output, base, strategies, margin, seeds, place, csv) -> None:
+def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, csv) -> None:
     """Compare strategies of distillation with each other, all pairs of them.
 
     \b
@@ -31,5 +32,5 @@ def compare(out: Output, base, strategies, margin, seeds, place, csv) -> None:
     from entrenar_bench.strategies import strategy_arms
 
     arms, notes = strategy_arms(base, strategies)
-    asked = Inquiry("Strategies", arms, seeds, margin=margin, notes=notes)
+    asked = Inquiry("Strategies", arms, seeds, metric, goal, margin=margin, notes=notes)
     show(out, asked, place, csv, "entrenar.bench.compare/1")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from entrenar_bench.conduct import Inquiry
     from entrenar_bench.place import Place
 
-__all__ = ["base_options", "confirm_option", "show", "study_options"]
+__all__ = ["base_options", "confirm_option", "metric_options", "show", "study_options"]
 
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -33,6 +33,11 @@ def base_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(base=base, **values)
 
     return _with_options(command, _BASE)
+
+
+def metric_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what arms are compared on, as `metric` and `goal`."""
+    return _with_options(function, _METRIC)
 
 
 def study_options(default: str) -> Option:
@@ -81,6 +86,16 @@ _BASE: tuple[Option, ...] = (
     click.option("--student", help="Student: a model folder, or a model on the hub (org/name)."),
     set_option,
     click.option("--epochs", type=click.IntRange(1), help="Passes over the data of each run."),
+)
+
+_METRIC: tuple[Option, ...] = (
+    click.option("--metric", default="loss", help="Figure of the runs that is compared."),
+    click.option(
+        "--goal",
+        type=click.Choice(["lower", "higher"]),
+        default="lower",
+        help="Which values of the figure are better.",
+    ),
 )
 
 confirm_option = click.option(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench.study_options import base_options, confirm_option, show, study_options
+from entrenar_bench.study_options import (
+    base_options,
+    confirm_option,
+    metric_options,
+    show,
+    study_options,
+)
 from entrenar_common.cli import Command, Output, common_options
 
 
@@ -20,10 +26,9 @@ from entrenar_common.cli import Command, Output, common_options
 )
 @click.option("--sampler", type=click.Choice(["grid", "random"]), default="grid")
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="Random points.")
-@click.option("--metric", default="loss", help="Figure of the runs that is compared.")
-@click.option("--goal", type=click.Choice(["lower", "higher"]), default="lower")
 @base_options
 @study_options("sweep.study")
+@metric_options
 @confirm_option
 @common_options
 def sweep(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench.study_options import base_options, confirm_option, show, study_options
+from entrenar_bench.study_options import (
+    base_options,
+    confirm_option,
+    metric_options,
+    show,
+    study_options,
+)
 from entrenar_common.cli import Command, Output, common_options
 
 
@@ -13,9 +19,10 @@ from entrenar_common.cli import Command, Output, common_options
 @click.option("--step", default="0.5", metavar="NUMBER", help="From one to the next.")
 @base_options
 @study_options("temperature.study")
+@metric_options
 @confirm_option
 @common_options
-def temperature(out: Output, base, span, step, seeds, place, csv, confirm) -> None:
+def temperature(out: Output, base, span, step, metric, goal, seeds, place, csv, confirm) -> None:
     """Run a distillation at several temperatures, and compare each with the first.
 
     \b
@@ -27,5 +34,7 @@ def temperature(out: Output, base, span, step, seeds, place, csv, confirm) -> No
     from entrenar_bench.sweeping import temperature_arms
 
     arms = temperature_arms(base, span, step)
-    asked = Inquiry("Temperatures", arms, seeds, baseline=arms[0].name, confirm=confirm)
+    asked = Inquiry(
+        "Temperatures", arms, seeds, metric, goal, baseline=arms[0].name, confirm=confirm
+    )
     show(out, asked, place, csv, "entrenar.bench.temperature/1")
