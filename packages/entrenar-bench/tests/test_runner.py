@@ -1,50 +1,15 @@
 """Distillations as runs of a study, at toy size and for real."""
 
 import json
-import os
-from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
 
+from entrenar_bench.base import Base
 from entrenar_bench.runner import DistillRunner, arms_of, keys_of
 from entrenar_bench.space import grid, parse_axis
 from entrenar_bench.statistics import State, compare_arms
 from entrenar_bench.study import Plan, Study, run_trials
 from entrenar_common.errors import ConfigError
-from entrenar_core import models
-from entrenar_core.data.tokenizer import train_bpe
-
-SHAPE = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 32,
-}
-
-
-@pytest.fixture
-def config(tmp_path) -> Path:
-    """A distillation of a few steps, in a file."""
-    (tmp_path / "text").mkdir()
-    words, rng = ["the", "red", "blue", "fox", "dog", "runs", "sees"], np.random.default_rng(1)
-    texts = [" ".join(words[i] for i in rng.integers(len(words), size=60)) for _ in range(12)]
-    for i, text in enumerate(texts):
-        (tmp_path / f"text/{i}.txt").write_text(text)
-    tokenizer = train_bpe(texts, 280)
-    ids = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id}
-    models.save(models.from_config({**SHAPE, **ids}, seed=1), tmp_path / "teacher")
-    tokenizer.save(tmp_path / "teacher")
-    data = {
-        "teacher": {"model_id": str(tmp_path / "teacher")},
-        "student": {"config": {**SHAPE, "hidden_size": 8}},
-        "training": {"max_steps": 3, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 1},
-        "dataset": {"name": str(tmp_path / "text"), "max_length": 16, "held_out": 0.3},
-    }
-    (tmp_path / "distill.yaml").write_text(yaml.safe_dump(data))
-    return tmp_path / "distill.yaml"
 
 
 def points(*axes: str):
@@ -52,7 +17,7 @@ def points(*axes: str):
 
 
 def test_arms_are_whole_configurations_without_seed_and_folder(config):
-    first, second = arms_of(config, points("temperature=2,4.5"))
+    first, second = arms_of(Base(config), points("temperature=2,4.5"))
     assert (first.name, second.name) == ("temperature=2", "temperature=4.5")
     assert first.config["distillation"]["temperature"] == 2
     assert first.config["training"]["max_steps"] == 3
@@ -62,15 +27,12 @@ def test_arms_are_whole_configurations_without_seed_and_folder(config):
 
 def test_arms_that_no_run_could_use_are_refused_at_once(config):
     with pytest.raises(ConfigError, match=r"distillation\.alpha: must be at most 1, not 1\.5"):
-        arms_of(config, points("alpha=0.5,1.5"))
+        arms_of(Base(config), points("alpha=0.5,1.5"))
 
 
 @pytest.mark.tier2
-def test_distillations_are_run_and_compared(config, tmp_path, monkeypatch):
-    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))  # compiled kernels stay where they are
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    plan = Plan(arms_of(config, points("temperature=1,8")), seeds=(0, 1))
+def test_distillations_are_run_and_compared(config, tmp_path, own_cache):
+    plan = Plan(arms_of(Base(config), points("temperature=1,8")), seeds=(0, 1))
     runner = DistillRunner(str(tmp_path / "runs"))
     with Study.create(tmp_path / "a.study", plan) as study:
         outcome = run_trials(study, runner)

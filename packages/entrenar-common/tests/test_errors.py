@@ -19,6 +19,7 @@ CODES = {
     "OutOfMemoryError": ("E-MEMORY", 22),
     "NumericsError": ("E-NUMERICS", 30),
     "CheckpointError": ("E-CHECKPOINT", 31),
+    "SweepError": ("E-SWEEP", 33),
     "InternalError": ("E-INTERNAL", 70),
     "InterruptedRun": ("E-INTERRUPTED", 75),
 }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from entrenar_bench import __version__, profile_command, report_command
+from entrenar_bench import (
+    __version__,
+    ablation_command,
+    compare_command,
+    profile_command,
+    report_command,
+    sweep_command,
+    temperature_command,
+)
 from entrenar_common.cli import EXIT_FINDING, Output, common_options, tool
 
 
@@ -46,3 +54,7 @@ def selftest(out: Output, simulate: int, seed: int) -> int | None:
 
 main.add_command(profile_command.profile)
 main.add_command(report_command.report)
+main.add_command(temperature_command.temperature)
+main.add_command(sweep_command.sweep)
+main.add_command(compare_command.compare)
+main.add_command(ablation_command.ablation)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from entrenar_bench.base import RESERVED, Base
 from entrenar_bench.keys import with_full_keys
 from entrenar_bench.space import Axis, Point
 from entrenar_bench.study.records import Arm, run_id
 from entrenar_bench.study.worker import Measured
 from entrenar_core.train.config import Setting, load_config
-from entrenar_distill.config import DistillConfig, resolve
-from entrenar_distill.task_names import UNUSED
+from entrenar_distill.config import DistillConfig
 
 __all__ = ["DistillRunner", "arms_of", "keys_of"]
-
-RESERVED = {
-    "training.seed": "seeds are an axis of every study: give them as its seeds",
-    "output.dir": "each run gets a folder of its own",
-}
 
 
 def keys_of(axes: Sequence[Axis]) -> list[Axis]:
@@ -32,15 +26,13 @@ def keys_of(axes: Sequence[Axis]) -> list[Axis]:
     return with_full_keys(axes, DistillConfig, reserved=RESERVED)
 
 
-def arms_of(config: str | os.PathLike[str], points: Sequence[Point]) -> tuple[Arm, ...]:
-    """An arm for each point, laid over the configuration file: whole configurations, defaults
-    included, without seed and output folder. An arm is called after its values.
+def arms_of(base: Base, points: Sequence[Point]) -> tuple[Arm, ...]:
+    """An arm for each point, laid over the base: whole configurations, defaults included, without
+    seed and output folder. An arm is called after its values.
 
     Raises what `entrenar_distill.config.resolve` raises, before anything is run.
     """
-    return tuple(
-        Arm(_name(point), _plain(resolve(config, overrides=_texts(point)))) for point in points
-    )
+    return tuple(base.arm(_name(point), point) for point in points)
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,8 @@ class DistillRunner:
     """Runs a distillation in a folder of its own below `folder`, and goes on where it was stopped.
 
     Metrics are the held-out figures of the student by their names, those of other models after
-    their own (`teacher.loss`), and `seconds`. Steps are the student's loss while it was trained.
+    their own (`teacher.loss`), `seconds` of all phases, and `tokens_per_s` of the student's
+    training. Steps are the student's loss while it was trained.
     """
 
     folder: str
@@ -72,6 +65,9 @@ class DistillRunner:
 def _metrics(report: Any, student: str) -> dict[str, float]:
     """The figures of every model of a report about language models or about whole texts."""
     found: dict[str, float] = {"seconds": sum(phase.seconds for phase in report.phases)}
+    for phase in report.phases:
+        if phase.name == student:
+            found["tokens_per_s"] = phase.tokens_per_second
     for score in report.scores:
         prefix = "" if score.name == student else f"{score.name}."
         figures = getattr(score, "figures", None)
@@ -80,19 +76,6 @@ def _metrics(report: Any, student: str) -> dict[str, float]:
             if isinstance(value, int | float):
                 found[prefix + name] = float(value)
     return found
-
-
-def _plain(config: DistillConfig) -> dict[str, Any]:
-    unused: Any = UNUSED[config.task]  # keys that mean nothing to the task and are refused
-    data = config.model_dump(mode="json", exclude_none=True, exclude=unused)
-    data["training"].pop("seed")
-    data["output"].pop("dir")
-    return data
-
-
-def _texts(point: Point) -> list[tuple[str, str]]:
-    """Keys with their values as YAML, of which JSON is a part."""
-    return [(key, json.dumps(value)) for key, value in point.items()]
 
 
 def _name(point: Point) -> str:

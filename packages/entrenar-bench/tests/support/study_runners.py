@@ -45,3 +45,18 @@ def nothing(config, seed):
 
 def threads(config, seed):
     return {"threads": float(os.environ["NUMBA_NUM_THREADS"])}
+
+
+def taught(config, seed):
+    """What a distillation might give: best at a temperature of 2, and too hot from 97 on."""
+    temperature = config["distillation"]["temperature"]
+    if temperature >= 97:
+        raise ValueError(f"{temperature} is too hot")
+    noise = (seed * 7 % 5 + temperature * seed % 3) / 100
+    loss = 1 + (temperature - 2) ** 2 / 10 + noise
+    return {"loss": loss, "agreement": temperature / 10 + noise, "seconds": 1.0}
+
+
+def mended(config, seed):
+    """What is never too hot."""
+    return {"loss": 2 + seed / 10, "seconds": 1.0}

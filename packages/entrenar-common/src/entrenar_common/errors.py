@@ -14,6 +14,7 @@ EntrenarError                     when                                          
 ├── OutOfMemoryError  E-MEMORY       the work does not fit in memory                          22
 ├── NumericsError     E-NUMERICS     NaN or infinity appeared where a number was due          30
 ├── CheckpointError   E-CHECKPOINT   a checkpoint cannot be used, or is in use                31
+├── SweepError        E-SWEEP        some runs of a study failed                               33
 ├── InternalError     E-INTERNAL     a bug of ours                                            70
 └── InterruptedRun    E-INTERRUPTED  a run was stopped, and its state was saved first         75
 
@@ -40,6 +41,7 @@ __all__ = [
     "RefusedError",
     "ShapeError",
     "StorageError",
+    "SweepError",
     "UnsupportedError",
     "UsageError",
 ]
@@ -173,6 +175,13 @@ class CheckpointError(EntrenarError):
 
     code = "E-CHECKPOINT"
     exit_code = 31
+
+
+class SweepError(EntrenarError):
+    """When some runs of a study failed; what the others found was shown before."""
+
+    code = "E-SWEEP"
+    exit_code = 33
 
 
 class InternalError(EntrenarError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,12 +34,16 @@ class Comparisons:
     notes: tuple[str, ...]
 
     def __view__(self) -> Iterator[Any]:
+        baselines = {c.baseline for c in self.comparisons}
+        one = baselines.pop() if len(baselines) == 1 else None
         yield Table(
-            f"{self.metric}: differences, 95 % t intervals, p adjusted ({self.correction})",
-            ["arm", "against", "difference", "low", "high", "p", "adjusted"],
+            f"{self.metric}: differences{f' from {one}' if one else ''}, 95 % t intervals, p "
+            f"adjusted ({self.correction})",
+            ["arm", *([] if one else ["against"]), "estimate", "low", "high", "p", "adjusted"],
             [
-                [c.arm, c.baseline, f"{c.estimate:+.4g}", f"{c.low:+.4g}", f"{c.high:+.4g}",
-                 f"{c.p:.3g}", f"{c.p_adjusted:.3g}"]
+                [c.arm, *([] if one else [c.baseline]), f"{c.estimate:+.3g}",
+                 _known(c.low, "+.3g"), _known(c.high, "+.3g"),
+                 _known(c.p, ".3g"), _known(c.p_adjusted, ".3g")]
                 for c in self.comparisons
             ],
         )  # fmt: skip
@@ -46,6 +51,11 @@ class Comparisons:
             yield Text(found.sentence)
         for note in dict.fromkeys([*self.notes, *(n for c in self.comparisons for n in c.notes)]):
             yield Text(note)
+
+
+def _known(value: float, form: str) -> str | None:
+    """A number as text; None, an empty cell, where no test gave one."""
+    return None if math.isnan(value) else format(value, form)
 
 
 def compare_arms(

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 
 from entrenar_bench.study.leases import LeaseLost
-from entrenar_bench.study.records import Lease, Status
+from entrenar_bench.study.records import Lease, Status, Trial
 from entrenar_bench.study.store import Study
 from entrenar_bench.study.worker import Answer, Runner, Worker
 from entrenar_common.errors import ConfigError, InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.train.process import stop_at_step_end
 
-__all__ = ["Outcome", "run_trials"]
+__all__ = ["Ended", "Outcome", "run_trials"]
 
 _BEATS = 4
 """Heartbeats in the time that a lease lasts."""
@@ -36,6 +36,21 @@ class Outcome:
     waiting: int
     stopped: str | None
     errors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has just ended: with metrics, or with an error where they are None; `left` runs of
+    the study wait or are under way."""
+
+    trial: Trial
+    metrics: Mapping[str, float] | None
+    error: str | None
+    left: int
+
+
+def _untold(_ended: Ended) -> None:
+    """Say nothing of a run."""
 
 
 class _Slot:
@@ -64,14 +79,17 @@ class _Slot:
     def waits_for(self) -> tuple:
         return self._worker.ready if self._worker and self.lease else ()
 
-    def collect(self, study: Study) -> bool:
-        """Keep the answer if there is one; whether there was."""
+    def collect(self, study: Study) -> Ended | None:
+        """Keep the answer if there is one, and say how its run ended."""
         answer = self._worker.answer() if self._worker and self.lease else None
         if answer is None or self.lease is None:
-            return False
+            return None
         lease, self.lease = self.lease, None
         _keep(study, lease, answer)
-        return True
+        counts = study.counts()
+        measured = answer.measured and answer.measured.metrics
+        left = counts[Status.WAITING] + counts[Status.RUNNING]
+        return Ended(lease.trial, measured or None, answer.error, left)
 
     def keep_alive(self, study: Study) -> None:
         """Renew the lease when it is time; a run that was given to another is not gone on with."""
@@ -94,9 +112,16 @@ class _Slot:
 
 
 def run_trials(
-    study: Study, runner: Runner, *, jobs: int = 1, progress: Progress | None = None
+    study: Study,
+    runner: Runner,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    told: Callable[[Ended], None] = _untold,
 ) -> Outcome:
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
+
+    `told` is called with each run that has ended.
 
     Other drivers may work on the same study: the end is reached when no run waits or is under way
     anywhere. A run that raises or whose process dies has failed, and the others go on.
@@ -113,7 +138,7 @@ def run_trials(
     counts = study.counts()
     progress.start("runs", counts[Status.WAITING] + counts[Status.RUNNING])
     with stop_at_step_end() as stop, _given_back(study, slots):
-        while not stop and _step(study, slots, progress):
+        while not stop and _step(study, slots, progress, told):
             pass
     progress.finish()
     found = _outcome(study)
@@ -125,7 +150,9 @@ def run_trials(
     return found
 
 
-def _step(study: Study, slots: list[_Slot], progress: Progress) -> bool:
+def _step(
+    study: Study, slots: list[_Slot], progress: Progress, told: Callable[[Ended], None]
+) -> bool:
     """One round: give out runs, wait for something to happen, keep it. Whether to go on."""
     for slot in slots:
         if slot.lease is None and not slot.begin(study):
@@ -139,8 +166,10 @@ def _step(study: Study, slots: list[_Slot], progress: Progress) -> bool:
     timeout = min(study.lease_seconds / _BEATS, _WAIT_SECONDS)
     connection.wait([handle for slot in busy for handle in slot.waits_for], timeout)
     for slot in busy:
-        if slot.collect(study):
+        ended = slot.collect(study)
+        if ended is not None:
             progress.advance()
+            told(ended)
         slot.keep_alive(study)
     return True
 

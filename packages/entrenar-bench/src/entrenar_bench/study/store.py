@@ -269,6 +269,17 @@ class Study:
             found.setdefault(arm, {})[seed] = math.nan if value is None else value
         return found
 
+    def measured(self) -> dict[str, dict[str, float]]:
+        """The metrics of each finished run, by the run's name."""
+        with sqlite_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT run, metric, value FROM results ORDER BY run, metric"
+            ).fetchall()
+        found: dict[str, dict[str, float]] = {}
+        for run, metric, value in rows:
+            found.setdefault(run, {})[metric] = math.nan if value is None else value
+        return found
+
     def metrics(self) -> list[str]:
         """The names of what finished runs have."""
         with sqlite_errors(self.path):

@@ -1,0 +1,110 @@
+"""From arms to a summary: runs them, compares them, and confirms the best with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrenar_bench.place import Place, carry_out
+from entrenar_bench.runs import Runs
+from entrenar_bench.statistics import Goal, compare_arms
+from entrenar_bench.statistics.equivalence import check_margin
+from entrenar_bench.study import Arm, Plan
+from entrenar_bench.summary import Summary, summarise
+from entrenar_bench.sweeping import fresh_seeds
+from entrenar_common.errors import ConfigError, NotFoundError
+from entrenar_common.progress import Progress
+
+__all__ = ["Inquiry", "conduct"]
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is asked of arms: which is best on `metric` over `seeds`, each against `baseline` or,
+    where there is none, against each other. `confirm` fresh seeds are for the best, 0 for none."""
+
+    title: str
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    metric: str = "loss"
+    goal: Goal = "lower"
+    baseline: str | None = None
+    margin: float | None = None
+    confirm: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """Of its study. Raises ConfigError where there is nothing to compare."""
+        if len(self.arms) < 2:
+            raise ConfigError(
+                f"{len(self.arms)} arm has nothing to be compared with", hint="give more values"
+            )
+        return Plan(self.arms, self.seeds, name=self.title)
+
+
+def conduct(
+    inquiry: Inquiry,
+    place: Place,
+    *,
+    csv: Path | None = None,
+    progress: Progress | None = None,
+    tell: Tell = lambda _text: None,
+) -> tuple[Summary, Sequence[Runs]]:
+    """Run what is not run yet, and sum it up, with the runs themselves: of the inquiry, and of its
+    confirmation. `csv` gets a row for each run of the inquiry.
+
+    Raises what `carry_out` and `summarise` raise, and NotFoundError before anything is run for a
+    file in a folder that is not there.
+    """
+    plan = inquiry.plan
+    if inquiry.margin is not None:
+        check_margin(inquiry.margin)
+    fresh = fresh_seeds(inquiry.seeds, inquiry.confirm) if inquiry.confirm else ()
+    if csv is not None and not csv.parent.is_dir():
+        raise NotFoundError(f"{csv.parent}: no such folder", hint="create it, or write elsewhere")
+    runs = carry_out(plan, place, progress=progress, tell=tell)
+    if csv is not None:
+        runs.write_csv(csv)
+    summary = summarise(
+        runs,
+        title=inquiry.title,
+        metric=inquiry.metric,
+        goal=inquiry.goal,
+        baseline=inquiry.baseline,
+        margin=inquiry.margin,
+        notes=inquiry.notes,
+    )
+    pair = _to_confirm(inquiry, summary) if fresh else ()
+    if not pair:
+        return summary, (runs,)
+    # Another best than before is another study in the same file: what is the same stays.
+    beside = place.beside("confirm", allow_change=True)
+    again = carry_out(Plan(pair, fresh, name="fresh seeds"), beside, progress=progress, tell=tell)
+    return _confirmed(inquiry, summary, again), (runs, again)
+
+
+def _to_confirm(inquiry: Inquiry, summary: Summary) -> tuple[Arm, ...]:
+    """The best and the baseline; none where they are the same, or nothing is the best."""
+    if summary.best is None or summary.best == inquiry.baseline:
+        return ()
+    wanted = (summary.best, inquiry.baseline)
+    return tuple(arm for arm in inquiry.arms if arm.name in wanted)
+
+
+def _confirmed(inquiry: Inquiry, summary: Summary, runs: Runs) -> Summary:
+    values = {arm: found for arm, found in runs.values(inquiry.metric).items() if found}
+    if len(values) < 2:
+        return summary
+    found = compare_arms(
+        values,
+        metric=inquiry.metric,
+        goal=inquiry.goal,
+        baseline=inquiry.baseline,
+        margin=inquiry.margin,
+    )
+    shown = ", ".join(map(str, runs.plan.seeds))
+    return summary.confirmed(found.comparisons[0], f"fresh seeds: {shown}")
