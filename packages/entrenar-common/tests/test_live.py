@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
@@ -252,6 +253,7 @@ PROGRAM = """
 import os, signal, sys, time
 from entrenar_common.output import Output
 from entrenar_common import outcome
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 out = Output()
 live = out.live()
 def run():
@@ -279,6 +281,7 @@ def test_ctrl_c_leaves_a_real_terminal_as_it_was():
     )
     text = b""
     while LEAVE.encode() not in text or b"interrupted\r\n" not in text:
+        assert select.select([ours], [], [], 60)[0], text  # nothing more is written
         text += os.read(ours, 65536)
     assert process.wait() == 130
     assert termios.tcgetattr(theirs) == before
