@@ -138,6 +138,19 @@ def test_the_specifications_file_with_small_models(trained, tmp_path):
     assert (tmp_path / "out-merged" / "model.safetensors").exists()
 
 
+def test_the_page_has_the_figures_of_the_report_and_no_secret(trained, tmp_path):
+    found = trained(
+        model={"path": "base"}, data={"train": "train.parquet", "max_length": 24},
+        training={"max_steps": 3},
+        observe={"otlp": {"endpoint": "http://127.0.0.1:9", "headers": {"x-token": "hush"}}},
+    )  # fmt: skip
+    page = (tmp_path / "out" / "report.html").read_text()
+    for score in found.scores:
+        assert f"{score.figures['held_out_loss']:.4f}" in page
+    assert "optimizer.lr" in page
+    assert "hush" not in page
+
+
 def test_the_specifications_file_on_the_numbers_that_are_stored(trained, tmp_path):
     """`quantize` too: every row of the model, the adapter in it, has one of 16 multiples."""
     found = trained(

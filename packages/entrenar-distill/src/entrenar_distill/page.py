@@ -6,25 +6,13 @@ from typing import Any
 from entrenar_common.cells import format_cell, is_numeric
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_core.train import page
-from entrenar_core.train.callbacks import Callback, Notice, Run
+from entrenar_core.train.callbacks import Notice
+from entrenar_core.train.exporters.attributes import is_private
+from entrenar_core.train.noticed import notice_grids
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.present import machine_part, phases_part
 
-__all__ = ["Noticed", "facts_of", "grid_of", "run_page"]
-
-
-class Noticed(Callback):
-    """Keeps what the callbacks of a run notice, with the phase in which they did."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[str, Notice]] = []
-        self._phase = ""
-
-    def started(self, run: Run) -> None:
-        self._phase = run.phase
-
-    def noticed(self, notice: Notice) -> None:
-        self.all.append((self._phase, notice))
+__all__ = ["facts_of", "grid_of", "run_page"]
 
 
 def run_page(
@@ -54,7 +42,7 @@ def run_page(
         records,
         results=[*map(_paragraph, lead), grid_of(steady)],
         settings=[facts_of(run), page.Facts("Whole configuration", _flat(config), folded=True)],
-        machine=[*_notices(noticed), *machine],
+        machine=[*notice_grids(noticed), *machine],
     )
 
 
@@ -71,15 +59,6 @@ def _parted(quality: Table) -> tuple[Table, list[page.Part]]:
 
     title = quality.title or ""
     return only(steady, title, quality.caption), [grid_of(only([0, *rates], "Speed", None))]
-
-
-def _notices(noticed: Sequence[tuple[str, Notice]]) -> list[page.Part]:
-    if not noticed:
-        return []
-    rows = [[phase, str(n.step), n.severity, n.kind, n.message] for phase, n in noticed]
-    columns = ["Phase", "Step", "Severity", "What", "Seen"]
-    caption = "Since the run was last started."
-    return [page.Grid("What was noticed", columns, rows, [False, True, *[False] * 3], caption)]
 
 
 def _paragraph(part: Text) -> page.Paragraph:
@@ -100,11 +79,12 @@ def grid_of(part: Table) -> page.Grid:
 
 
 def _flat(config: DistillConfig) -> list[tuple[str, str]]:
-    """Every key of the configuration, as --set has it."""
+    """Every key of the configuration, as --set has it, but for what looks like a secret."""
 
     def items(section: Any, prefix: str) -> list[tuple[str, str]]:
         if isinstance(section, dict) and section:
             return [pair for k, part in section.items() for pair in items(part, f"{prefix}.{k}")]
-        return [(prefix[1:], format_cell(section))]
+        name = prefix[1:]
+        return [] if is_private(name, section) else [(name, format_cell(section))]
 
     return items(config.model_dump(mode="json"), "")

@@ -11,6 +11,7 @@ from entrenar_core.io import files
 from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.checkpoint import Checkpoint, CheckpointStore
 from entrenar_core.train.loop import PhaseResult, TrainingLoop
+from entrenar_core.train.noticed import Noticed
 from entrenar_core.train.objective import Objective
 from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
@@ -19,7 +20,7 @@ from entrenar_core.train.stored_numbers import Finished, finish
 from entrenar_distill import adapted, quantized
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.out_of_memory import explained
-from entrenar_distill.page import Noticed, run_page
+from entrenar_distill.page import run_page
 from entrenar_distill.plan import Plan
 from entrenar_distill.present import to_markdown
 from entrenar_distill.report_json import to_json

@@ -5,7 +5,6 @@
 The names here are loaded when they are first used: a configuration is read without what trains.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,25 +17,27 @@ if TYPE_CHECKING:
     from entrenar_core.train.objective import LanguageModelling as LanguageModelling
     from entrenar_core.train.trainer import Trainer as Trainer
 
-_HOMES = {
-    "Callback": "callbacks",
-    "LanguageModelling": "objective",
-    "Notice": "callbacks",
-    "StopTraining": "callbacks",
-    "TrainSpec": "declarative",
-    "Trainer": "trainer",
-    "TrainingConfig": "config",
-    "train_from_yaml": "declarative",
-}
+_CALLBACKS = ("Callback", "Notice", "StopTraining")
+_DECLARATIVE = ("TrainSpec", "train_from_yaml")
+_LONE = ("LanguageModelling", "Trainer", "TrainingConfig")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name in _CALLBACKS:
+        from entrenar_core.train import callbacks as home
+    elif name in _DECLARATIVE:
+        from entrenar_core.train import declarative as home
+    elif name == "LanguageModelling":
+        from entrenar_core.train import objective as home
+    elif name == "Trainer":
+        from entrenar_core.train import trainer as home
+    elif name == "TrainingConfig":
+        from entrenar_core.train import config as home
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     value = globals()[name] = getattr(home, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_CALLBACKS, *_DECLARATIVE, *_LONE})

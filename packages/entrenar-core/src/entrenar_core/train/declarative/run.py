@@ -17,6 +17,7 @@ from entrenar_core.train.checkpoint import Checkpoint
 from entrenar_core.train.declarative import merging
 from entrenar_core.train.declarative.evaluation import measure, objective
 from entrenar_core.train.declarative.inputs import Inputs, read_inputs
+from entrenar_core.train.declarative.page import report_page
 from entrenar_core.train.declarative.report import (
     Measured,
     TrainPlan,
@@ -28,6 +29,7 @@ from entrenar_core.train.declarative.report import (
 from entrenar_core.train.declarative.spec import TrainSpec, as_yaml, resolve, spec_hash
 from entrenar_core.train.declarative.start import HEADS
 from entrenar_core.train.loop import PhaseResult, TrainingLoop
+from entrenar_core.train.noticed import Noticed
 from entrenar_core.train.observe import callbacks_of
 from entrenar_core.train.process import StopRequest, stop_at_step_end
 from entrenar_core.train.run_folder import ADAPTER, AUTO, NEVER, Identity, RunFolder, go_on
@@ -37,7 +39,7 @@ __all__ = ["TrainFolder", "plan", "train", "train_from_yaml"]
 
 PHASE = "training"
 PHASES = (PHASE,)
-GGUF = "model.gguf"
+GGUF, PAGE = "model.gguf", "report.html"
 BEFORE, AFTER, MERGED = "before training", "trained", "merged"
 
 
@@ -163,7 +165,8 @@ class _Session:
     ):
         self.inputs, self.folder, self.progress = inputs, folder, progress
         self.warn, self.stop, self.explicit = warn, stop, explicit
-        self.callbacks = callbacks
+        self.noticed = Noticed()
+        self.callbacks = (*callbacks, self.noticed)
 
     def report(self) -> TrainReport:
         """Train, write the model, measure what was written, and write the report."""
@@ -173,6 +176,9 @@ class _Session:
         scores = (before, *self._written(model, stored))
         report = self._report(result, scores, stored)
         files.write_text(self.folder.path / "report.md", to_markdown(report))
+        records = self.folder.metrics.records(PHASE)
+        shown = report_page(report, records, self.inputs.spec, noticed=self.noticed.all)
+        files.write_text(self.folder.path / PAGE, shown)
         files.write_json(self.folder.report, to_json(report))  # last: it says the run is finished
         return report
 
@@ -273,6 +279,7 @@ def _files_of(folder: TrainFolder, spec: TrainSpec) -> dict[str, str]:
     names = {
         **({"model": "."} if whole else {}),
         "report": "report.md",
+        "report with curves": PAGE,
         "report data": folder.report.name,
         "metrics": folder.metrics.path.name,
         "checkpoints": "checkpoints",
