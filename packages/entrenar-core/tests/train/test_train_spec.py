@@ -301,9 +301,8 @@ def test_the_output_folder_decides_nothing(read):
 def test_the_training_section_offers_nothing_twice():
     given = set(json_schema(TrainSpec)["$defs"]["TrainingSection"]["properties"])
     others = {"batch_size", "learning_rate", "weight_decay", "beta1", "beta2", "epsilon"}
-    assert given == set(TrainingConfig.model_fields) - others - {"quantization"} | {
-        "label_smoothing"
-    }
+    own = {"curriculum", "label_smoothing"}
+    assert given == set(TrainingConfig.model_fields) - others - {"quantization"} | own
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
