@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from entrenar_common.errors import ConfigError
+from entrenar_core.data.class_numbers import class_numbers
 from entrenar_distill.class_figures import class_figures
-from entrenar_distill.class_labels import class_numbers
 
 CLASSES, COUNT = 4, 60
 

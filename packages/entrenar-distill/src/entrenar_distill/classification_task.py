@@ -8,13 +8,14 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError, UnsupportedError
 from entrenar_common.progress import Progress
+from entrenar_core.data.class_numbers import class_numbers, listed
 from entrenar_core.data.readers import Value
 from entrenar_core.data.texts import Int64
 from entrenar_core.distill import ClassificationDistillation, LabelClassification
 from entrenar_core.distill.text_teacher import said_about
 from entrenar_core.models.classes import labels_of
 from entrenar_distill.class_figures import class_figures, log_softmax
-from entrenar_distill.class_labels import class_numbers, listed, single_labels
+from entrenar_distill.class_labels import single_labels
 from entrenar_distill.config import DistillConfig
 from entrenar_distill.intervals import Figure, IntervalMethod
 from entrenar_distill.run_folder import RunFolder

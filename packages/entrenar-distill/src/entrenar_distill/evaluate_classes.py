@@ -8,13 +8,14 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import NullProgress, Progress
+from entrenar_core.data.class_numbers import class_numbers, listed
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.texts import Texts, read_texts
 from entrenar_core.environment import environment
 from entrenar_distill.calibration import CalibrationBin
 from entrenar_distill.candidates import Candidate, candidates, check_sizes
 from entrenar_distill.class_figures import ClassFigures, class_bins, class_figures
-from entrenar_distill.class_labels import class_numbers, listed, single_labels
+from entrenar_distill.class_labels import single_labels
 from entrenar_distill.class_outcomes import class_outcomes
 from entrenar_distill.intervals import Figure
 from entrenar_distill.task_evaluation import ModelDifference, ModelFigures, TaskEvaluation

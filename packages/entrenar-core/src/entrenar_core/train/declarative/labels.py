@@ -7,35 +7,36 @@ import numpy as np
 
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
+from entrenar_core.data.class_numbers import class_numbers, listed
 from entrenar_core.data.readers import Value
 from entrenar_core.data.texts import Labels
 
 __all__ = ["Classes", "numbers"]
 
-_SHOWN = 10
-
 
 class Classes:
-    """Numbers the classes of a model by their names. Without `names` they are what comes in the
-    first texts that are numbered: whole numbers in their order, other values as texts in theirs."""
+    """Numbers classes: those of a model by their `names` or their numbers, as `class_numbers` does.
+    Without names they are what comes in the first texts that are numbered: whole numbers in their
+    order, other values as texts in theirs."""
 
     def __init__(self, field: str, names: tuple[str, ...] = ()):
-        self.field, self.names = field, names
+        self.field, self.names, self._of_model = field, names, bool(names)
 
     def __call__(self, values: Sequence[Value]) -> Labels:
         """The number of each value (N,). Raises ConfigError for one that is none of the classes,
         and where all texts are of one class."""
+        where = f"data.label_field {self.field!a}"
+        if self._of_model:
+            return class_numbers(values, labels=self.names, where=where, owner="the model")
         if not self.names:
             self.names = self._found(values)
         numbers = {name: i for i, name in enumerate(self.names)}
         strange = next((value for value in values if str(value) not in numbers), None)
         if strange is not None:
-            more = f" and {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
-            known = ", ".join(map(escape_controls, self.names[:_SHOWN])) + more
             raise ConfigError(
-                f"data.label_field {self.field!a}: {escape_controls(str(strange))!a} is none of "
-                f"the {len(self.names)} classes",
-                hint=f"they are {known}: those of the model, or of the training texts",
+                f"{where}: {escape_controls(str(strange))!a} is none of the {len(self.names)} "
+                "classes",
+                hint=f"they are {listed(self.names)}: those of the training texts",
             )
         return np.array([numbers[str(value)] for value in values], np.int64)
 
