@@ -27,7 +27,7 @@ def active(model: Any) -> tuple[str, ...]:
 
 def activate(model: Any, *names: str) -> None:
     """Let the adapters of these names take part, all others not: none, one, or several whose
-    updates add up.
+    updates add up, to the bit the same in whatever order they are named.
 
     Raises ConfigError for a name that the model has not, for adapters that train the same parameter
     whole, and while the model is fused.
@@ -46,9 +46,8 @@ def activate(model: Any, *names: str) -> None:
     for name in names:
         for place in every[name].whole.values():
             place.put()
-    for _, adapters in _adapted(model):
-        adapters.active = tuple(name for name in names if name in adapters.members)
     model.active_adapters = names
+    _let_take_part(model)
     _say_whether_tied(model)
 
 
@@ -119,11 +118,19 @@ def unfuse(model: Any) -> None:
         if isinstance(module, Projection):
             module.bias = before.bias
     model.fused = {}
+    _let_take_part(model)
     for _, adapters in _adapted(model):
-        adapters.active = tuple(name for name in active(model) if name in adapters.members)
         for layer in adapters.members.values():
             layer.forget()
     _say_whether_tied(model)
+
+
+def _let_take_part(model: Any) -> None:
+    """Tell every module which adapters are active, in the order they were attached: a sum of
+    float32 depends on the order of its parts, and must not on the order of the names."""
+    names = [name for name in adapters_of(model) if name in active(model)]
+    for _, adapters in _adapted(model):
+        adapters.active = tuple(name for name in names if name in adapters.members)
 
 
 def strip(model: Any) -> None:
