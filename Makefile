@@ -14,7 +14,8 @@ PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 INSTALL = install --no-compile --prefer-binary $(if $(MAKE_TERMOUT),,--quiet) --constraint constraints.txt
 packages = --editable 'packages/entrenar-common[cli]' --editable 'packages/entrenar-core$1' \
 	--editable packages/entrenar-distill --editable packages/entrenar-lora \
-	--editable packages/entrenar-inspect --editable packages/entrenar-bench
+	--editable packages/entrenar-inspect --editable packages/entrenar-bench \
+	--editable packages/entrenar-shell
 # Without build isolation pip need not fetch the build backend once for every package.
 BACKEND := hatchling editables
 DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)

@@ -32,6 +32,7 @@ COMMANDS = (
     "packages/entrenar-lora/src",
     "packages/entrenar-inspect/src",
     "packages/entrenar-bench/src",
+    "packages/entrenar-shell/src",
 )
 SOURCES = ("packages/entrenar-common/src", f"{CORE}/src", *COMMANDS)
 

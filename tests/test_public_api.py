@@ -17,6 +17,7 @@ PACKAGES = (
     "entrenar_lora",
     "entrenar_inspect",
     "entrenar_bench",
+    "entrenar_shell",
 )
 
 
