@@ -153,9 +153,10 @@ def _kinds(found: list[Token], commands: Collection[tuple[str, ...]]) -> list[Pi
     kinds: list[PieceKind] = []
     path: tuple[str, ...] | None = ()  # of the command as far as it can be one
     options = True
-    last = next((token for token in reversed(found) if token.kind != "comment"), None)
+    said = [token for token in found if token.kind != "comment"]
+    help_mark = said[-1] if all(token.kind == "word" for token in said) and said else None
     for token in found:
-        if token.kind != "word" or (token is last and asks_for_help(token)):
+        if token.kind != "word" or (token is help_mark and asks_for_help(token)):
             kinds.append(_OTHERS.get(token.kind, "operator"))
             path = None
             continue
