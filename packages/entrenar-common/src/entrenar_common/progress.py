@@ -2,7 +2,8 @@
 
 A library takes a `Progress` with NullProgress as the default, and knows nothing of terminals.
 A field passed to `advance` is shown beside the counts: `loss=2.31` as "loss 2.31", and a name that
-ends in `_per_s` as a rate: `tokens_per_s=12_300` as "12.3K tokens/s".
+ends in `_per_s` as a rate: `tokens_per_s=12_300` as "12.3K tokens/s". The field `seconds_left` is
+what remains as the library reckons it, and is shown in the place of the display's own estimate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from entrenar_common.bar import Bar
 
 __all__ = [
+    "SECONDS_LEFT",
     "LineProgress",
     "NullProgress",
     "Progress",
@@ -29,6 +31,9 @@ __all__ = [
     "format_seconds",
     "format_steps",
 ]
+
+SECONDS_LEFT = "seconds_left"
+"""The field with what remains."""
 
 
 class Progress(Protocol):
@@ -139,6 +144,7 @@ class LineProgress:
         parts = [self._steps(), *self._shown_fields(), f"{format_seconds(elapsed)} elapsed"]
         if self._total is not None and 0 < self._done <= self._total:
             left = elapsed / self._done * (self._total - self._done)
+            left = float(self._fields.get(SECONDS_LEFT, left))
             parts.append(f"{format_seconds(left)} left")
         self._print(", ".join(parts))
 
@@ -157,7 +163,7 @@ class LineProgress:
         return format_steps(self._done, self._total) + share
 
     def _shown_fields(self) -> list[str]:
-        return [format_field(name, value) for name, value in self._fields.items()]
+        return [format_field(n, value) for n, value in self._fields.items() if n != SECONDS_LEFT]
 
     def _print(self, text: str) -> None:
         self._stream.write(f"{escape_controls(self._task or '')}: {text}\n")

@@ -1,27 +1,26 @@
-"""Loss curves as text, drawn in braille: one panel for each series, all on one scale (pure)."""
+"""Curves as text: one panel for each series, all on one scale, drawn in braille (pure)."""
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
-__all__ = ["curve"]
+from entrenar_common.plot import UNICODE, Glyphs, Points, plot
+
+__all__ = ["panels"]
 
 _PANEL_MIN = 18  # columns below which a panel says nothing
 _GAP = 2
-# A braille character is 2 dots wide and 4 high; the bits of its columns, from the top dot down.
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-
-Points = Sequence[tuple[float, float]]
 
 
-def curve(points: Mapping[str, Points], width: int = 78, height: int = 8) -> list[str]:
+def panels(
+    points: Mapping[str, Points], width: int = 78, height: int = 8, *, glyphs: Glyphs = UNICODE
+) -> list[str]:
     """The lines of a plot of (step, loss) series, at most `width` columns wide.
 
     Every series has a panel of `height` lines with its own steps below it and the scale of the
     losses shared by all; values that fall on the same dot are averaged, and what is not finite is
     left out. Panels that do not fit beside each other are put below each other.
 
-    >>> for line in curve({"student": [(1, 4.0), (2, 2.0), (3, 1.0)]}, width=26, height=2):
+    >>> for line in panels({"student": [(1, 4.0), (2, 2.0), (3, 1.0)]}, width=26, height=2):
     ...     print(line)
           student 4 → 1
     4.00 ┤⠉⠒⠒⠤⠤⣀⣀
@@ -40,12 +39,12 @@ def curve(points: Mapping[str, Points], width: int = 78, height: int = 8) -> lis
     names = list(finite)
     lines: list[str] = []
     for start in range(0, len(names), fitting):
-        beside = names[start : start + fitting]
+        row = names[start : start + fitting]
         across = min(len(names), fitting)
         columns = max(_PANEL_MIN, (width - margin) // across - _GAP)
-        panels = [_panel(n, finite[n], columns, height, (lowest, highest)) for n in beside]
+        drawn = [_panel(n, finite[n], columns, height, (lowest, highest), glyphs) for n in row]
         left = [" " * margin, *labels, " " * margin, " " * margin]
-        rows = zip(left, *panels, strict=True)
+        rows = zip(left, *drawn, strict=True)
         lines += ["", *("".join(row).rstrip() for row in rows)]
     return lines[1:]
 
@@ -75,56 +74,22 @@ def _labels(lowest: float, highest: float, height: int) -> list[str]:
 
 
 def _panel(
-    name: str, series: Points, columns: int, height: int, scale: tuple[float, float]
+    name: str,
+    series: Points,
+    columns: int,
+    height: int,
+    scale: tuple[float, float],
+    glyphs: Glyphs,
 ) -> list[str]:
     """Title, plot, axis and steps, each `columns` + gap wide."""
     inner = columns - 1  # the axis takes one
-    dots = _interpolated(_binned(series, 2 * inner))
-    plot = _rasterized(dots, inner, height, scale)
+    steps = (series[0][0], series[-1][0])
+    drawn = plot(series, (), columns=inner, rows=height, steps=steps, scale=scale, glyphs=glyphs)
     first, last = f"{series[0][0]:g}", f"{series[-1][0]:g}"
-    ends = f"{series[0][1]:.4g} → {series[-1][1]:.4g}"
+    arrow = "→" if glyphs is UNICODE else "->"
+    ends = f"{series[0][1]:.4g} {arrow} {series[-1][1]:.4g}"
     title = f"{name} {ends}" if len(name) + 1 + len(ends) <= inner else name[:inner]
     below = first if first == last else first + last.rjust(inner - len(first))
-    lines = [f" {title}", *(f"┤{row}" for row in plot), "└" + "─" * inner, f" {below}"]
+    axis = [*(f"{glyphs.axis}{row}" for row in drawn), glyphs.corner + glyphs.floor * inner]
+    lines = [f" {title}", *axis, f" {below}"]
     return [line[:columns].ljust(columns + _GAP) for line in lines]
-
-
-def _binned(series: Points, count: int) -> list[float | None]:
-    """The mean of the values in each of `count` equal ranges of steps; None where there is none."""
-    first, last = series[0][0], series[-1][0]
-    span = (last - first) or 1.0
-    sums, counts = [0.0] * count, [0] * count
-    for x, y in series:
-        index = min(count - 1, int((x - first) / span * count))
-        sums[index] += y
-        counts[index] += 1
-    return [total / n if n else None for total, n in zip(sums, counts, strict=True)]
-
-
-def _interpolated(values: Sequence[float | None]) -> list[float | None]:
-    """`values` with straight lines across its gaps; what lies after the last one stays empty."""
-    filled = list(values)
-    known = [(i, value) for i, value in enumerate(values) if value is not None]
-    for (i, left), (j, right) in pairwise(known):
-        for k in range(i + 1, j):
-            filled[k] = left + (right - left) * (k - i) / (j - i)
-    return filled
-
-
-def _rasterized(
-    values: Sequence[float | None], columns: int, height: int, scale: tuple[float, float]
-) -> list[str]:
-    """Braille lines of a curve with two values a column, neighbours joined by vertical strokes."""
-    lowest, highest = scale
-    cells = [[0] * columns for _ in range(height)]
-    before: int | None = None
-    for x, value in enumerate(values):
-        if value is None:
-            continue
-        share = (highest - value) / (highest - lowest)
-        y = min(4 * height - 1, max(0, round(share * (4 * height - 1))))
-        joined = range(min(y, before + 1), max(y, before - 1) + 1) if before is not None else [y]
-        for dot in joined:
-            cells[dot // 4][x // 2] |= _DOTS[x % 2][dot % 4]
-        before = y
-    return ["".join(chr(0x2800 + cell) if cell else " " for cell in row) for row in cells]
