@@ -1,7 +1,7 @@
 """Curves as text: one panel for each series, all on one scale, drawn in braille (pure)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from entrenar_common.plot import UNICODE, Glyphs, Points, plot
 
@@ -12,13 +12,19 @@ _GAP = 2
 
 
 def panels(
-    points: Mapping[str, Points], width: int = 78, height: int = 8, *, glyphs: Glyphs = UNICODE
+    points: Mapping[str, Points],
+    width: int = 78,
+    height: int = 8,
+    *,
+    least: int = _PANEL_MIN,
+    glyphs: Glyphs = UNICODE,
 ) -> list[str]:
     """The lines of a plot of (step, loss) series, at most `width` columns wide.
 
     Every series has a panel of `height` lines with its own steps below it and the scale of the
     losses shared by all; values that fall on the same dot are averaged, and what is not finite is
-    left out. Panels that do not fit beside each other are put below each other.
+    left out. Panels that do not fit beside each other, with `least` columns each, are put below
+    each other.
 
     >>> for line in panels({"student": [(1, 4.0), (2, 2.0), (3, 1.0)]}, width=26, height=2):
     ...     print(line)
@@ -35,7 +41,7 @@ def panels(
     lowest, highest = _scale(finite)
     labels = _labels(lowest, highest, height)
     margin = len(labels[0])
-    fitting = max(1, (width - margin) // (_PANEL_MIN + _GAP))
+    fitting = max(1, (width - margin) // (least + _GAP))
     names = list(finite)
     lines: list[str] = []
     for start in range(0, len(names), fitting):
