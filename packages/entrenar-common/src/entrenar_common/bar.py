@@ -75,7 +75,8 @@ class Bar:
         if task.finished:
             return format_seconds(task.finished_time or 0.0)
         elapsed = format_seconds(task.elapsed or 0.0)
-        left = task.time_remaining
         if self._end is not None:
             left = max(0.0, self._end - self._clock())
+            return f"{elapsed}, about {format_seconds(left)} left"
+        left = task.time_remaining
         return elapsed if left is None else f"{elapsed}, {format_seconds(left)} left"

@@ -143,9 +143,7 @@ class LineProgress:
         elapsed = now - self._started
         parts = [self._steps(), *self._shown_fields(), f"{format_seconds(elapsed)} elapsed"]
         if self._total is not None and 0 < self._done <= self._total:
-            left = elapsed / self._done * (self._total - self._done)
-            left = float(self._fields.get(SECONDS_LEFT, left))
-            parts.append(f"{format_seconds(left)} left")
+            parts.append(self._left(elapsed, self._total - self._done))
         self._print(", ".join(parts))
 
     def finish(self) -> None:
@@ -157,6 +155,11 @@ class LineProgress:
         end = f"{'done' if whole else 'stopped'}, {format_steps(self._done, self._total)} in {took}"
         self._print(", ".join([end, *self._shown_fields()]))
         self._task = None
+
+    def _left(self, elapsed: float, steps: int) -> str:
+        if SECONDS_LEFT in self._fields:
+            return f"about {format_seconds(float(self._fields[SECONDS_LEFT]))} left"
+        return f"{format_seconds(elapsed / self._done * steps)} left"
 
     def _steps(self) -> str:
         share = f" ({self._done / self._total:.0%})" if self._total else ""

@@ -169,6 +169,8 @@ def run_trials(
     with stop_at_step_end(stop), _given_back(study, slots, stop):
         while not stop and _step(study, slots, watch):
             pass
+        if stop:
+            watch.stopping()
     found = _outcome(study)
     if stop:
         raise InterruptedRun(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,8 +49,8 @@ class Reporting(Protocol):
 
 class Teller:
     """Passes steps on to `send`, in their order and none left out: the first one at once, others
-    together, with at least `interval` seconds between two messages. A driver that is gone is no
-    error of the run."""
+    together, with at least `interval` seconds between two messages, and none held back for longer,
+    also where no other step comes. A driver that is gone is no error of the run."""
 
     def __init__(
         self,
@@ -59,17 +60,32 @@ class Teller:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send, self._interval, self._clock = send, interval, clock
+        self._lock = threading.Lock()
         self._held: list[Step] = []
         self._sent: float | None = None
+        self._timer: threading.Timer | None = None
 
     def __call__(self, step: Step) -> None:
         """Take a step."""
-        self._held.append(step)
-        if self._sent is None or self._clock() - self._sent >= self._interval:
-            self.flush()
+        with self._lock:
+            self._held.append(step)
+            wait = 0.0 if self._sent is None else self._sent + self._interval - self._clock()
+            if wait <= 0:
+                self._pass_on()
+            elif self._timer is None:
+                self._timer = threading.Timer(wait, self.flush)
+                self._timer.daemon = True
+                self._timer.start()
 
     def flush(self) -> None:
         """Send what is held back."""
+        with self._lock:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         held, self._held = self._held, []
         if held:
             self._sent = self._clock()

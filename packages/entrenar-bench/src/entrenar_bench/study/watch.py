@@ -44,6 +44,9 @@ class Watch:
     def ended(self, ended: Ended) -> None:
         """A run has finished or failed."""
 
+    def stopping(self) -> None:
+        """It was asked to stop, and the runs that go on are ended."""
+
     def closed(self) -> None:
         """Nothing is done any more, for whatever reason."""
 

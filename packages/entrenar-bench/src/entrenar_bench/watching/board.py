@@ -16,11 +16,12 @@ from entrenar_bench.watching.state import ArmState, RunState, StudyState
 from entrenar_common.series import Series
 from entrenar_common.text import escape_controls
 
-__all__ = ["Board"]
+__all__ = ["STOPPING", "Board"]
 
 _POINTS = 256  # of a curve that goes on: terminals are not wider
 _ENDED = 4  # so many finished runs are drawn
 _REMARKS = 50
+STOPPING = "stopping: what runs is saved where it can be; Ctrl-C again does not wait for that"
 _MESSAGES = 8  # over so many the rate of steps is taken
 
 
@@ -126,6 +127,9 @@ class Board(Watch):
             elif going is not None:
                 self._ended.appendleft(going.state())
             self._look_up()
+
+    def stopping(self) -> None:
+        self.wrote(STOPPING)
 
     def wrote(self, line: str) -> None:
         """Somebody wrote a line to standard error."""

@@ -35,7 +35,7 @@ def curve_lines(study: Study, state: StudyState, width: int, *, glyphs: Glyphs) 
     title = f"{escape_controls(state.name)}: {_LOSS} by step, mean over seeds"
     if len(state.arms) > _MOST:
         title += f", the {_MOST} best of {len(state.arms)} arms"
-    return [title, *panels(found, width, least=_PANEL, glyphs=glyphs)]
+    return [title, *panels(found, width, least=_PANEL, glyphs=glyphs), ""]
 
 
 def mean_curve(runs: Sequence[Points]) -> list[tuple[float, float]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from entrenar_bench.statistics import Goal
 from entrenar_bench.study import Ended, Plan, Study
-from entrenar_bench.watching.board import Board
+from entrenar_bench.watching.board import STOPPING, Board
 from entrenar_bench.watching.curves import curve_lines
 from entrenar_bench.watching.state import StudyState
 from entrenar_common.plot import Glyphs
@@ -65,6 +65,9 @@ class Plain(Board):
         self._advance(1)
         tell = self._failure if ended.metrics is None else self._line
         tell(ended_line(ended, self.state()))
+
+    def stopping(self) -> None:
+        self._tell(STOPPING)
 
     def closed(self) -> None:
         self._progress.finish()

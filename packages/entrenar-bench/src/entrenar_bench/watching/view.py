@@ -16,7 +16,7 @@ __all__ = ["render"]
 
 _AIRY = 16  # rows from which there is an empty one below the bar
 _PANEL = 38  # columns that a curve has at least, with its scale
-_PLOT_LEAST, _PLOT_MOST = 3, 12  # rows of a curve
+_PLOT_LEAST, _PLOT_MOST = 3, 20  # rows of a curve
 _AROUND_PLOT = 3  # its title, its axis and its steps
 _COLUMNS = (("runs", 7), ("now", 4), ("failed", 7), ("", 11), ("±", 9), ("time", 8))
 """Of the table, after the name; the one without a name is the metric's."""
