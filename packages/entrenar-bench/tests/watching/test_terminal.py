@@ -24,19 +24,19 @@ def start(config, tmp_path):
     gives the terminal, and the study's file."""
     study, children = tmp_path / "a b.study", []
 
-    def begin(*more):
+    def begin(grace, *more):
         paths = [str(Path(study_runners.__file__).parent), os.environ.get("PYTHONPATH", "")]
         words = ["temperature", "--range", "1..2", "--step", "1", "--seeds", "2", "--config",
                  str(config), "--study", str(study), *more]  # fmt: skip
         children.append(
             pexpect.spawn(
                 sys.executable,
-                [str(PROGRAM), *words],
+                [str(PROGRAM), str(grace), *words],
                 env=os.environ | {"TERM": "xterm-256color", "NO_COLOR": "1",
                                   "PYTHONPATH": os.pathsep.join(paths)},
                 dimensions=(24, 80),
                 encoding="utf-8",
-                timeout=60,
+                timeout=120,
             )
         )  # fmt: skip
         return children[0], study
@@ -64,14 +64,12 @@ def end_of(child):
 
 
 def test_ctrl_c_twice_ends_at_once_with_the_terminal_and_the_study_whole(start):
-    child, path = start("--live")
+    child, path = start(6000, "--live")  # nobody would wait for that
     until_it_hangs(child)
     child.sendintr()
     child.expect(STOPPING)
-    began = time.monotonic()
     child.sendintr()
     text = end_of(child)
-    assert time.monotonic() - began < 4  # a worker that hangs has 5 seconds where nobody hurries
     assert child.exitstatus == 75
     after = text.partition(LEAVE)[2]
     assert "\x1b" not in after
@@ -89,7 +87,7 @@ def test_ctrl_c_twice_ends_at_once_with_the_terminal_and_the_study_whole(start):
 
 
 def test_ctrl_c_once_ends_a_bar_and_a_worker_that_hangs(start):
-    child, path = start()
+    child, path = start(0.5)
     child.expect(r"runs .* ./4 best temperature=1 \d")
     with Study.open(path) as study:
         wait_until(lambda: study.counts()[Status.RUNNING] == 1)
