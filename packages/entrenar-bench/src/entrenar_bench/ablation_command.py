@@ -23,7 +23,7 @@ from entrenar_common.cli import NAMES, Command, Output, common_options
 @study_options("ablation.study")
 @metric_options
 @common_options
-def ablation(out: Output, base, parts, factorial, metric, goal, seeds, place, csv) -> None:
+def ablation(out: Output, base, parts, factorial, metric, goal, seeds, place, csv, live) -> None:
     """Run a distillation whole and without parts of it, and compare these with the whole.
 
     \b
@@ -36,4 +36,4 @@ def ablation(out: Output, base, parts, factorial, metric, goal, seeds, place, cs
 
     arms = (factorial_arms if factorial else ablation_arms)(base, parts)
     asked = Inquiry("Ablation", arms, seeds, metric, goal, baseline=FULL)
-    show(out, asked, place, csv, "entrenar.bench.ablation/1")
+    show(out, asked, place, csv, "entrenar.bench.ablation/1", live=live)

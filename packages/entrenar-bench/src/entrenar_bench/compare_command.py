@@ -21,7 +21,7 @@ from entrenar_common.cli import NAMES, Command, Output, common_options
 @study_options("compare.study")
 @metric_options
 @common_options
-def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, csv) -> None:
+def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, csv, live) -> None:
     """Compare strategies of distillation with each other, all pairs of them.
 
     \b
@@ -33,4 +33,4 @@ def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, c
 
     arms, notes = strategy_arms(base, strategies)
     asked = Inquiry("Strategies", arms, seeds, metric, goal, margin=margin, notes=notes)
-    show(out, asked, place, csv, "entrenar.bench.compare/1")
+    show(out, asked, place, csv, "entrenar.bench.compare/1", live=live)

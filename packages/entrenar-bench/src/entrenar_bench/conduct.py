@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,12 @@ from entrenar_bench.place import Place, carry_out
 from entrenar_bench.runs import Runs
 from entrenar_bench.statistics import Goal, compare_arms
 from entrenar_bench.statistics.equivalence import check_margin
-from entrenar_bench.study import Arm, Plan
+from entrenar_bench.study import Arm, Plan, Watch
 from entrenar_bench.summary import Summary, summarise
 from entrenar_bench.sweeping import fresh_seeds
 from entrenar_common.errors import ConfigError, NotFoundError
-from entrenar_common.progress import Progress
 
 __all__ = ["Inquiry", "conduct"]
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,15 +44,10 @@ class Inquiry:
 
 
 def conduct(
-    inquiry: Inquiry,
-    place: Place,
-    *,
-    csv: Path | None = None,
-    progress: Progress | None = None,
-    tell: Tell = lambda _text: None,
+    inquiry: Inquiry, place: Place, *, csv: Path | None = None, watch: Watch | None = None
 ) -> tuple[Summary, Sequence[Runs]]:
     """Run what is not run yet, and sum it up, with the runs themselves: of the inquiry, and of its
-    confirmation. `csv` gets a row for each run of the inquiry.
+    confirmation. `csv` gets a row for each run of the inquiry, and `watch` is told of both studies.
 
     Raises what `carry_out` and `summarise` raise, and NotFoundError before anything is run for a
     file in a folder that is not there.
@@ -66,7 +58,7 @@ def conduct(
     fresh = fresh_seeds(inquiry.seeds, inquiry.confirm) if inquiry.confirm else ()
     if csv is not None and not csv.parent.is_dir():
         raise NotFoundError(f"{csv.parent}: no such folder", hint="create it, or write elsewhere")
-    runs = carry_out(plan, place, progress=progress, tell=tell)
+    runs = carry_out(plan, place, watch=watch)
     if csv is not None:
         runs.write_csv(csv)
     summary = summarise(
@@ -83,7 +75,7 @@ def conduct(
         return summary, (runs,)
     # Another best than before is another study in the same file: what is the same stays.
     beside = place.beside("confirm", allow_change=True)
-    again = carry_out(Plan(pair, fresh, name="fresh seeds"), beside, progress=progress, tell=tell)
+    again = carry_out(Plan(pair, fresh, name="fresh seeds"), beside, watch=watch)
     return _confirmed(inquiry, summary, again), (runs, again)
 
 

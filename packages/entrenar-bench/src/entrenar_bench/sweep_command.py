@@ -32,7 +32,7 @@ from entrenar_common.cli import Command, Output, common_options
 @confirm_option
 @common_options
 def sweep(
-    out: Output, base, parameters, sampler, trials, metric, goal, seeds, place, csv, confirm
+    out: Output, base, parameters, sampler, trials, metric, goal, seeds, place, csv, live, confirm
 ) -> None:
     """Run a distillation with other values of its keys, and compare each with how it is.
 
@@ -47,4 +47,4 @@ def sweep(
 
     baseline, arms = sweep_arms(base, parameters, sampler=sampler, trials=trials)
     asked = Inquiry("Sweep", arms, seeds, metric, goal, baseline=baseline, confirm=confirm)
-    show(out, asked, place, csv, "entrenar.bench.sweep/1")
+    show(out, asked, place, csv, "entrenar.bench.sweep/1", live=live)

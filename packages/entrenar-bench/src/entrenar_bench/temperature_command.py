@@ -22,7 +22,9 @@ from entrenar_common.cli import Command, Output, common_options
 @metric_options
 @confirm_option
 @common_options
-def temperature(out: Output, base, span, step, metric, goal, seeds, place, csv, confirm) -> None:
+def temperature(
+    out: Output, base, span, step, metric, goal, seeds, place, csv, live, confirm
+) -> None:
     """Run a distillation at several temperatures, and compare each with the first.
 
     \b
@@ -37,4 +39,4 @@ def temperature(out: Output, base, span, step, metric, goal, seeds, place, csv, 
     asked = Inquiry(
         "Temperatures", arms, seeds, metric, goal, baseline=arms[0].name, confirm=confirm
     )
-    show(out, asked, place, csv, "entrenar.bench.temperature/1")
+    show(out, asked, place, csv, "entrenar.bench.temperature/1", live=live)

@@ -67,6 +67,7 @@ class _Reporting(click.Command):
         self._main_shell_completion(extra, program, complete_var)
         # Click meets a misspelt option before it processes the others, so look for this one here.
         out = Output(color=False if "--no-color" in words else None)
+        out.words = (program, *words)
 
         def run() -> Any:
             with self.make_context(program, words, obj=out, **extra) as context:
