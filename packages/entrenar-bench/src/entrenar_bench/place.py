@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from entrenar_bench.growth import Growth
 from entrenar_bench.runner import DistillRunner
 from entrenar_bench.runs import Runs
-from entrenar_bench.study import Ended, Plan, Study, run_trials
+from entrenar_bench.study import Ended, Plan, Status, Study, run_trials
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.units import format_duration
 
@@ -43,10 +44,12 @@ def carry_out(
     plan: Plan,
     place: Place,
     *,
+    growth: Growth | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> Runs:
-    """Do the runs of `plan` that its study has not done, and give all that it has.
+    """Do the runs of `plan` that its study has not done, and give all that it has; with `growth`
+    also those that are decided on by results, in the plan that it has grown to.
 
     `tell` gets a line for each run that ends. Raises InterruptedRun when it is asked to stop: the
     same call goes on; RefusedError for a study of other runs, and what `run_trials` raises.
@@ -58,20 +61,29 @@ def carry_out(
         if place.retry_failed:
             study.retry_failed()
         total = len(plan.arms) * len(plan.seeds)
+        grows = {} if growth is None else {"more": lambda study: growth.more(study, tell=tell)}
         outcome = run_trials(
             study,
             DistillRunner(place.folder),
             jobs=place.jobs,
             progress=progress or NullProgress(),
-            told=lambda ended: tell(_line(ended, total)),
+            told=lambda ended: tell(_line(ended, total if growth is None else _begun(study))),
+            **grows,
         )
-        return Runs.of(study, plan, stopped=outcome.stopped)
+        return Runs.of(study, growth.plan if growth else plan, stopped=outcome.stopped)
 
 
 def _opened(plan: Plan, place: Place) -> Study:
     if not place.file.exists():
         return Study.create(place.file, plan)
     return Study.open(place.file, plan, edited="allow" if place.allow_change else "refuse")
+
+
+def _begun(study: Study) -> int:
+    """How many runs there are so far, where later ones are not decided on yet."""
+    counts = study.counts()
+    later = (Status.HELD, Status.PRUNED, Status.DROPPED)
+    return sum(count for status, count in counts.items() if status not in later)
 
 
 def _line(ended: Ended, total: int) -> str:

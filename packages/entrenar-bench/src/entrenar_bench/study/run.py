@@ -53,6 +53,11 @@ def _untold(_ended: Ended) -> None:
     """Say nothing of a run."""
 
 
+def _whole(_study: Study) -> bool:
+    """Know of no more runs."""
+    return False
+
+
 class _Slot:
     """A worker and the run that it does, if any."""
 
@@ -118,10 +123,12 @@ def run_trials(
     jobs: int = 1,
     progress: Progress | None = None,
     told: Callable[[Ended], None] = _untold,
+    more: Callable[[Study], bool] = _whole,
 ) -> Outcome:
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
 
-    `told` is called with each run that has ended.
+    `told` is called with each run that has ended. `more` is asked when no run is left, and gives
+    the study further ones, or says that there are none; workers stay for these.
 
     Other drivers may work on the same study: the end is reached when no run waits or is under way
     anywhere. A run that raises or whose process dies has failed, and the others go on.
@@ -136,9 +143,10 @@ def run_trials(
     threads = max(1, (os.cpu_count() or 1) // jobs)  # together as many as there are processors
     slots = [_Slot(runner, f"{host} worker {i + 1}", threads) for i in range(jobs)]
     counts = study.counts()
-    progress.start("runs", counts[Status.WAITING] + counts[Status.RUNNING])
+    left = counts[Status.WAITING] + counts[Status.RUNNING]
+    progress.start("runs", left if more is _whole else None)
     with stop_at_step_end() as stop, _given_back(study, slots):
-        while not stop and _step(study, slots, progress, told):
+        while not stop and (_step(study, slots, progress, told) or _grows(study, more)):
             pass
     progress.finish()
     found = _outcome(study)
@@ -172,6 +180,11 @@ def _step(
             told(ended)
         slot.keep_alive(study)
     return True
+
+
+def _grows(study: Study, more: Callable[[Study], bool]) -> bool:
+    """Whether a study that has come to its end goes on; not one that was stopped by its errors."""
+    return study.stopped is None and more(study)
 
 
 def _keep(study: Study, lease: Lease, answer: Answer) -> None:
