@@ -201,7 +201,7 @@ def test_two_drivers_in_turns_ask_for_every_point_once(path):
                 lease = one.claim("w")
                 if lease is not None:
                     one.finish(lease, same(lease.trial.config, lease.trial.seed))
-                elif not growth.more(one, tell=lambda _text: None):
+                elif not growth.more(one):
                     going.remove((one, growth))
         assert len(study.attempts()) == 14
     assert names(ours) == names(theirs)
@@ -256,7 +256,6 @@ def test_another_driver_goes_on_where_one_was_killed(path):
         wait_until(lambda: study.counts()[Status.FINISHED] >= 5)
         driver.send_signal(signal.SIGKILL)
         driver.communicate()
-        more = lambda study: growth.more(study, tell=lambda _text: None)  # noqa: E731
-        run_trials(study, growing.same, jobs=2, more=more)
+        run_trials(study, growing.same, jobs=2, more=growth.more)
         assert list(study.results("loss")) == wanted(5)
         assert study.counts()[Status.FINISHED] == 12

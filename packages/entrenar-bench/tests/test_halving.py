@@ -115,7 +115,7 @@ def test_two_drivers_decide_alike(tmp_path, runs):
                 lease = one.claim("w")
                 if lease is not None:
                     one.finish(lease, runner(lease.trial.config, lease.trial.seed))
-                elif not halving.more(one, tell=lambda _text: None):
+                elif not halving.more(one):
                     going.remove((one, halving))
         assert Runs.of(study, ours.plan) == runs
 

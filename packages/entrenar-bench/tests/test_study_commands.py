@@ -208,6 +208,11 @@ def test_halving_gives_more_seeds_to_the_best_and_confirms_the_winner(config, tm
     assert shown["confirmation"]["arm"] == shown["best"]
     assert "described and not tested" in run(*words, "--halving").stdout
     assert sum(row["status"] == "pruned" for row in rows(tmp_path / "h.csv")) == 8
+    report = run("report", tmp_path / "h.study", "--baseline", "base", "--format", "md", "--output",
+                 tmp_path / "h.md")  # fmt: skip
+    assert report.exit_code == 0, report.output
+    assert "4 arms were pruned" in (tmp_path / "h.md").read_text()
+    assert "8 pruned" in (tmp_path / "h.md").read_text()
     refused = run(*words)
     assert refused.exit_code == 12
     assert "another rule" in refused.stderr

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from entrenar_bench.growth import Tell
+from entrenar_bench.growth import Tell, untold
 from entrenar_bench.runs import Runs
 from entrenar_bench.space import Point
 from entrenar_bench.study import Arm, Asked, Plan, Study
@@ -17,8 +17,8 @@ __all__ = ["Adaptive", "Sampler"]
 
 
 _CHOSEN = (
-    "Points were chosen by results on the seeds that they are compared on, which flatters them: what "
-    "is found on fresh seeds counts."
+    "Points were chosen by results on the seeds that they are compared on, which flatters them: "
+    "what is found on fresh seeds counts."
 )
 
 
@@ -53,7 +53,8 @@ class Adaptive:
     which has failed. `notes` say how many there were of both.
 
     In a study that has points already the sampler is asked for them again, and is told what it was
-    told then, so it goes on as if it had never been stopped.
+    told then, so it goes on as if it had never been stopped: a run that was mended since changes no
+    point.
     """
 
     def __init__(
@@ -85,22 +86,27 @@ class Adaptive:
             found.append(f"{len(self._impossible)} points make no configuration: {first}")
         return tuple(found)
 
-    def more(self, study: Study, *, tell: Tell) -> bool:
+    def more(self, study: Study, *, tell: Tell = untold) -> bool:
         """Tell what the last arm is worth and ask for the next one; False after the last.
 
         Raises ConfigError for a metric that no run has, and RefusedError for a study whose points
         were others, unless it was opened to be edited.
         """
         while True:
-            runs = Runs.of(study, self.plan)
-            if not runs.ended:  # of another driver, which has given them back
-                return True
-            runs.check_metric(self._metric)
-            if len(self._asked.points) > len(self._asked.told):
-                self._answer(runs, study.asked)
+            place = len(self._asked.told)
+            told = study.asked.told[place : place + 1]
+            if not told:
+                runs = Runs.of(study, self.plan)
+                if not runs.ended:  # of another driver, which has given them back
+                    return True
+                runs.check_metric(self._metric)
+                told = (self._worth(runs),)
+            if len(self._asked.points) > place:
+                self._sampler.tell(told[0])
+                self._asked = replace(self._asked, told=(*self._asked.told, told[0]))
             if len(self._asked.points) == self._trials:
                 study.extend(self.plan, self._asked)
-                return False
+                return not Runs.of(study, self.plan).ended
             self._ask(study, tell)
 
     def _ask(self, study: Study, tell: Tell) -> None:
@@ -111,10 +117,12 @@ class Adaptive:
             arm = self._arm_of(point)
         except ConfigError as error:  # keys that do not go together: each by itself was checked
             self._impossible.append(error.message)
-            tell(f"point {number} of {self._trials} makes no configuration: {error}")
+            said = f"point {number} of {self._trials} makes no configuration: {error}"
         else:
             self._open = self._adopted(arm)
-            tell(f"point {number} of {self._trials}: {self._open}")
+            said = f"point {number} of {self._trials}: {self._open}"
+        if number > len(study.asked.points):
+            tell(said)
         study.extend(self.plan, self._asked)
 
     def _adopted(self, arm: Arm) -> str:
@@ -127,14 +135,6 @@ class Adaptive:
         self.plan = replace(self.plan, arms=(*self.plan.arms, arm))
         return arm.name
 
-    def _answer(self, runs: Runs, recorded: Asked) -> None:
-        """Tell what the last point is worth, or what was told of it where that was done before: a
-        run that was mended since changes no point."""
-        place = len(self._asked.told)
-        if place < len(recorded.told):
-            value = recorded.told[place]
-        else:
-            means = runs.means(self._metric, self.plan.seeds)
-            value = None if self._open is None else means.get(self._open)
-        self._sampler.tell(value)
-        self._asked = replace(self._asked, told=(*self._asked.told, value))
+    def _worth(self, runs: Runs) -> float | None:
+        means = runs.means(self._metric, self.plan.seeds)
+        return None if self._open is None else means.get(self._open)

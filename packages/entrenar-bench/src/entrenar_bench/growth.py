@@ -7,9 +7,13 @@ from typing import Protocol
 
 from entrenar_bench.study import Plan, Study
 
-__all__ = ["Growth", "Tell"]
+__all__ = ["Growth", "Tell", "untold"]
 
 Tell = Callable[[str], None]
+
+
+def untold(_text: str) -> None:
+    """Say nothing."""
 
 
 class Growth(Protocol):
@@ -25,7 +29,7 @@ class Growth(Protocol):
         """What a reader of its results has to know."""
         ...
 
-    def more(self, study: Study, *, tell: Tell) -> bool:
+    def more(self, study: Study, *, tell: Tell = untold) -> bool:
         """Give the study further runs, or False where there are none; `tell` gets what was decided.
 
         It is called when no run is left, and decides the same where it is called again.

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from entrenar_bench.growth import Tell
+from entrenar_bench.growth import Tell, untold
 from entrenar_bench.runs import Runs
 from entrenar_bench.statistics import Goal
 from entrenar_bench.study import Plan, Study
@@ -55,7 +55,8 @@ class Halving:
         if eta < 2:
             raise ConfigError(f"halving by {eta}", hint="use at least 2: the best half goes on")
         self._rungs = rungs(len(plan.seeds), eta)
-        self._eta, self._metric, self._goal, self._baseline = eta, metric, goal, baseline
+        self._eta, self._metric, self._baseline = eta, metric, baseline
+        self._goal: Goal = goal
         rule = {"halving": eta, "metric": metric, "goal": goal, "baseline": baseline}
         method = (
             f"a plan made before the runs, of which the best 1/{eta} went on after "
@@ -73,7 +74,7 @@ class Halving:
             "p values of the others are adjusted for all arms.",
         )
 
-    def more(self, study: Study, *, tell: Tell) -> bool:
+    def more(self, study: Study, *, tell: Tell = untold) -> bool:
         """Prune all arms but the best of the rung that has ended; False after the last rung.
 
         Raises ConfigError for a metric that no run has.

@@ -5,6 +5,7 @@ Source: Bergstra, Bardenet, Bengio and Kégl, "Algorithms for Hyper-Parameter Op
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -89,13 +90,12 @@ def _distribution(optuna: Any, axis: Axis) -> Any:
 
 def _optuna() -> Any:
     try:
-        import optuna
+        return importlib.import_module("optuna")
     except ModuleNotFoundError:
         raise UnsupportedError(
             "the sampler tpe needs the package optuna, which is not installed",
             hint="pip install 'entrenar-bench[tpe]', or use --sampler random",
         ) from None
-    return optuna
 
 
 @contextmanager

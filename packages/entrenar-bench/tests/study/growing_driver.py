@@ -16,6 +16,6 @@ if __name__ == "__main__":
             study,
             getattr(study_runners, runner),
             jobs=int(jobs),
-            more=lambda study: growth.more(study, tell=lambda _text: None),
+            more=growth.more,
         )
         print(f"finished={done.finished}")

@@ -47,7 +47,7 @@ def drive(study: Study, growth, runner: Callable, *, runs: int = 10**6) -> bool:
             runs -= 1
             if not runs:
                 return False
-        if study.stopped is not None or not growth.more(study, tell=lambda _text: None):
+        if study.stopped is not None or not growth.more(study):
             return study.stopped is None
 
 

@@ -46,11 +46,12 @@ def extend(
             )
         dropped = planning.drop_others(connection, plan)
         notes, held = [f"{text}: {dropped} runs of later points will not be done"], Asked()
-    added = planning.adopt(connection, plan)
+    if len(points.points) > len(held.points):
+        added = planning.adopt(connection, plan)
+        data = {"arm": plan.arms[-1].name, "runs": added, "points": len(points.points)}
+        record(connection, now, "extended", data)
     if (len(points.points), len(points.told)) > (len(held.points), len(held.told)):
         set_meta(connection, ASKED, json.dumps(asdict(points), allow_nan=False))
-    if added:
-        record(connection, now, "extended", {"arm": plan.arms[-1].name, "runs": added})
     return notes
 
 
