@@ -79,10 +79,9 @@ class Halving:
 
         Raises ConfigError for a metric that no run has.
         """
-        at = study.rung
+        at, runs = study.rung, Runs.of(study, self.plan)
         if at + 1 >= len(self._rungs):
-            return False
-        runs = Runs.of(study, self.plan)
+            return not runs.ended  # of another driver, which has given them back
         runs.check_metric(self._metric)
         had, get = self._rungs[at : at + 2]
         means = runs.means(self._metric, self.plan.seeds[:had])
