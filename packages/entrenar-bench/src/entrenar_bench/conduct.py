@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from entrenar_bench.growth import Growth
 from entrenar_bench.place import Place, carry_out
 from entrenar_bench.runs import Runs
 from entrenar_bench.statistics import Goal, compare_arms
@@ -21,7 +22,8 @@ __all__ = ["Inquiry", "conduct"]
 @dataclass(frozen=True)
 class Inquiry:
     """What is asked of arms: which is best on `metric` over `seeds`, each against `baseline` or,
-    where there is none, against each other. `confirm` fresh seeds are for the best, 0 for none."""
+    where there is none, against each other. `confirm` fresh seeds are for the best, 0 for none;
+    where `growth` decides on runs, `arms` are those at the beginning."""
 
     title: str
     arms: tuple[Arm, ...]
@@ -32,10 +34,13 @@ class Inquiry:
     margin: float | None = None
     confirm: int = 0
     notes: tuple[str, ...] = ()
+    growth: Growth | None = None
 
     @property
     def plan(self) -> Plan:
         """Of its study. Raises ConfigError where there is nothing to compare."""
+        if self.growth is not None:
+            return self.growth.plan
         if len(self.arms) < 2:
             raise ConfigError(
                 f"{len(self.arms)} arm has nothing to be compared with", hint="give more values"
@@ -58,7 +63,8 @@ def conduct(
     fresh = fresh_seeds(inquiry.seeds, inquiry.confirm) if inquiry.confirm else ()
     if csv is not None and not csv.parent.is_dir():
         raise NotFoundError(f"{csv.parent}: no such folder", hint="create it, or write elsewhere")
-    runs = carry_out(plan, place, watch=watch)
+    growth = inquiry.growth
+    runs = carry_out(plan, place, growth=growth, watch=watch)
     if csv is not None:
         runs.write_csv(csv)
     summary = summarise(
@@ -68,9 +74,9 @@ def conduct(
         goal=inquiry.goal,
         baseline=inquiry.baseline,
         margin=inquiry.margin,
-        notes=inquiry.notes,
+        notes=inquiry.notes + (growth.notes if growth else ()),
     )
-    pair = _to_confirm(inquiry, summary) if fresh else ()
+    pair = _to_confirm(runs.plan.arms, summary) if fresh else ()
     if not pair:
         return summary, (runs,)
     # Another best than before is another study in the same file: what is the same stays.
@@ -79,12 +85,12 @@ def conduct(
     return _confirmed(inquiry, summary, again), (runs, again)
 
 
-def _to_confirm(inquiry: Inquiry, summary: Summary) -> tuple[Arm, ...]:
+def _to_confirm(arms: Sequence[Arm], summary: Summary) -> tuple[Arm, ...]:
     """The best and the baseline; none where they are the same, or nothing is the best."""
-    if summary.best is None or summary.best == inquiry.baseline:
+    if summary.best is None or summary.best == summary.baseline:
         return ()
-    wanted = (summary.best, inquiry.baseline)
-    return tuple(arm for arm in inquiry.arms if arm.name in wanted)
+    wanted = (summary.best, summary.baseline)
+    return tuple(arm for arm in arms if arm.name in wanted)
 
 
 def _confirmed(inquiry: Inquiry, summary: Summary, runs: Runs) -> Summary:

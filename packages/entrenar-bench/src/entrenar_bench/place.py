@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from entrenar_bench.growth import Growth
 from entrenar_bench.runner import DistillRunner
 from entrenar_bench.runs import Runs
 from entrenar_bench.study import Plan, Study, Watch, run_trials
@@ -36,8 +37,11 @@ class Place:
         return replace(self, file=self.file.with_name(name), allow_change=allow_change)
 
 
-def carry_out(plan: Plan, place: Place, *, watch: Watch | None = None) -> Runs:
-    """Do the runs of `plan` that its study has not done, and give all that it has.
+def carry_out(
+    plan: Plan, place: Place, *, growth: Growth | None = None, watch: Watch | None = None
+) -> Runs:
+    """Do the runs of `plan` that its study has not done, and give all that it has; with `growth`
+    also those that are decided on by results, in the plan that it has grown to.
 
     `watch` is told of everything. Raises InterruptedRun when it is asked to stop: the
     same call goes on; RefusedError for a study of other runs, and what `run_trials` raises.
@@ -48,13 +52,14 @@ def carry_out(plan: Plan, place: Place, *, watch: Watch | None = None) -> Runs:
         if place.retry_failed:
             study.retry_failed()
         watch.opened(study, plan, jobs=place.jobs)
+        grows = {} if growth is None else {"more": lambda s: growth.more(s, tell=watch.grew)}
         try:
             runner = DistillRunner(place.folder)
-            outcome = run_trials(study, runner, jobs=place.jobs, watch=watch)
+            outcome = run_trials(study, runner, jobs=place.jobs, watch=watch, **grows)
         finally:
             watch.closed()
         watch.finished(study)
-        return Runs.of(study, plan, stopped=outcome.stopped)
+        return Runs.of(study, growth.plan if growth else plan, stopped=outcome.stopped)
 
 
 def _opened(plan: Plan, place: Place) -> Study:

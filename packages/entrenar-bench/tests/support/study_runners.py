@@ -41,6 +41,11 @@ def slow(config, seed):
     return {"loss": 1.0}
 
 
+def slow_same(config, seed):
+    time.sleep(0.1)
+    return {"loss": config["x"]}
+
+
 def nothing(config, seed):
     return {}
 

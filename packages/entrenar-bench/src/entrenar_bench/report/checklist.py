@@ -45,7 +45,8 @@ def _asks(question: str) -> Callable[[Question], Question]:
 @_asks("Is the exact number of runs stated?")
 def _runs(facts: StudyFacts) -> Answer:
     planned = len(facts.arms) * len(facts.seeds)
-    return bool(facts.runs), f"{len(facts.runs)} recorded of {planned} planned"
+    made = [run for run in facts.runs if run.state != "pruned"]
+    return bool(made), f"{len(made)} recorded of {planned} planned"
 
 
 @_asks("Are failed and diverged runs reported?")
@@ -67,7 +68,9 @@ def _seeds(facts: StudyFacts) -> Answer:
 def _budget(facts: StudyFacts) -> Answer:
     if len(facts.arms) < 2:
         return None, "a single arm"
-    counts = sorted({len(facts.runs_of(arm.name)) for arm in facts.arms})
+    counts = sorted(
+        {sum(run.state != "pruned" for run in facts.runs_of(arm.name)) for arm in facts.arms}
+    )
     return len(counts) == 1, f"{' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))} each"
 
 
@@ -158,8 +161,9 @@ def _revision(facts: StudyFacts) -> Answer:
 
 @_asks("Are running times recorded?")
 def _times(facts: StudyFacts) -> Answer:
-    timed = sum("seconds" in run.readings for run in facts.runs)
-    return bool(timed) and timed == len(facts.runs), f"of {timed} of {len(facts.runs)} runs"
+    made = [run for run in facts.runs if run.state != "pruned"]
+    timed = sum("seconds" in run.readings for run in made)
+    return bool(timed) and timed == len(made), f"of {timed} of {len(made)} runs"
 
 
 @_asks("Is the energy recorded?")

@@ -13,7 +13,7 @@ from entrenar_bench.statistics import Comparisons, Goal
 
 __all__ = ["Arm", "Parameter", "Run", "RunState", "StudyFacts"]
 
-RunState = Literal["done", "failed", "unfinished"]
+RunState = Literal["done", "failed", "unfinished", "pruned"]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,12 @@ __all__ = ["Asked", "gathered", "is_reading"]
 
 _READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second)$")
 _MACHINE = ("cpu", "gpu", "memory", "threads")
-_STATES: dict[Status, RunState] = {Status.FINISHED: "done", Status.FAILED: "failed"}
+_STATES: dict[Status, RunState] = {
+    Status.FINISHED: "done",
+    Status.FAILED: "failed",
+    Status.PRUNED: "pruned",
+}
+_PRUNED = "its arm was not among the best on the seeds before"
 _ORDER = "blocks of one seed, in each of which every arm runs once, shuffled"
 _ENERGY = {True: "joules, as the runs reported them", False: "not recorded: no run reported joules"}
 
@@ -86,18 +91,37 @@ def gathered(studies: Sequence[Study], asked: Asked) -> StudyFacts:
         seeds=sorted({trial.seed for _, trial in kept}),
         comparisons=_comparisons(kept, asked, results),
         paired=asked.design == "paired",
-        method="a plan made before the runs",
+        method=_said(studies, "method", "a plan made before the runs"),
         space=_space([trial for _, trial in kept]),
-        order=_ORDER,
+        order=_said(studies, "order", _ORDER),
         hardware=hardware,
         versions=versions,
         revision=", ".join(r.removesuffix("+changes") for r in revisions if r) or None,
         modified=any(r.endswith("+changes") for r in revisions),
         energy=_ENERGY[any("joules" in run.readings for run in runs)],
-        notes=_notes(studies, dropped=len(trials) - len(kept)),
+        notes=_notes(studies, dropped=len(trials) - len(kept)) + _pruning(_pruned(kept)),
         commands=asked.commands,
         confidence=1 - asked.alpha,
     )
+
+
+def _said(studies: Sequence[Study], what: str, otherwise: str) -> str:
+    """What the plans say of how they came about; each thing once."""
+    return "; ".join(dict.fromkeys(str(study.space.get(what, otherwise)) for study in studies))
+
+
+def _pruned(trials: Sequence[tuple[Study, Trial]]) -> list[str]:
+    return list(dict.fromkeys(t.arm for _, t in trials if t.status is Status.PRUNED))
+
+
+def _pruning(arms: Sequence[str]) -> list[str]:
+    if not arms:
+        return []
+    return [
+        f"{len(arms)} arms were pruned and have fewer seeds because of their values. They are not "
+        "complete and no candidates for the best; their comparisons are described and not tested, "
+        "and the p values of the others are adjusted for them too."
+    ]
 
 
 def _check(trials: Sequence[tuple[Study, Trial]]) -> None:
@@ -170,7 +194,7 @@ def _runs(study: Study, deciding: str, results: Results) -> list[Run]:
                 _STATES.get(trial.status, "unfinished"),
                 metrics={n: v for n, v in have.items() if n == deciding or not is_reading(n)},
                 curve=_curve(study, trial.run, deciding),
-                failure=trial.error or "",
+                failure=trial.error or (_PRUNED if trial.status is Status.PRUNED else ""),
                 place=places.get(trial.run),
                 readings=clock | {n: v for n, v in have.items() if n != deciding and is_reading(n)},
             )
@@ -206,6 +230,7 @@ def _comparisons(
                 correction=asked.correction,
                 alpha=asked.alpha,
                 margin=asked.margin,
+                pruned=_pruned(trials),
             )
         )
     return families

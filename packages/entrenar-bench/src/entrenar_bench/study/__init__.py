@@ -2,7 +2,7 @@
 
 from entrenar_bench.study.leases import LeaseLost
 from entrenar_bench.study.mirror import read_mirror
-from entrenar_bench.study.records import Arm, Attempt, Lease, Plan, Status, Trial
+from entrenar_bench.study.records import Arm, Asked, Attempt, Lease, Plan, Status, Trial
 from entrenar_bench.study.run import Outcome, run_trials
 from entrenar_bench.study.steps import Reporting, Step
 from entrenar_bench.study.store import Study
@@ -11,6 +11,7 @@ from entrenar_bench.study.worker import Measured, Runner
 
 __all__ = [
     "Arm",
+    "Asked",
     "Attempt",
     "Ended",
     "Lease",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -44,6 +44,11 @@ class Outcome:
     waiting: int
     stopped: str | None
     errors: tuple[str, ...]
+
+
+def _whole(_study: Study) -> bool:
+    """Know of no more runs."""
+    return False
 
 
 class _Slot:
@@ -145,12 +150,19 @@ class _Slot:
 
 
 def run_trials(
-    study: Study, runner: Runner, *, jobs: int = 1, watch: Watch | None = None
+    study: Study,
+    runner: Runner,
+    *,
+    jobs: int = 1,
+    watch: Watch | None = None,
+    more: Callable[[Study], bool] = _whole,
 ) -> Outcome:
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
 
     `watch` is told of each run that has begun, of its steps, and how it ended. Steps that a runner
-    tells are kept as they come, so that runs which fail or are stopped have theirs too.
+    tells are kept as they come, so that runs which fail or are stopped have theirs too. `more` is
+    asked when no run is left, and gives the study further ones, or says that there are none;
+    workers stay for these.
 
     Other drivers may work on the same study: the end is reached when no run waits or is under way
     anywhere. A run that raises or whose process dies has failed, and the others go on.
@@ -167,7 +179,7 @@ def run_trials(
     slots = [_Slot(runner, f"{host} worker {i + 1}", threads) for i in range(jobs)]
     stop = DriverStop()
     with stop_at_step_end(stop), _given_back(study, slots, stop):
-        while not stop and _step(study, slots, watch):
+        while not stop and (_step(study, slots, watch) or _grows(study, more)):
             pass
         if stop:
             watch.stopping()
@@ -200,6 +212,11 @@ def _step(study: Study, slots: list[_Slot], watch: Watch) -> bool:
         slot.collect(study, watch)
         slot.keep_alive(study, watch)
     return True
+
+
+def _grows(study: Study, more: Callable[[Study], bool]) -> bool:
+    """Whether a study that has come to its end goes on; not one that was stopped by its errors."""
+    return study.stopped is None and more(study)
 
 
 @contextmanager

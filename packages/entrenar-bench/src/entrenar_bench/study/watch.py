@@ -44,6 +44,9 @@ class Watch:
     def ended(self, ended: Ended) -> None:
         """A run has finished or failed."""
 
+    def grew(self, said: str) -> None:
+        """Results have decided which runs come next, as is `said`."""
+
     def stopping(self) -> None:
         """It was asked to stop, and the runs that go on are ended."""
 

@@ -21,6 +21,7 @@ __all__ = ["STOPPING", "Board"]
 _POINTS = 256  # of a curve that goes on: terminals are not wider
 _ENDED = 4  # so many finished runs are drawn
 _REMARKS = 50
+_NOT_RUN = (Status.HELD, Status.PRUNED, Status.DROPPED)
 STOPPING = "stopping: what runs is saved where it can be; Ctrl-C again does not wait for that"
 _MESSAGES = 8  # over so many the rate of steps is taken
 
@@ -67,7 +68,8 @@ class _Going:
 class Board(Watch):
     """The runs of a plan, of which `metric` is shown; `state` may be called in any thread.
 
-    What other drivers of the study have done is seen when a run ends here.
+    What other drivers of the study have done is seen when a run ends here. Of a plan that grows,
+    nobody knows how long it will take.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Board(Watch):
     def _reset(self, name: str, jobs: int) -> None:
         self._name, self._jobs, self._began = name, jobs, self._clock()
         self._study: Study | None = None
+        self._grows = False
         self._wanted = dict[str, str]()  # runs, and the arm of each
         self._arms = dict[str, None]()
         self._status = dict[str, Status]()
@@ -94,7 +97,7 @@ class Board(Watch):
     def opened(self, study: Study, plan: Plan, *, jobs: int) -> None:
         with self._lock:
             self._reset(plan.name, jobs)
-            self._study = study
+            self._study, self._grows = study, plan.rule is not None
             self._arms = {arm.name: None for arm in plan.arms}
             self._wanted = {
                 run_id(arm.config, seed): arm.name for arm in plan.arms for seed in plan.seeds
@@ -128,6 +131,9 @@ class Board(Watch):
                 self._ended.appendleft(going.state())
             self._look_up()
 
+    def grew(self, said: str) -> None:
+        self.wrote(said)
+
     def stopping(self) -> None:
         self.wrote(STOPPING)
 
@@ -149,7 +155,9 @@ class Board(Watch):
                 self._metric,
                 self._goal,
                 now - self._began,
-                seconds_left(waiting, running, self._seconds, jobs=self._jobs),
+                None
+                if self._grows
+                else seconds_left(waiting, running, self._seconds, jobs=self._jobs),
                 tuple(map(self._arm, self._arms)),
                 tuple(going.state() for going in self._going.values()),
                 tuple(self._ended),
@@ -160,7 +168,11 @@ class Board(Watch):
         """How the runs are in the study; in the driver's thread, whose study it is."""
         study = self._study
         assert study is not None  # it was opened
-        self._status = {trial.run: trial.status for trial in study.trials()}
+        trials = study.trials()
+        self._status = {trial.run: trial.status for trial in trials}
+        if self._grows:  # results decide which runs there are
+            self._wanted = {t.run: t.arm for t in trials if t.status not in _NOT_RUN}
+            self._arms.update(dict.fromkeys(self._wanted.values()))
         measured = study.measured()
         self._values = {
             run: measured[run][self._metric]

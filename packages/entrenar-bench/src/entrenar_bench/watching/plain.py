@@ -56,7 +56,7 @@ class Plain(Board):
         for text in study.notes:
             self._tell(text)
         state = self.state()
-        self._progress.start("runs", state.planned)
+        self._progress.start("runs", None if plan.rule is not None else state.planned)
         if state.done:
             self._advance(state.done)
 
@@ -65,6 +65,9 @@ class Plain(Board):
         self._advance(1)
         tell = self._failure if ended.metrics is None else self._line
         tell(ended_line(ended, self.state()))
+
+    def grew(self, said: str) -> None:
+        self._line(said)
 
     def stopping(self) -> None:
         self._tell(STOPPING)
