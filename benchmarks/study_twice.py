@@ -64,9 +64,11 @@ def entrenar_bench(folder: Path, *arguments: str) -> None:
 
 def compared(one: Path, other: Path) -> Twice:
     """What differs between the studies of two folders."""
-    left, right = _rows(one), _rows(other)
+    left, right = rows(one), rows(other)
     names = [name for name in next(iter(left.values()), {}) if not is_reading(name)]
-    differences = [f"runs: {sorted(left.keys() ^ right.keys())}"] if left.keys() != right.keys() else []
+    differences = (
+        [f"runs: {sorted(left.keys() ^ right.keys())}"] if left.keys() != right.keys() else []
+    )
     for run in left.keys() & right.keys():
         differences += [
             f"{run}: {name} is {left[run].get(name)}, and {right[run].get(name)}"
@@ -82,7 +84,7 @@ def compared(one: Path, other: Path) -> Twice:
     return Twice(len(left), len(names), len(FORMATS), tuple(differences))
 
 
-def _rows(folder: Path) -> dict[str, dict[str, str]]:
+def rows(folder: Path) -> dict[str, dict[str, str]]:
     """The metrics of each run, which a table has to the last digit, by the run's name."""
     with (folder / TABLE).open(newline="") as file:
         return {row["run"]: row for row in csv.DictReader(file)}

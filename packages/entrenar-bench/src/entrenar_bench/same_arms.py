@@ -110,8 +110,8 @@ def try_same_arms(*, seed: int = 0, progress: Progress | None = None) -> SameArm
 
 
 def plan_of(folder: Path, seed: int) -> Plan:
-    """A plan with the same arm in several copies, whose text has files named in other orders; the
-    first of them once more, by a teacher in another folder, and with three quarters of the steps."""
+    """A plan with the same arm in several copies, whose texts have files named in other orders, and
+    with the first of them once more, its teacher in another folder, and with fewer steps."""
     make_toy(folder, seed=seed)
     texts = shuffled_texts(folder, copies=_COPIES, seed=seed)
     base = Base(folder / CONFIG).arm("base")
@@ -180,12 +180,12 @@ class _Kind:
     wanted: Wanted
 
 
-_WRONG = frozenset({Verdict.BETTER, Verdict.WORSE})
+_WRONG, _RIGHT = frozenset({Verdict.BETTER, Verdict.WORSE}), frozenset({Verdict.WORSE})
 _KINDS = (
     _Kind(f"the same arm, {_STUDY} pairs", _paired, "paired", _WRONG, ALPHA, "at most"),
     _Kind(f"the same arm, {_STUDY} + {_STUDY} runs", _independent, "independent", _WRONG, ALPHA,
           "at most"),
-    _Kind(f"three quarters of the steps, {_STUDY} pairs", _weaker, "paired", frozenset({Verdict.WORSE}), _POWER,
+    _Kind(f"three quarters of the steps, {_STUDY} pairs", _weaker, "paired", _RIGHT, _POWER,
           "at least"),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.rng import stream
 
-__all__ = ["Check", "SelfTest", "self_test"]
+__all__ = ["Kind", "SelfTest", "self_test"]
 
 _NOISE, _COMMON = 1.0, 2.0
 """Standard deviations of a run: its own, and what its seed does to every arm alike."""
@@ -80,7 +80,7 @@ def self_test(
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """Studies of `arms` arms with n runs each, the first of which is lower by `effect`."""
 
     what: str
@@ -107,15 +107,15 @@ _COMPARE: dict[str, Callable[[Any], Comparisons]] = {
 }
 
 
-def _kinds() -> Iterator[_Kind]:
+def _kinds() -> Iterator[Kind]:
     for n in (3, 5, 10):
-        yield _Kind(f"no effect, {n} pairs", "paired", 2, n, 0.0, ALPHA)
+        yield Kind(f"no effect, {n} pairs", "paired", 2, n, 0.0, ALPHA)
         rate = welch_power(0.0, n)
-        yield _Kind(f"no effect, {n} + {n} runs", "independent", 2, n, 0.0, rate)
-    yield _Kind("no effect, 6 arms, 5 seeds, any of 15", "paired", 6, 5, 0.0, ALPHA, "at most")
+        yield Kind(f"no effect, {n} + {n} runs", "independent", 2, n, 0.0, rate)
+    yield Kind("no effect, 6 arms, 5 seeds, any of 15", "paired", 6, 5, 0.0, ALPHA, "at most")
     for n in (5, 10):
         d_z = 2.0 / np.sqrt(2 * _NOISE**2)
         power = paired_power(float(d_z), n)
-        yield _Kind(f"effect of 2 standard deviations, {n} pairs", "paired", 2, n, 2.0, power)
+        yield Kind(f"effect of 2 standard deviations, {n} pairs", "paired", 2, n, 2.0, power)
     power = welch_power(2.0, 5)
-    yield _Kind("the same, 5 + 5 runs", "independent", 2, 5, 2.0, power)
+    yield Kind("the same, 5 + 5 runs", "independent", 2, 5, 2.0, power)
