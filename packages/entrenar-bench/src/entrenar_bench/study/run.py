@@ -182,8 +182,7 @@ def _keep(study: Study, lease: Lease, answer: Answer) -> None:
         elif not answer.measured.metrics:
             study.fail(lease, "the runner returned no metrics")
         else:
-            for step, metrics in answer.measured.steps:
-                study.report(lease, step, metrics)
+            study.report_steps(lease, answer.measured.steps)
             study.finish(lease, answer.measured.metrics)
     except LeaseLost as error:
         study.notes.append(str(error))

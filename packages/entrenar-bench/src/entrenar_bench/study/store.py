@@ -14,7 +14,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -170,14 +170,26 @@ class Study:
 
     def report(self, lease: Lease, step: int, metrics: Mapping[str, float]) -> None:
         """Keep metrics of a step; the same step again replaces them. Raises LeaseLost."""
+        self.report_steps(lease, [(step, metrics)])
+
+    def report_steps(self, lease: Lease, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """The same of several steps, which cost one wait for the disk together: all are kept, or
+        none. Raises LeaseLost."""
+        if not steps:
+            return
+        run, token = lease.trial.run, lease.token
         with self._reporting(lease, "step"):
-            run, token = lease.trial.run, lease.token
             self._connection.executemany(
                 "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?)",
-                [(run, token, step, name, float(value)) for name, value in metrics.items()],
+                [
+                    (run, token, step, name, float(value))
+                    for step, metrics in steps
+                    for name, value in metrics.items()
+                ],
             )
-            data = {"run": run, "token": token, "step": step, "metrics": dict(metrics)}
-            record(self._connection, self._clock(), "step", data)
+            for step, metrics in steps:
+                data = {"run": run, "token": token, "step": step, "metrics": dict(metrics)}
+                record(self._connection, self._clock(), "step", data)
 
     def finish(self, lease: Lease, metrics: Mapping[str, float]) -> None:
         """End a run with its metrics; NaN is one. Raises LeaseLost, ConfigError for no metrics."""
