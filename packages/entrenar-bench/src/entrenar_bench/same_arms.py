@@ -149,15 +149,15 @@ def draw_studies(
 def _paired(pool: Pool, copies: Sequence[str], generator: np.random.Generator) -> _Arms:
     """Some seeds, each with the runs of two copies: which of them is whose is drawn for each."""
     seeds = generator.choice(_SEEDS, _STUDY, replace=False)
-    pairs = {int(seed): generator.permutation(len(copies))[:2] for seed in seeds}
-    one, other = ({s: pool[copies[p[i]]][s] for s, p in pairs.items()} for i in (0, 1))
-    return one, other
+    pairs = {int(seed): generator.permutation(len(copies))[:2].tolist() for seed in seeds}
+    one = {seed: pool[copies[first]][seed] for seed, (first, _) in pairs.items()}
+    return one, {seed: pool[copies[second]][seed] for seed, (_, second) in pairs.items()}
 
 
 def _independent(pool: Pool, copies: Sequence[str], generator: np.random.Generator) -> _Arms:
     """Twice as many seeds with one run each, of any copy; half of them are an arm's."""
     seeds = generator.choice(_SEEDS, 2 * _STUDY, replace=False)
-    runs = [(int(seed), copies[generator.integers(len(copies))]) for seed in seeds]
+    runs = [(int(seed), copies[int(generator.integers(len(copies)))]) for seed in seeds]
     one, other = ({s: pool[copy][s] for s, copy in half} for half in (runs[::2], runs[1::2]))
     return one, other
 

@@ -120,7 +120,8 @@ def _teacher(tokenizer: Tokenizer, texts: Path, seed: int) -> Any:
         documents, seq_len=_ROWS, batch_size=8, seed=seed, eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
     )  # fmt: skip
-    config = TrainingConfig(max_steps=_STEPS, learning_rate=_RATE, batch_size=8)
+    asked = {"max_steps": _STEPS, "learning_rate": _RATE, "batch_size": 8}
+    config = TrainingConfig.model_validate(asked)
     optimizer = AdamW(model.named_parameters())
     Trainer(model, optimizer, LanguageModelling(model), config=config).fit(rows)
     return model
