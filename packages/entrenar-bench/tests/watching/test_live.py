@@ -44,7 +44,7 @@ def finish(study, watch, loss, steps=()):
     lease = study.claim("me")
     watch.began(lease.trial)
     watch.stepped(lease.trial, [Step(n, None, {"loss": value}) for n, value in steps])
-    study.report_all(lease, [(n, {"loss": value}) for n, value in steps])
+    study.report_steps(lease, [(n, {"loss": value}) for n, value in steps])
     study.finish(lease, {"loss": loss})
     watch.ended(Ended(lease.trial, {"loss": loss}, None, 0))
     return lease.trial
@@ -121,7 +121,7 @@ def test_the_curves_at_the_end_are_means_over_seeds(live, told, study, plan):
         lease = study.claim("me")
         live.began(lease.trial)
         x, seed = lease.trial.config["x"], lease.trial.seed
-        study.report_all(lease, [(n, {"loss": 10.0 * x / n + seed}) for n in (1, 2)])
+        study.report_steps(lease, [(n, {"loss": 10.0 * x / n + seed}) for n in (1, 2)])
         study.finish(lease, {"loss": 1.0})
         live.ended(Ended(lease.trial, {"loss": 1.0}, None, 0))
     told.clear()

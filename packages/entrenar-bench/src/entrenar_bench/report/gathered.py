@@ -19,7 +19,7 @@ from entrenar_common.text import escape_controls, nearest
 
 __all__ = ["Asked", "gathered", "is_reading"]
 
-_READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second)$")
+_READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second|per_s)$")
 _MACHINE = ("cpu", "gpu", "memory", "threads")
 _STATES: dict[Status, RunState] = {
     Status.FINISHED: "done",
@@ -52,9 +52,9 @@ class Asked:
 
 def is_reading(metric: str) -> bool:
     """Whether a metric by this name is one of the machine, different in equal runs: its last words
-    are seconds, bytes, joules, watts or per second.
+    are seconds, bytes, joules, watts, per second or per s.
 
-    >>> is_reading("peak_bytes"), is_reading("held_out_loss")
+    >>> is_reading("tokens_per_s"), is_reading("held_out_loss")
     (True, False)
     """
     return _READING.search(metric) is not None

@@ -99,7 +99,7 @@ class _Slot:
     def _keep_steps(self, study: Study, lease: Lease, message: Steps) -> None:
         kept = [(step.number, step.metrics) for step in message.steps if step.metrics]
         if kept:
-            study.report_all(lease, kept)
+            study.report_steps(lease, kept)
             self._kept |= {number for number, _ in kept}
 
     def _end(self, study: Study, lease: Lease, answer: Answer, watch: Watch) -> None:
@@ -113,7 +113,7 @@ class _Slot:
             assert answer.measured is not None  # it has the metrics
             new = [(n, found) for n, found in answer.measured.steps if n not in self._kept]
             if new:
-                study.report_all(lease, new)
+                study.report_steps(lease, new)
             study.finish(lease, metrics)
         else:
             error = error or "the runner returned no metrics"

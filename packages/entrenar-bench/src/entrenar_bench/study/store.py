@@ -173,18 +173,21 @@ class Study:
 
     def report(self, lease: Lease, step: int, metrics: Mapping[str, float]) -> None:
         """Keep metrics of a step; the same step again replaces them. Raises LeaseLost."""
-        self.report_all(lease, [(step, metrics)])
+        self.report_steps(lease, [(step, metrics)])
 
-    def report_all(self, lease: Lease, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Keep metrics of several steps at once, as `report` does. Raises LeaseLost."""
+    def report_steps(self, lease: Lease, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """The same of several steps, which cost one wait for the disk together: all are kept, or
+        none. Raises LeaseLost."""
+        if not steps:
+            return
         run, token = lease.trial.run, lease.token
         with self._reporting(lease, "step"):
             self._connection.executemany(
                 "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?)",
                 [
-                    (run, token, n, name, float(v))
-                    for n, found in steps
-                    for name, v in found.items()
+                    (run, token, step, name, float(value))
+                    for step, metrics in steps
+                    for name, value in metrics.items()
                 ],
             )
             for step, metrics in steps:
