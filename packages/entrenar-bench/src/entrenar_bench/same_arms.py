@@ -26,6 +26,7 @@ from entrenar_bench.statistics.verdict import Verdict
 from entrenar_bench.study import Plan
 from entrenar_bench.summary import summarise
 from entrenar_bench.toy import CONFIG, SECOND, make_toy, shuffled_texts
+from entrenar_bench.watching.plain import Plain
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Fields
 from entrenar_core.rng import stream
@@ -91,8 +92,9 @@ def try_same_arms(*, seed: int = 0, progress: Progress | None = None) -> SameArm
     """
     progress = progress or NullProgress()
     with tempfile.TemporaryDirectory(prefix="entrenar-") as folder:
-        runs = carry_out(plan_of(Path(folder), seed), Place(Path(folder, "a.study"), _JOBS),
-                         progress=progress)  # fmt: skip
+        place = Place(Path(folder, "a.study"), _JOBS)
+        watch = Plain(METRIC, "lower", progress=progress)
+        runs = carry_out(plan_of(Path(folder), seed), place, watch=watch)
     runs.check_whole()
     copies = [arm.name for arm in runs.plan.arms if arm.name not in (TWIN, WEAKER)]
     summary = summarise(runs, title="", metric=METRIC, goal="lower", baseline=copies[0]).comparisons
@@ -149,9 +151,11 @@ def draw_studies(
 def _paired(pool: Pool, copies: Sequence[str], generator: np.random.Generator) -> _Arms:
     """Some seeds, each with the runs of two copies: which of them is whose is drawn for each."""
     seeds = generator.choice(_SEEDS, _STUDY, replace=False)
-    pairs = {int(seed): generator.permutation(len(copies))[:2].tolist() for seed in seeds}
-    one = {seed: pool[copies[first]][seed] for seed, (first, _) in pairs.items()}
-    return one, {seed: pool[copies[second]][seed] for seed, (_, second) in pairs.items()}
+    pairs = {
+        int(seed): [copies[int(i)] for i in generator.permutation(len(copies))] for seed in seeds
+    }
+    one = {seed: pool[drawn[0]][seed] for seed, drawn in pairs.items()}
+    return one, {seed: pool[drawn[1]][seed] for seed, drawn in pairs.items()}
 
 
 def _independent(pool: Pool, copies: Sequence[str], generator: np.random.Generator) -> _Arms:

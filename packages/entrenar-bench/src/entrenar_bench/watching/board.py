@@ -75,7 +75,8 @@ class Board(Watch):
     def __init__(
         self, metric: str, goal: Goal, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._metric, self._goal, self._clock = metric, goal, clock
+        self._metric, self._clock = metric, clock
+        self._goal: Goal = goal
         self._lock = threading.Lock()
         self._reset("", 1)
 

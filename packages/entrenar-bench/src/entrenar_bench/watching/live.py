@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from entrenar_bench.growth import Tell
 from entrenar_bench.statistics import Goal
 from entrenar_bench.study import Plan, Study
 from entrenar_bench.watching.board import Board
-from entrenar_bench.watching.plain import Curves, Tell
+from entrenar_bench.watching.plain import Curves
 from entrenar_bench.watching.state import format_value
 from entrenar_common.drawing import INTERVAL, Drawing, View
 from entrenar_common.screen import Screen

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from entrenar_bench.growth import Tell, untold
 from entrenar_bench.statistics import Goal
 from entrenar_bench.study import Ended, Plan, Study
 from entrenar_bench.watching.board import STOPPING, Board
@@ -15,8 +15,6 @@ from entrenar_common.progress import SECONDS_LEFT, NullProgress, Progress, forma
 from entrenar_common.units import format_duration
 
 __all__ = ["Curves", "Plain", "ended_line"]
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ class Plain(Board):
         metric: str,
         goal: Goal,
         *,
-        note: Tell,
-        line: Tell,
-        failure: Tell,
+        note: Tell = untold,
+        line: Tell = untold,
+        failure: Tell = untold,
         progress: Progress | None = None,
         curves: Curves | None = None,
     ) -> None:
