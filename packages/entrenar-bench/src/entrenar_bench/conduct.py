@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from entrenar_bench.place import Place, carry_out
 from entrenar_bench.runs import Runs
 from entrenar_bench.statistics import Goal, compare_arms
 from entrenar_bench.statistics.equivalence import check_margin
-from entrenar_bench.study import Arm, Plan
+from entrenar_bench.study import Arm, Plan, Search
 from entrenar_bench.summary import Summary, summarise
 from entrenar_bench.sweeping import fresh_seeds
 from entrenar_common.errors import ConfigError, NotFoundError
@@ -24,7 +25,8 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True)
 class Inquiry:
     """What is asked of arms: which is best on `metric` over `seeds`, each against `baseline` or,
-    where there is none, against each other. `confirm` fresh seeds are for the best, 0 for none."""
+    where there is none, against each other. `confirm` fresh seeds are for the best, 0 for none;
+    `search` says how the arms came about."""
 
     title: str
     arms: tuple[Arm, ...]
@@ -35,6 +37,7 @@ class Inquiry:
     margin: float | None = None
     confirm: int = 0
     notes: tuple[str, ...] = ()
+    search: Search = field(default_factory=Search)
 
     @property
     def plan(self) -> Plan:
@@ -43,7 +46,16 @@ class Inquiry:
             raise ConfigError(
                 f"{len(self.arms)} arm has nothing to be compared with", hint="give more values"
             )
-        return Plan(self.arms, self.seeds, name=self.title)
+        return Plan(self.arms, self.seeds, name=self.title, space=self._space(self.search))
+
+    def confirming(self, arms: tuple[Arm, ...], seeds: tuple[int, ...]) -> Plan:
+        """Of the study of the best and the baseline on fresh seeds."""
+        chosen = f"the best of {len(self.arms)} and the baseline, on fresh seeds"
+        search = replace(self.search, sampler=chosen, drawn=(), taken_out={})
+        return Plan(arms, seeds, name="fresh seeds", space=self._space(search))
+
+    def _space(self, search: Search) -> dict[str, Any]:
+        return replace(search, metric=self.metric, goal=self.goal).as_plain()
 
 
 def conduct(
@@ -77,13 +89,14 @@ def conduct(
         baseline=inquiry.baseline,
         margin=inquiry.margin,
         notes=inquiry.notes,
+        taken_out=inquiry.search.taken_out,
     )
     pair = _to_confirm(inquiry, summary) if fresh else ()
     if not pair:
         return summary, (runs,)
     # Another best than before is another study in the same file: what is the same stays.
     beside = place.beside("confirm", allow_change=True)
-    again = carry_out(Plan(pair, fresh, name="fresh seeds"), beside, progress=progress, tell=tell)
+    again = carry_out(inquiry.confirming(pair, fresh), beside, progress=progress, tell=tell)
     return _confirmed(inquiry, summary, again), (runs, again)
 
 

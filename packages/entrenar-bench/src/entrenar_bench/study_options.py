@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrenar_common.cli import Output
+from entrenar_common.cli import Output, command_line
 from entrenar_distill.settings_option import set_option
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def show(out: Output, inquiry: Inquiry, place: Place, csv: Path | None, schema: 
     """Run what is asked, print what came of it, and raise SweepError where runs failed."""
     from entrenar_bench.conduct import conduct
 
+    inquiry = replace(inquiry, search=replace(inquiry.search, command=command_line()))
     summary, done = conduct(inquiry, place, csv=csv, progress=out.progress(), tell=out.note)
     out.emit(summary, schema=schema)
     for runs in done:

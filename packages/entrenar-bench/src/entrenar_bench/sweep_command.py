@@ -43,8 +43,15 @@ def sweep(
         --sampler random --trials 8 --confirm 5
     """
     from entrenar_bench.conduct import Inquiry
-    from entrenar_bench.sweeping import sweep_arms
+    from entrenar_bench.study import Search
+    from entrenar_bench.sweeping import BASE, sweep_arms
 
     baseline, arms = sweep_arms(base, parameters, sampler=sampler, trials=trials)
-    asked = Inquiry("Sweep", arms, seeds, metric, goal, baseline=baseline, confirm=confirm)
+    search = Search(tuple(parameters), sampler)
+    if trials is not None:
+        drawn = tuple(arm.name for arm in arms if arm.name != BASE)
+        search = Search(tuple(parameters), f"{sampler}, {trials} points", drawn=drawn)
+    asked = Inquiry(
+        "Sweep", arms, seeds, metric, goal, baseline=baseline, confirm=confirm, search=search
+    )
     show(out, asked, place, csv, "entrenar.bench.sweep/1")

@@ -42,11 +42,14 @@ def facts(arms=3, seeds=6, *, lost=(), not_finite=(), name="arm {}", steps=20, s
         seeds=range(seeds),
         question=f"Is {name} better?",
         comparisons=families,
+        axes=["x=1,2,3"],
         space=[Parameter("x", "1, 2, 3")],
         method="grid",
+        criterion="the lowest mean of loss over seeds",
         hardware={"cpu": "a processor"},
         versions={"python": "3.12"},
         revision="abc123",
+        made_by=["entrenar-bench sweep --param x=1,2,3"],
         commands=["entrenar-bench report a.study --output report.html"],
     )
 

@@ -21,6 +21,7 @@ zsh and fish works for each tool: `eval "$(_ENTRENAR_X_COMPLETE=bash_source entr
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -42,12 +43,14 @@ __all__ = [
     "Command",
     "Group",
     "Output",
+    "command_line",
     "common_options",
     "live_option",
     "tool",
 ]
 
 EXIT_FINDING = 1
+_COMMAND_LINE = "entrenar.command_line"
 
 
 class _Reporting(click.Command):
@@ -69,7 +72,8 @@ class _Reporting(click.Command):
         out = Output(color=False if "--no-color" in words else None)
 
         def run() -> Any:
-            with self.make_context(program, words, obj=out, **extra) as context:
+            with self.make_context(program, list(words), obj=out, **extra) as context:
+                context.meta[_COMMAND_LINE] = shlex.join([program, *words])
                 return self.invoke(context)
 
         code = outcome.of(run, out, program)
@@ -169,6 +173,11 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, out=out, **values)
 
     return _with_options(command)
+
+
+def command_line() -> str:
+    """What was typed to run the command that is under way, quoted for a shell."""
+    return click.get_current_context().meta[_COMMAND_LINE]
 
 
 def live_option(function: Callable[..., Any]) -> Callable[..., Any]:

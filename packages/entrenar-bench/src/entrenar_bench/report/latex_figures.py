@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
-from entrenar_bench.report.document import Curves, DotRow, Dots, Panel, Sweep, number
+from entrenar_bench.report.document import KEY, Curves, DotRow, Dots, Panel, Sweep, number
 from entrenar_bench.report.latex_text import breakable, latex_text
 from entrenar_bench.report.scales import CurveScale, Scale, drawn_points, extent, extent_of_curves
 from entrenar_common.text import escape_controls
@@ -19,7 +19,6 @@ _ROWS = 35  # of a picture on one page
 _SHORT = 26  # characters of a name beside a drawing; its table has the whole
 _TALL, _WIDE, _SMALL = 55, 48, 26
 _BINS = 12
-_KEY = "A dot is a run, the line the interval of the mean, the stroke across it the mean."
 
 
 def dots_picture(found: Dots) -> Iterator[str]:
@@ -27,7 +26,7 @@ def dots_picture(found: Dots) -> Iterator[str]:
     scale = extent(found.rows)
     for start in range(0, len(found.rows), _ROWS):
         yield from _strips(found.rows[start : start + _ROWS], scale)
-    yield f"{{\\small {latex_text(_KEY)}\\par}}"
+    yield f"{{\\small {latex_text(KEY)}\\par}}"
 
 
 def sweep_picture(found: Sweep) -> Iterator[str]:
@@ -44,7 +43,7 @@ def sweep_picture(found: Sweep) -> Iterator[str]:
     logarithmic = ", logarithmic" if found.logarithmic else ""
     yield _text(25, -6, _WIDTH - 50, "", f"{_short(found.parameter)}{logarithmic}")
     yield r"\end{picture}\par"
-    yield f"{{\\small {latex_text(_KEY)}\\par}}"
+    yield f"{{\\small {latex_text(found.key)}\\par}}"
 
 
 def curves_picture(found: Curves) -> Iterator[str]:

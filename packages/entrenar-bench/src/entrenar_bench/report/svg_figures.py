@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from entrenar_bench.report.document import Curves, DotRow, Dots, Panel, Sweep, number
+from entrenar_bench.report.document import KEY, Curves, DotRow, Dots, Panel, Sweep, number
 from entrenar_bench.report.scales import CurveScale, Scale, drawn_points, extent, extent_of_curves
 from entrenar_core.train.chart import escaped
 from entrenar_core.train.scale import labels_of
@@ -46,7 +46,6 @@ FIGURE_STYLE = """
   .strips .across { grid-column: 1; }
 }
 """.strip()
-_KEY = "A dot is a run, the line the interval of the mean, the stroke across it the mean."
 
 
 def dots_svg(found: Dots) -> str:
@@ -62,7 +61,7 @@ def dots_svg(found: Dots) -> str:
             *lines,
             f'<div class="across">{ticks}</div>',
             "</div>",
-            f'<p class="caption">{_KEY}</p>',
+            f'<p class="caption">{KEY}</p>',
         ],
     )
 
@@ -78,13 +77,14 @@ def sweep_svg(found: Sweep) -> str:
     for x, point in zip(at, found.points, strict=True):
         parts += _upright(x, point.row, scale)
     logarithmic = ", logarithmic" if found.logarithmic else ""
+    across = f"Across: {found.parameter}{logarithmic}. {found.key}"
     frame = [
         '<div class="frame">',
         _levels(scale),
         _drawing("".join(parts), _HEIGHT, f"{found.title}; figures in the tables"),
         f'<div class="places">{"".join(_places(found))}</div>',
         "</div>",
-        f'<p class="caption">Across: {escaped(found.parameter)}{logarithmic}. {_KEY}</p>',
+        f'<p class="caption">{escaped(across)}</p>',
     ]
     return _figure("chart sweep", found.title, frame)
 

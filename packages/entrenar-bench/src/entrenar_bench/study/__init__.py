@@ -4,6 +4,7 @@ from entrenar_bench.study.leases import LeaseLost
 from entrenar_bench.study.mirror import read_mirror
 from entrenar_bench.study.records import Arm, Attempt, Lease, Plan, Status, Trial
 from entrenar_bench.study.run import Ended, Outcome, run_trials
+from entrenar_bench.study.search import Search
 from entrenar_bench.study.store import Study
 from entrenar_bench.study.worker import Measured, Runner
 
@@ -17,6 +18,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Runner",
+    "Search",
     "Status",
     "Study",
     "Trial",

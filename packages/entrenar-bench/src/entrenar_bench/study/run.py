@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 
+from entrenar_bench.study.energy import COUNTED, POWERCAP, SHARED, Counter, counters, was_alone
 from entrenar_bench.study.leases import LeaseLost
 from entrenar_bench.study.records import Lease, Status, Trial
 from entrenar_bench.study.store import Study
@@ -56,8 +58,11 @@ def _untold(_ended: Ended) -> None:
 class _Slot:
     """A worker and the run that it does, if any."""
 
-    def __init__(self, runner: Runner, name: str, threads: int) -> None:
+    def __init__(
+        self, runner: Runner, name: str, threads: int, counters: Sequence[Counter]
+    ) -> None:
         self._runner, self._name, self._threads = runner, name, threads
+        self._counters = counters
         self._worker: Worker | None = None
         self.lease: Lease | None = None
         self.beat = 0.0
@@ -67,7 +72,9 @@ class _Slot:
         worker = self._worker
         if worker is None or not worker.alive:
             self.stop()
-            worker = self._worker = Worker(self._runner, name=self._name, threads=self._threads)
+            worker = self._worker = Worker(
+                self._runner, name=self._name, threads=self._threads, counters=self._counters
+            )
         self.lease = study.claim(worker.name)
         if self.lease is None:
             return False
@@ -118,10 +125,12 @@ def run_trials(
     jobs: int = 1,
     progress: Progress | None = None,
     told: Callable[[Ended], None] = _untold,
+    powercap: Path = POWERCAP,
 ) -> Outcome:
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
 
-    `told` is called with each run that has ended.
+    `told` is called with each run that has ended. With one job a run gets `joules`, where the
+    processor's counters in `powercap` can be read; the study is told where they cannot, and why.
 
     Other drivers may work on the same study: the end is reached when no run waits or is under way
     anywhere. A run that raises or whose process dies has failed, and the others go on.
@@ -134,19 +143,30 @@ def run_trials(
     progress = progress or NullProgress()
     host = f"{socket.gethostname()}:{os.getpid()}"
     threads = max(1, (os.cpu_count() or 1) // jobs)  # together as many as there are processors
-    slots = [_Slot(runner, f"{host} worker {i + 1}", threads) for i in range(jobs)]
     counts = study.counts()
+    found = _counters(study, jobs, powercap) if counts[Status.WAITING] else ()
+    slots = [_Slot(runner, f"{host} worker {i + 1}", threads, found) for i in range(jobs)]
     progress.start("runs", counts[Status.WAITING] + counts[Status.RUNNING])
     with stop_at_step_end() as stop, _given_back(study, slots):
         while not stop and _step(study, slots, progress, told):
             pass
     progress.finish()
-    found = _outcome(study)
+    outcome = _outcome(study)
     if stop:
         raise InterruptedRun(
-            f"{study.path}: stopped with {found.finished} runs finished, {found.waiting} wait",
+            f"{study.path}: stopped with {outcome.finished} runs finished, {outcome.waiting} wait",
             hint="run it again: finished runs are kept, and those that were begun go on",
         )
+    return outcome
+
+
+def _counters(study: Study, jobs: int, powercap: Path) -> tuple[Counter, ...]:
+    """The counters of energy that are of use; the study keeps why there are none."""
+    if jobs > 1:
+        study.note_energy(f"not of {jobs} runs at a time, which counters cannot tell apart")
+        return ()
+    found, why = counters(powercap)
+    study.note_energy(why or COUNTED)
     return found
 
 
@@ -184,9 +204,19 @@ def _keep(study: Study, lease: Lease, answer: Answer) -> None:
         else:
             for step, metrics in answer.measured.steps:
                 study.report(lease, step, metrics)
-            study.finish(lease, answer.measured.metrics)
+            study.finish(lease, _joules(study, lease, answer) | dict(answer.measured.metrics))
     except LeaseLost as error:
         study.notes.append(str(error))
+
+
+def _joules(study: Study, lease: Lease, answer: Answer) -> dict[str, float]:
+    """The energy of a run as a metric; none where it was not counted, or not of this run alone."""
+    if answer.joules is None:
+        return {}
+    if not was_alone(study.attempts(), lease):
+        study.note_energy(SHARED)
+        return {}
+    return {"joules": answer.joules}
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from entrenar_bench.study.energy import Counter, Meter
 from entrenar_common.errors import EntrenarError
 
 __all__ = ["Answer", "Measured", "Runner", "Worker"]
@@ -36,10 +37,12 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """How a run ended: with what it measured, or an error in one line."""
+    """How a run ended: with what it measured, or an error in one line; `joules` of the machine
+    meanwhile, where they were counted."""
 
     measured: Measured | None
     error: str | None = None
+    joules: float | None = None
 
 
 class Worker:
@@ -47,13 +50,16 @@ class Worker:
 
     Nothing is inherited from the parent but what is sent: its threads and locks could be in any
     state. The process ends when its parent has died. Compiled kernels use `threads` threads there,
-    unless NUMBA_NUM_THREADS says otherwise.
+    unless NUMBA_NUM_THREADS says otherwise. `counters` are read while a run is done.
     """
 
-    def __init__(self, runner: Runner, *, name: str, threads: int) -> None:
+    def __init__(
+        self, runner: Runner, *, name: str, threads: int, counters: Sequence[Counter] = ()
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, runner, threads), name=name)
+        given = (theirs, runner, threads, tuple(counters))
+        self._process = context.Process(target=_work, args=given, name=name)
         self._process.start()
         theirs.close()
         self.name = f"{name} (pid {self._process.pid})"
@@ -94,7 +100,7 @@ class Worker:
             self._process.join()
 
 
-def _work(requests: Connection, runner: Runner, threads: int) -> None:
+def _work(requests: Connection, runner: Runner, threads: int, counters: Sequence[Counter]) -> None:
     """The life of the process. Ctrl-C in a terminal reaches it too: its parent decides on that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))  # read when numba is imported
@@ -102,9 +108,18 @@ def _work(requests: Connection, runner: Runner, threads: int) -> None:
     while True:
         try:
             config, seed = requests.recv()
-            requests.send(_run(runner, config, seed))
+            requests.send(_metered(runner, config, seed, counters))
         except (EOFError, ConnectionError):  # the parent has gone
             return
+
+
+def _metered(
+    runner: Runner, config: Mapping[str, Any], seed: int, counters: Sequence[Counter]
+) -> Answer:
+    if not counters:
+        return _run(runner, config, seed)
+    meter = Meter(counters)
+    return replace(_run(runner, config, seed), joules=meter.stop())
 
 
 def _run(runner: Runner, config: Mapping[str, Any], seed: int) -> Answer:
