@@ -279,7 +279,8 @@ def test_a_study_has_its_search_and_the_command_that_was_typed(factorial, config
 def test_random_points_are_known_as_such(config, tmp_path, made_up):
     study = tmp_path / "r.study"
     words = ("sweep", "--param", "temperature=1.0..4.0", "--sampler", "random", "--trials", 3,
-             "--config", config, "--seeds", 2, "--study", study, "--confirm", 2)  # fmt: skip
+             "--config", config, "--seeds", 2, "--study", study, "--goal", "higher",
+             "--confirm", 2)  # fmt: skip
     assert run(*words).exit_code == 0
     with Study.open(study) as kept:
         names = {trial.arm for trial in kept.trials()}

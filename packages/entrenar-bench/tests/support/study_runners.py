@@ -74,5 +74,5 @@ def burning(config, seed):
 def mixed(config, seed):
     """What temperature and alpha do alone and together."""
     hot, alpha = config["distillation"]["temperature"] > 2, config["distillation"]["alpha"]
-    noise = (seed * 7 % 5 + hot * seed % 3 + alpha * seed) / 100
+    noise = (seed * 7 % 5 + hot * seed % 3 + alpha * seed + hot * alpha * (seed % 2)) / 100
     return {"loss": 2 - 0.3 * hot - 0.2 * alpha - 0.4 * hot * alpha + noise, "seconds": 1.0}
