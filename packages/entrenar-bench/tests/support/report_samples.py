@@ -163,7 +163,7 @@ _KNOWN = re.compile(
     r"(documentclass|usepackage|setlength|textwidth|oddsidemargin|textheight|topmargin|parindent"
     r"|parskip|tabcolsep|unitlength|sloppy|date|title|begin|end|maketitle|section|subsection|emph"
     r"|item|par|footnotesize|noindent|toprule|midrule|bottomrule|tabularnewline|raggedright|small"
-    r"|scriptsize|ttfamily|hfill|allowbreak|put|line|circle|makebox|qbezier|textbackslash"
+    r"|scriptsize|ttfamily|hspace|allowbreak|put|line|circle|makebox|qbezier|textbackslash"
     r"|textasciicircum|textasciitilde|textless|textgreater|textbar|textquotedbl|textasciigrave"
     r"|textquotesingle|textendash|nobreakspace|times|pm|alpha|dots|geq|leq|cdot|rightarrow|textsuperscript|mu"
     r"|div)"

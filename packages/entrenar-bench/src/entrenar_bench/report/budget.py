@@ -13,6 +13,7 @@ from entrenar_bench.statistics import expected_best
 __all__ = ["budget"]
 
 _SHOWN = 12  # rows that are not folded
+_KEY = "A stroke is the best that is expected."
 
 
 def budget(facts: StudyFacts) -> list[Part]:
@@ -41,5 +42,5 @@ def budget(facts: StudyFacts) -> list[Part]:
             title, ["Points", "Expected best"], rows, [True, True], caption,
             folded=len(rows) > _SHOWN,
         ),
-        Sweep(f"{title}, by their number", "random points", points, key="A stroke is expected."),
+        Sweep(f"{title}, by their number", "random points", points, key=_KEY),
     ]  # fmt: skip
