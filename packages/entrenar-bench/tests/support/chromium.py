@@ -1,5 +1,5 @@
-"""Pages in a headless Chromium, steered over HTTP by chromedriver: W3C WebDriver, and Chromium's own
-protocol for the width of the screen, for light and dark, and for pictures of whole pages."""
+"""Pages in a headless Chromium, steered over HTTP by chromedriver: WebDriver of the W3C, and the
+protocol of Chromium's tools for the screen's width, light and dark, and pictures of whole pages."""
 
 import base64
 import json

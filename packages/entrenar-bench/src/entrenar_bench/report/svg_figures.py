@@ -18,10 +18,11 @@ _BINS = 60  # stretches of steps of which the least and the greatest loss are dr
 _APART = 0.14  # of the width: labels that are nearer hide each other
 
 FIGURE_STYLE = """
+.dots, .sweep { margin: 1.25rem 0; }
 .strips { display: grid; grid-template-columns: minmax(4rem, max-content) minmax(0, 1fr) auto;
   gap: 0 .75rem; align-items: center; font-size: .875rem; max-width: 60rem; }
 .strips .name { max-width: 16rem; }
-.strips svg { height: 1.75rem; }
+.strips svg { display: block; width: 100%; height: 1.75rem; overflow: visible; }
 .strips .lost-runs { color: var(--soft); font-size: .75rem; }
 .strips .across { grid-column: 2; }
 .across { display: flex; justify-content: space-between; font-size: .75rem; color: var(--soft);
