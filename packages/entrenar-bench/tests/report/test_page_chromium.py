@@ -18,13 +18,13 @@ def test_a_report_is_whole_and_readable_on_every_screen(tmp_path, capsys):
     """Of a study with lost runs, long names, a factorial's effects and points drawn at random."""
     name = "learning_rate=0.000{},temperature=4.62"
     study = facts(4, 6, lost=[(1, 2)], not_finite=[(2, 3)], name=name)
-    lacks = dict(zip(study.arms, [(), ("a",), ("b",), ("a", "b")], strict=True))
-    values = {arm.name: study.values_of(arm.name, "loss") for arm in study.arms}
-    taken_out = {arm.name: parts for arm, parts in lacks.items()}
+    names = [arm.name for arm in study.arms]
+    taken_out = dict(zip(names, [(), ("a",), ("b",), ("a", "b")], strict=True))
+    values = {arm: study.values_of(arm, "loss") for arm in names}
     study = dataclasses.replace(
         study,
         effects=[factorial_effects(values, taken_out, metric="loss")],
-        drawn=[arm.name for arm in study.arms],
+        drawn=names,
         made_by=["entrenar-bench sweep --config distill.yaml " + "--param alpha=0.3,0.5 " * 12],
     )
     document = compose(study)

@@ -43,7 +43,8 @@ flow.forEach((a, i) => flow.slice(i + 1).forEach((b) => {
   if (!a.contains(b) && !b.contains(a) && !apart(box(a), box(b)))
     overlaps.push([name(a), name(b)]);
 }));
-const labels = (e) => [...e.querySelectorAll('.across span, .places span, .scale span, .steps span')]
+const places = '.across span, .places span, .scale span, .steps span';
+const labels = (e) => [...e.querySelectorAll(places)]
   .map((span) => { const r = document.createRange(); r.selectNodeContents(span); return r; });
 document.querySelectorAll('figure').forEach((figure) => {
   const found = labels(figure).map((r) => [r.toString(), r.getBoundingClientRect()]);
