@@ -43,7 +43,7 @@ FIGURE_STYLE = """
 .panels .name { font-size: .875rem; }
 @media (max-width: 30rem) {
   .strips { grid-template-columns: minmax(0, 1fr); padding: 0 1rem; }
-  .strips .name { margin-top: .35rem; }
+  .strips .name { margin-top: .35rem; max-width: none; }
   .strips .across { grid-column: 1; }
 }
 """.strip()

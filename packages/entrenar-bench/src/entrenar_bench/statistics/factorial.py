@@ -158,8 +158,8 @@ def _tested(parts: Sequence[str], cells: Floats, alpha: float) -> tuple[Factoria
 
 def _lost(seeds: Sequence[int]) -> Iterator[str]:
     if seeds:
-        shown = ", ".join(map(str, seeds))
-        yield f"effects: not every arm has a run with seed {shown}; it is left out"
+        named = f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+        yield f"effects: {named} left out, with which not every arm has a run"
 
 
 def _average(effects: Sequence[FactorialEffect], alpha: float) -> Iterator[str]:
