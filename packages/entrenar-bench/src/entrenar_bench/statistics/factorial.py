@@ -148,11 +148,19 @@ def _tested(parts: Sequence[str], cells: Floats, alpha: float) -> tuple[Factoria
     test = interval(found, confidence=1 - alpha)
     tested = np.array([state is State.TESTED for state in states])
     low, high, p = (np.where(tested, each, math.nan) for each in (test.low, test.high, test.p))
+    adjusted = holm(p)
     return tuple(
-        FactorialEffect(chosen, tuple(map(float, values)), *map(float, figures), state)
-        for chosen, values, state, *figures in zip(
-            _combinations(parts), found, states, test.estimate, low, high, p, holm(p), strict=True
+        FactorialEffect(
+            chosen,
+            values=tuple(map(float, found[place])),
+            estimate=float(test.estimate[place]),
+            low=float(low[place]),
+            high=float(high[place]),
+            p=float(p[place]),
+            p_adjusted=float(adjusted[place]),
+            state=states[place],
         )
+        for place, chosen in enumerate(_combinations(parts))
     )
 
 
