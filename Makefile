@@ -71,7 +71,7 @@ test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
 
-conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written
+conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written, and Chromium show pages
 	@$(CONFORMANCE)/python -m pytest -q -m conformance
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios

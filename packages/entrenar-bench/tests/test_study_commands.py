@@ -3,17 +3,20 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import sys
 
 import click.testing
 import pytest
+import yaml
+from scipy import stats
 
 from entrenar_bench.cli import main
 from entrenar_bench.statistics import paired_t
 from entrenar_bench.study import Status, Study
 from entrenar_common.output import Output
-from study_runners import mended, taught
+from study_runners import mended, mixed, taught
 
 LOSSES = {(t, seed): taught({"distillation": {"temperature": t}}, seed)["loss"]
           for t in (1, 2, 3, 4) for seed in range(9)}  # fmt: skip
@@ -299,3 +302,71 @@ def test_a_distillation_without_a_dataset_is_refused(tmp_path, monkeypatch):
     done = run("temperature", "--range", "1..2", "--teacher", "a", "--student", "b")
     assert done.exit_code == 10
     assert "dataset" in done.stderr
+
+
+@pytest.fixture
+def factorial(config, tmp_path, monkeypatch):
+    """A factorial of two parts that depend on each other: its words, its study and its table."""
+    data = yaml.safe_load(config.read_text())
+    data["distillation"] = {"temperature": 4, "alpha": 0.75}
+    config.write_text(yaml.safe_dump(data))
+    monkeypatch.setattr("entrenar_bench.place.DistillRunner", lambda _folder: mixed)
+    study, table = tmp_path / "f.study", tmp_path / "f.csv"
+    words = ("ablation", "--ablate", "temperature,alpha", "--factorial", "--config", config,
+             "--seeds", "4", "--study", study, "--output", table)  # fmt: skip
+    return words, study, table
+
+
+@pytest.mark.tier2
+def test_a_factorial_shows_what_parts_do_and_do_together(factorial):
+    words, _, table = factorial
+    shown = data(run(*words, "--json"))["factorial"]
+    assert shown["parts"] == ["temperature", "alpha"]
+    assert [effect["parts"] for effect in shown["effects"]] == [
+        ["temperature"], ["alpha"], ["temperature", "alpha"],
+    ]  # fmt: skip
+    losses = {(row["arm"], int(row["seed"])): float(row["loss"]) for row in rows(table)}
+    for place, signs in enumerate([(1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1)]):
+        arms = ("full", "without temperature", "without alpha", "without temperature, alpha")
+        by_seed = [sum(s * losses[a, seed] for s, a in zip(signs, arms, strict=True)) / 2
+                   for seed in range(4)]  # fmt: skip
+        effect = shown["effects"][place]
+        assert effect["estimate"] == pytest.approx(sum(by_seed) / 4)
+        assert effect["p"] == pytest.approx(float(stats.ttest_1samp(by_seed, 0).pvalue))
+    printed = run(*words).stdout
+    assert "effects of having parts" in printed
+    assert "temperature × alpha" in printed
+
+
+@pytest.mark.tier2
+def test_a_study_has_its_search_and_the_command_that_was_typed(factorial, config, tmp_path):
+    words, study, _ = factorial
+    assert run(*words).exit_code == 0
+    with Study.open(study) as kept:
+        assert kept.search.command == shlex.join(["entrenar-bench", *map(str, words)])
+        assert kept.search.axes == ("temperature", "alpha")
+        assert kept.search.criterion == "the lowest mean of loss over seeds"
+        assert kept.energy != ()
+    page = tmp_path / "f.md"
+    assert run("report", study, "--output", page, "--format", "md").exit_code == 0
+    text = page.read_text()
+    assert shlex.join(["entrenar-bench", *map(str, words)]) in text
+    assert "### loss: effects of parts" in text
+
+
+@pytest.mark.tier2
+def test_random_points_are_known_as_such(config, tmp_path, made_up):
+    study = tmp_path / "r.study"
+    words = ("sweep", "--param", "temperature=1.0..4.0", "--sampler", "random", "--trials", 3,
+             "--config", config, "--seeds", 2, "--study", study, "--goal", "higher",
+             "--confirm", 2)  # fmt: skip
+    assert run(*words).exit_code == 0
+    with Study.open(study) as kept:
+        names = {trial.arm for trial in kept.trials()}
+        assert set(kept.search.drawn) == names - {"base"}
+        assert len(kept.search.drawn) == 3
+        assert kept.search.axes == ("temperature=1.0..4.0",)
+        assert kept.search.sampler == "random, 3 points"
+    with Study.open(study.with_name("r.confirm.study")) as kept:
+        assert kept.search.sampler == "the best of 4 and the baseline, on fresh seeds"
+        assert kept.search.drawn == ()

@@ -68,7 +68,7 @@ class Adaptive:
     ) -> None:
         rule = {**sampler.rule, "metric": metric}
         order = "point by point as they were asked for, each with all its seeds"
-        space = {**plan.space, "method": sampler.described, "order": order}
+        space = {**plan.space, "sampler": sampler.described, "order": order}
         self.plan = replace(plan, rule=rule, space=space)
         self._sampler, self._arm_of, self._metric, self._trials = sampler, arm_of, metric, trials
         self._asked = Asked()

@@ -30,7 +30,11 @@ def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, c
     """
     from entrenar_bench.conduct import Inquiry
     from entrenar_bench.strategies import strategy_arms
+    from entrenar_bench.study import Search
 
     arms, notes = strategy_arms(base, strategies)
-    asked = Inquiry("Strategies", arms, seeds, metric, goal, margin=margin, notes=notes)
+    asked = Inquiry(
+        "Strategies", arms, seeds, metric, goal, margin=margin, notes=notes,
+        search=Search(tuple(strategies), "all strategies that were named"),
+    )  # fmt: skip
     show(out, asked, place, csv, "entrenar.bench.compare/1", live=live)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from entrenar_bench.growth import Growth
 from entrenar_bench.place import Place, carry_out
 from entrenar_bench.runs import Runs
 from entrenar_bench.statistics import Goal, compare_arms
 from entrenar_bench.statistics.equivalence import check_margin
-from entrenar_bench.study import Arm, Plan, Watch
+from entrenar_bench.study import Arm, Plan, Search, Watch
 from entrenar_bench.summary import Summary, summarise
 from entrenar_bench.sweeping import fresh_seeds
 from entrenar_common.errors import ConfigError, NotFoundError
@@ -23,7 +24,8 @@ __all__ = ["Inquiry", "conduct"]
 class Inquiry:
     """What is asked of arms: which is best on `metric` over `seeds`, each against `baseline` or,
     where there is none, against each other. `confirm` fresh seeds are for the best, 0 for none;
-    where `growth` decides on runs, `arms` are those at the beginning."""
+    `search` says how the arms came about; where `growth` decides on runs, `arms` are those at the
+    beginning."""
 
     title: str
     arms: tuple[Arm, ...]
@@ -34,18 +36,29 @@ class Inquiry:
     margin: float | None = None
     confirm: int = 0
     notes: tuple[str, ...] = ()
+    search: Search = field(default_factory=Search)
     growth: Growth | None = None
 
     @property
     def plan(self) -> Plan:
         """Of its study. Raises ConfigError where there is nothing to compare."""
         if self.growth is not None:
-            return self.growth.plan
+            grown = self.growth.plan
+            return replace(grown, space={**self._space(self.search), **grown.space})
         if len(self.arms) < 2:
             raise ConfigError(
                 f"{len(self.arms)} arm has nothing to be compared with", hint="give more values"
             )
-        return Plan(self.arms, self.seeds, name=self.title)
+        return Plan(self.arms, self.seeds, name=self.title, space=self._space(self.search))
+
+    def confirming(self, arms: tuple[Arm, ...], seeds: tuple[int, ...], *, of: int) -> Plan:
+        """Of the study of the best `of` so many arms and the baseline on fresh seeds."""
+        chosen = f"the best of {of} and the baseline, on fresh seeds"
+        search = replace(self.search, sampler=chosen, drawn=(), taken_out={})
+        return Plan(arms, seeds, name="fresh seeds", space=self._space(search))
+
+    def _space(self, search: Search) -> dict[str, Any]:
+        return replace(search, metric=self.metric, goal=self.goal).as_plain()
 
 
 def conduct(
@@ -75,13 +88,14 @@ def conduct(
         baseline=inquiry.baseline,
         margin=inquiry.margin,
         notes=inquiry.notes + (growth.notes if growth else ()),
+        taken_out=inquiry.search.taken_out,
     )
     pair = _to_confirm(runs.plan.arms, summary) if fresh else ()
     if not pair:
         return summary, (runs,)
     # Another best than before is another study in the same file: what is the same stays.
     beside = place.beside("confirm", allow_change=True)
-    again = carry_out(Plan(pair, fresh, name="fresh seeds"), beside, watch=watch)
+    again = carry_out(inquiry.confirming(pair, fresh, of=len(runs.plan.arms)), beside, watch=watch)
     return _confirmed(inquiry, summary, again), (runs, again)
 
 

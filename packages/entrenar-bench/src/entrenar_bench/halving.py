@@ -62,7 +62,7 @@ class Halving:
             f"a plan made before the runs, of which the best 1/{eta} went on after "
             f"{_listed(self._rungs[:-1])} seeds"
         )
-        space = {**plan.space, "method": method}
+        space = {**plan.space, "sampler": method}
         self.plan = replace(plan, rule=rule, open_seeds=self._rungs[0], space=space)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def show(
     from entrenar_bench.conduct import conduct
     from entrenar_bench.watching.choice import watch_of
 
+    inquiry = replace(inquiry, search=replace(inquiry.search, command=shlex.join(out.words)))
     screen = out.screen() if live else None
     watch = watch_of(out, screen, metric=inquiry.metric, goal=inquiry.goal)
     try:

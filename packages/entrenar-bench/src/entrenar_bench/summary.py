@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from entrenar_bench.runs import Runs
-from entrenar_bench.statistics import Comparison, Comparisons, Goal, compare_arms
+from entrenar_bench.statistics import (
+    Comparison,
+    Comparisons,
+    FactorialEffects,
+    Goal,
+    compare_arms,
+    factorial_effects,
+)
 from entrenar_common.tables import Table, Text
 from entrenar_common.units import format_count, format_duration
 
@@ -46,7 +53,8 @@ class Summary:
     """The arms of a study, compared on `metric`.
 
     best: the arm with the best mean among those whose runs are all there and finite; comparisons:
-    None where no two arms have runs; confirmation: the best against the baseline on fresh seeds.
+    None where no two arms have runs; factorial: the effects of parts, where every combination of
+    them was taken out; confirmation: the best against the baseline on fresh seeds.
     """
 
     title: str
@@ -57,6 +65,7 @@ class Summary:
     baseline: str | None
     best: str | None
     comparisons: Comparisons | None
+    factorial: FactorialEffects | None
     confirmation: Comparison | None
     notes: tuple[str, ...]
 
@@ -68,6 +77,8 @@ class Summary:
         yield self._table()
         if self.comparisons is not None:
             yield self.comparisons
+        if self.factorial is not None:
+            yield self.factorial
         if self.confirmation is not None:
             yield Text("On fresh seeds", "title")
             yield self.confirmation
@@ -122,9 +133,10 @@ def summarise(
     baseline: str | None,
     margin: float | None = None,
     notes: tuple[str, ...] = (),
+    taken_out: Mapping[str, Sequence[str]] | None = None,
 ) -> Summary:
     """Every arm of `runs`, each compared with `baseline`, or all pairs where there is none, with p
-    values adjusted by Holm's method.
+    values adjusted by Holm's method. `taken_out` has the parts that each arm of a factorial lacks.
 
     Raises ConfigError for a metric that no run has.
     """
@@ -140,6 +152,7 @@ def summarise(
         baseline,
         _best(values, len(runs.plan.seeds), goal),
         _compared(with_runs, metric, goal, baseline, margin, runs.pruned),
+        factorial_effects(values, taken_out, metric=metric) if taken_out else None,
         None,
         notes,
     )

@@ -12,7 +12,7 @@ from entrenar_bench.halving import Halving
 from entrenar_bench.runner import arms_of, keys_of
 from entrenar_bench.space import check_names, parse_axis
 from entrenar_bench.statistics import Goal
-from entrenar_bench.study import Plan
+from entrenar_bench.study import Plan, Search
 from entrenar_bench.sweeping import BASE, POINTS, Sampler, check_trials, sweep_arms
 from entrenar_bench.tpe import TpeSampler
 from entrenar_common.errors import ConfigError
@@ -41,6 +41,7 @@ def sweep_inquiry(
     sampler that waits for the results of each point.
     """
     growth: Growth | None = None
+    search = Search(tuple(parameters), sampler)
     if sampler == "tpe":
         if halving is not None:
             raise ConfigError(
@@ -53,12 +54,17 @@ def sweep_inquiry(
         baseline, arms = BASE, growth.plan.arms
     else:
         baseline, arms = sweep_arms(base, parameters, sampler=sampler, trials=trials)
+        if trials is not None:
+            # Those of a race have not all been measured on the same seeds.
+            drawn = tuple(arm.name for arm in arms if arm.name != BASE) if halving is None else ()
+            search = Search(tuple(parameters), f"{sampler}, {trials} points", drawn=drawn)
         if halving is not None:
             plan = Plan(arms, seeds, name=_TITLE)
             growth = Halving(plan, eta=halving, metric=metric, goal=goal, baseline=baseline)
     return Inquiry(
-        _TITLE, arms, seeds, metric, goal, baseline=baseline, confirm=confirm, growth=growth
-    )
+        _TITLE, arms, seeds, metric, goal, baseline=baseline, confirm=confirm, search=search,
+        growth=growth,
+    )  # fmt: skip
 
 
 def adaptive_sweep(

@@ -33,10 +33,12 @@ def temperature(
       entrenar-bench temperature --range 1..4 --step 1 --config distill.yaml --confirm 5
     """
     from entrenar_bench.conduct import Inquiry
+    from entrenar_bench.study import Search
     from entrenar_bench.sweeping import temperature_arms
 
     arms = temperature_arms(base, span, step)
     asked = Inquiry(
-        "Temperatures", arms, seeds, metric, goal, baseline=arms[0].name, confirm=confirm
-    )
+        "Temperatures", arms, seeds, metric, goal, baseline=arms[0].name, confirm=confirm,
+        search=Search((f"temperature={span}, in steps of {step}",), "grid"),
+    )  # fmt: skip
     show(out, asked, place, csv, "entrenar.bench.temperature/1", live=live)

@@ -106,3 +106,18 @@ def interrupted(config, seed):
         mark.touch()
         raise InterruptedRun("stopped at step 1", hint="go on")
     return {"loss": 1.0}
+
+
+def burning(config, seed):
+    """Uses 2 (seed + 1) joules of a counter that starts again at a limit."""
+    file = Path(config["counter"])
+    used = int(file.read_text()) + (seed + 1) * 2_000_000
+    file.write_text(f"{used % config['limit']}\n")
+    return {"loss": 1.0}
+
+
+def mixed(config, seed):
+    """What temperature and alpha do alone and together."""
+    hot, alpha = config["distillation"]["temperature"] > 2, config["distillation"]["alpha"]
+    noise = (seed * 7 % 5 + hot * seed % 3 + alpha * seed + hot * alpha * (seed % 2)) / 100
+    return {"loss": 2 - 0.3 * hot - 0.2 * alpha - 0.4 * hot * alpha + noise, "seconds": 1.0}

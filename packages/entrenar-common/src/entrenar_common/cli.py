@@ -70,7 +70,7 @@ class _Reporting(click.Command):
         out.words = (program, *words)
 
         def run() -> Any:
-            with self.make_context(program, words, obj=out, **extra) as context:
+            with self.make_context(program, list(words), obj=out, **extra) as context:
                 return self.invoke(context)
 
         code = outcome.of(run, out, program)

@@ -109,18 +109,18 @@ def _effects(facts: StudyFacts) -> Answer:
 
 @_asks("Are bounds and method of the search stated?")
 def _search(facts: StudyFacts) -> Answer:
-    if not facts.space:
-        return None, "no search space recorded"
-    stated = all(p.bounds for p in facts.space) and bool(facts.method)
-    return (
-        stated,
-        f"{counted(len(facts.space), 'setting')}, by {facts.method or 'no method recorded'}",
-    )
+    if len(facts.arms) < 2:
+        return None, "a single arm"
+    space = "; ".join(facts.axes) or "no search space recorded"
+    method = facts.method or "no method recorded"
+    return bool(facts.axes and facts.method), f"{space}; by: {method}"
 
 
 @_asks("Is the criterion of selection stated?")
 def _criterion(facts: StudyFacts) -> Answer:
-    return True, f"{facts.metric}, {facts.goal} is better"
+    if facts.criterion:
+        return True, f"recorded with the runs: {facts.criterion}"
+    return False, f"not recorded; this report decides by {facts.metric}, {facts.goal} is better"
 
 
 @_asks("Was the winner confirmed with runs that did not choose it?")
@@ -174,4 +174,5 @@ def _energy(facts: StudyFacts) -> Answer:
 
 @_asks("Are commands to reproduce the study given?")
 def _commands(facts: StudyFacts) -> Answer:
-    return bool(facts.commands), counted(len(facts.commands), "command")
+    shown = counted(len(facts.made_by), "command") + " that made the runs"
+    return bool(facts.made_by), shown if facts.made_by else "not recorded"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from entrenar_bench.report.budget import budget
 from entrenar_bench.report.document import (
     Curves,
     Dots,
@@ -54,7 +55,7 @@ def _metric(facts: StudyFacts, metric: str, found: Sequence[ArmSummary]) -> list
     return [
         Grid(metric, [*columns, *counts], rows, [False, *[True] * (4 + len(counts))], caption),
         *(figure if any(each.n for each in found) else []),
-        *(_sweeps(facts, metric, found) if metric == facts.metric else []),
+        *([*_sweeps(facts, metric, found), *budget(facts)] if metric == facts.metric else []),
         _runs(facts, metric),
     ]
 

@@ -4,6 +4,7 @@ from entrenar_bench.study.leases import LeaseLost
 from entrenar_bench.study.mirror import read_mirror
 from entrenar_bench.study.records import Arm, Asked, Attempt, Lease, Plan, Status, Trial
 from entrenar_bench.study.run import Outcome, run_trials
+from entrenar_bench.study.search import Search
 from entrenar_bench.study.steps import Reporting, Step
 from entrenar_bench.study.store import Study
 from entrenar_bench.study.watch import Ended, Watch
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "Reporting",
     "Runner",
+    "Search",
     "Status",
     "Step",
     "Study",

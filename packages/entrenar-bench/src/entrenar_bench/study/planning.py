@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Literal
+from typing import Any, Literal
 
 from entrenar_bench.study.events import record
 from entrenar_bench.study.order import ordered
 from entrenar_bench.study.records import Plan, Status, canonical, run_id, trial_id
+from entrenar_bench.study.search import Search
 from entrenar_common.errors import RefusedError
 
-__all__ = ["Edited", "adopt", "apply", "drop_others", "has_plan", "store_plan"]
+__all__ = [
+    "Edited",
+    "add_note",
+    "adopt",
+    "apply",
+    "drop_others",
+    "has_plan",
+    "listed",
+    "search",
+    "store_plan",
+]
 
 Edited = Literal["refuse", "allow"]
 """What to do with a plan whose runs are not those of the study."""
@@ -42,6 +53,23 @@ def set_meta(connection: sqlite3.Connection, key: str, value: str | None) -> Non
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, value])
 
 
+def listed(connection: sqlite3.Connection, key: str) -> Any:
+    """A value about the whole study that is kept as JSON; None where there is none."""
+    return json.loads(meta(connection, key) or "null")
+
+
+def search(connection: sqlite3.Connection) -> Search:
+    """How the arms came about; empty where the study does not say it."""
+    return Search.of(listed(connection, "space"))
+
+
+def add_note(connection: sqlite3.Connection, key: str, text: str) -> None:
+    """Keep a sentence about the whole study, once, in the caller's transaction."""
+    known = listed(connection, key) or []
+    if text not in known:
+        set_meta(connection, key, json.dumps([*known, text]))
+
+
 def store_plan(connection: sqlite3.Connection, plan: Plan, *, now: float) -> None:
     """Write every run of a new study, in a transaction of the caller's."""
     _insert(connection, plan)
@@ -58,6 +86,8 @@ def apply(connection: sqlite3.Connection, plan: Plan, *, edited: Edited, now: fl
     or differs in a rule alone by which nothing was decided yet.
     """
     if meta(connection, "digest") == plan.digest:
+        if not listed(connection, "space"):  # of a version that kept no search
+            set_meta(connection, "space", json.dumps(plan.space, allow_nan=False))
         return []
     wanted, held = _wanted(plan), _held(connection)
     new, gone = len(wanted - held.keys()), sorted(held.keys() - wanted)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 
+from entrenar_bench.study.energy import COUNTED, POWERCAP, SHARED, Counter, counters, was_alone
 from entrenar_bench.study.leases import LeaseLost
 from entrenar_bench.study.records import Lease, Status
 from entrenar_bench.study.steps import Steps
@@ -54,8 +56,11 @@ def _whole(_study: Study) -> bool:
 class _Slot:
     """A worker and the run that it does, if any."""
 
-    def __init__(self, runner: Runner, name: str, threads: int) -> None:
+    def __init__(
+        self, runner: Runner, name: str, threads: int, counters: Sequence[Counter]
+    ) -> None:
         self._runner, self._name, self._threads = runner, name, threads
+        self._counters = counters
         self.worker: Worker | None = None
         self.lease: Lease | None = None
         self.beat = 0.0
@@ -66,7 +71,9 @@ class _Slot:
         worker = self.worker
         if worker is None or not worker.alive:
             self.kill()
-            worker = self.worker = Worker(self._runner, name=self._name, threads=self._threads)
+            worker = self.worker = Worker(
+                self._runner, name=self._name, threads=self._threads, counters=self._counters
+            )
         self.lease = study.claim(worker.name)
         if self.lease is not None:
             self.beat, self._kept = time.monotonic(), set()
@@ -114,7 +121,7 @@ class _Slot:
             new = [(n, found) for n, found in answer.measured.steps if n not in self._kept]
             if new:
                 study.report_steps(lease, new)
-            study.finish(lease, metrics)
+            study.finish(lease, _joules(study, lease, answer) | dict(metrics))
         else:
             error = error or "the runner returned no metrics"
             study.fail(lease, error)
@@ -156,13 +163,15 @@ def run_trials(
     jobs: int = 1,
     watch: Watch | None = None,
     more: Callable[[Study], bool] = _whole,
+    powercap: Path = POWERCAP,
 ) -> Outcome:
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
 
     `watch` is told of each run that has begun, of its steps, and how it ended. Steps that a runner
     tells are kept as they come, so that runs which fail or are stopped have theirs too. `more` is
     asked when no run is left, and gives the study further ones, or says that there are none;
-    workers stay for these.
+    workers stay for these. With one job a run gets `joules`, where the processor's counters in
+    `powercap` can be read; the study is told where they cannot, and why.
 
     Other drivers may work on the same study: the end is reached when no run waits or is under way
     anywhere. A run that raises or whose process dies has failed, and the others go on.
@@ -176,19 +185,30 @@ def run_trials(
     watch = watch or Watch()
     host = f"{socket.gethostname()}:{os.getpid()}"
     threads = max(1, (os.cpu_count() or 1) // jobs)  # together as many as there are processors
-    slots = [_Slot(runner, f"{host} worker {i + 1}", threads) for i in range(jobs)]
+    found = _counters(study, jobs, powercap) if study.counts()[Status.WAITING] else ()
+    slots = [_Slot(runner, f"{host} worker {i + 1}", threads, found) for i in range(jobs)]
     stop = DriverStop()
     with stop_at_step_end(stop), _given_back(study, slots, stop):
         while not stop and (_step(study, slots, watch) or _grows(study, more)):
             pass
         if stop:
             watch.stopping()
-    found = _outcome(study)
+    outcome = _outcome(study)
     if stop:
         raise InterruptedRun(
-            f"{study.path}: stopped with {found.finished} runs finished, {found.waiting} wait",
+            f"{study.path}: stopped with {outcome.finished} runs finished, {outcome.waiting} wait",
             hint="run it again: finished runs are kept, and those that were begun go on",
         )
+    return outcome
+
+
+def _counters(study: Study, jobs: int, powercap: Path) -> tuple[Counter, ...]:
+    """The counters of energy that are of use; the study keeps why there are none."""
+    if jobs > 1:
+        study.note_energy(f"not of {jobs} runs at a time, which counters cannot tell apart")
+        return ()
+    found, why = counters(powercap)
+    study.note_energy(why or COUNTED)
     return found
 
 
@@ -217,6 +237,16 @@ def _step(study: Study, slots: list[_Slot], watch: Watch) -> bool:
 def _grows(study: Study, more: Callable[[Study], bool]) -> bool:
     """Whether a study that has come to its end goes on; not one that was stopped by its errors."""
     return study.stopped is None and more(study)
+
+
+def _joules(study: Study, lease: Lease, answer: Answer) -> dict[str, float]:
+    """The energy of a run as a metric; none where it was not counted, or not of this run alone."""
+    if answer.joules is None:
+        return {}
+    if not was_alone(study.attempts(), lease):
+        study.note_energy(SHARED)
+        return {}
+    return {"joules": answer.joules}
 
 
 @contextmanager

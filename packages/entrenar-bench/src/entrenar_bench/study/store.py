@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from entrenar_bench.study import growth, leases, planning
 from entrenar_bench.study.database import connect, sqlite_errors, transaction
@@ -29,6 +28,7 @@ from entrenar_bench.study.mirror import Mirror
 from entrenar_bench.study.planning import Edited
 from entrenar_bench.study.provenance import Provenance, provenance
 from entrenar_bench.study.records import Asked, Attempt, Lease, Plan, Status, Trial
+from entrenar_bench.study.search import Search
 from entrenar_common.errors import (
     ConfigError,
     FormatError,
@@ -221,6 +221,11 @@ class Study:
         with self._writing():
             return leases.retry(self._connection, now=self._clock())
 
+    def note_energy(self, text: str) -> None:
+        """Keep how the energy of runs was counted, or why it was not."""
+        with self._writing():
+            planning.add_note(self._connection, "energy", text)
+
     # ---- growing -------------------------------------------------------------------------------
 
     def extend(self, plan: Plan, points: Asked) -> None:
@@ -267,9 +272,16 @@ class Study:
         return planning.meta(self._connection, "name") or ""
 
     @property
-    def space(self) -> Mapping[str, Any]:
-        """How the arms came about, in plain values."""
-        return json.loads(planning.meta(self._connection, "space") or "{}")
+    def search(self) -> Search:
+        """How its arms came about; empty where a file does not say it."""
+        with sqlite_errors(self.path):
+            return planning.search(self._connection)
+
+    @property
+    def energy(self) -> tuple[str, ...]:
+        """What was said of the energy of its runs: how it was counted, or why it was not."""
+        with sqlite_errors(self.path):
+            return tuple(planning.listed(self._connection, "energy") or ())
 
     @property
     def provenance(self) -> Provenance:

@@ -8,11 +8,12 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from entrenar_bench.study.energy import Counter, Meter
 from entrenar_bench.study.steps import Reporting, Steps, Teller
 from entrenar_common.errors import EntrenarError, InterruptedRun
 
@@ -39,10 +40,11 @@ class Runner(Protocol):
 @dataclass(frozen=True)
 class Answer:
     """How a run ended: with what it measured, or an error in one line; with neither where it was
-    interrupted, and can go on."""
+    interrupted, and can go on. `joules` of the machine meanwhile, where they were counted."""
 
     measured: Measured | None
     error: str | None = None
+    joules: float | None = None
 
 
 class Worker:
@@ -50,13 +52,16 @@ class Worker:
 
     Nothing is inherited from the parent but what is sent: its threads and locks could be in any
     state. The process ends when its parent has died. Compiled kernels use `threads` threads there,
-    unless NUMBA_NUM_THREADS says otherwise.
+    unless NUMBA_NUM_THREADS says otherwise. `counters` are read while a run is done.
     """
 
-    def __init__(self, runner: Runner, *, name: str, threads: int) -> None:
+    def __init__(
+        self, runner: Runner, *, name: str, threads: int, counters: Sequence[Counter] = ()
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, runner, threads), name=name)
+        given = (theirs, runner, threads, tuple(counters))
+        self._process = context.Process(target=_work, args=given, name=name)
         with _interrupts_blocked():
             self._process.start()
         theirs.close()
@@ -109,7 +114,7 @@ class Worker:
         self._process.join()
 
 
-def _work(requests: Connection, runner: Runner, threads: int) -> None:
+def _work(requests: Connection, runner: Runner, threads: int, counters: Sequence[Counter]) -> None:
     """The life of the process."""
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))  # read when numba is imported
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -117,9 +122,10 @@ def _work(requests: Connection, runner: Runner, threads: int) -> None:
         try:
             config, seed = requests.recv()
             teller = Teller(requests.send)
+            meter = Meter(counters) if counters else None
             answer = _run(runner, config, seed, teller)
             teller.flush()
-            requests.send(answer)
+            requests.send(answer if meter is None else replace(answer, joules=meter.stop()))
         except (EOFError, ConnectionError):  # the parent has gone
             return
 
