@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,10 +53,10 @@ def carry_out(
         if place.retry_failed:
             study.retry_failed()
         watch.opened(study, plan, jobs=place.jobs)
-        grows = {} if growth is None else {"more": lambda s: growth.more(s, tell=watch.grew)}
+        more = None if growth is None else functools.partial(growth.more, tell=watch.grew)
         try:
             runner = DistillRunner(place.folder)
-            outcome = run_trials(study, runner, jobs=place.jobs, watch=watch, **grows)
+            outcome = run_trials(study, runner, jobs=place.jobs, watch=watch, more=more)
         finally:
             watch.closed()
         watch.finished(study)

@@ -48,11 +48,6 @@ class Outcome:
     errors: tuple[str, ...]
 
 
-def _whole(_study: Study) -> bool:
-    """Know of no more runs."""
-    return False
-
-
 class _Slot:
     """A worker and the run that it does, if any."""
 
@@ -162,7 +157,7 @@ def run_trials(
     *,
     jobs: int = 1,
     watch: Watch | None = None,
-    more: Callable[[Study], bool] = _whole,
+    more: Callable[[Study], bool] | None = None,
     powercap: Path = POWERCAP,
 ) -> Outcome:
     """Do the runs of `study` that wait, `jobs` at a time, each worker in a process of its own.
@@ -234,9 +229,9 @@ def _step(study: Study, slots: list[_Slot], watch: Watch) -> bool:
     return True
 
 
-def _grows(study: Study, more: Callable[[Study], bool]) -> bool:
+def _grows(study: Study, more: Callable[[Study], bool] | None) -> bool:
     """Whether a study that has come to its end goes on; not one that was stopped by its errors."""
-    return study.stopped is None and more(study)
+    return more is not None and study.stopped is None and more(study)
 
 
 def _joules(study: Study, lease: Lease, answer: Answer) -> dict[str, float]:

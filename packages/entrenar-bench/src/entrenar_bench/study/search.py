@@ -14,20 +14,20 @@ __all__ = ["Search"]
 class Search:
     """What a study's records say of it; empty where they do not.
 
-    axes: what was searched, as it was written; sampler: how arms were chosen there; order: that of
-    the runs, where it is not by blocks of one seed; metric and goal
+    axes: what was searched, as it was written; sampler: how arms were chosen there; metric and goal
     (lower or higher): what the best is chosen by; command: the line that was typed; drawn: the arms
-    that are points drawn at random; taken_out: of a factorial, the parts that each arm lacks.
+    that are points drawn at random; taken_out: of a factorial, the parts that each arm lacks;
+    order: that of the runs, where it is not by blocks of one seed.
     """
 
     axes: tuple[str, ...] = ()
     sampler: str = ""
-    order: str = ""
     metric: str = ""
     goal: str = ""
     command: str = ""
     drawn: tuple[str, ...] = ()
     taken_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    order: str = ""
 
     @property
     def criterion(self) -> str:
