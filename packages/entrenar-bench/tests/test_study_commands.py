@@ -3,16 +3,20 @@
 import csv
 import json
 import os
+import shlex
 import signal
+import sys
 
 import click.testing
 import pytest
+import yaml
+from scipy import stats
 
 from entrenar_bench.cli import main
 from entrenar_bench.statistics import paired_t
 from entrenar_bench.study import Status, Study
 from entrenar_common.output import Output
-from study_runners import mended, taught
+from study_runners import mended, mixed, taught
 
 LOSSES = {(t, seed): taught({"distillation": {"temperature": t}}, seed)["loss"]
           for t in (1, 2, 3, 4) for seed in range(9)}  # fmt: skip
@@ -189,6 +193,63 @@ def test_another_metric_is_shown_from_the_same_runs(config, tmp_path, made_up):
     assert shown["best"] == "temperature=3"
 
 
+@pytest.mark.tier2
+def test_halving_gives_more_seeds_to_the_best_and_confirms_the_winner(config, tmp_path, made_up):
+    words = ("sweep", "--param", "temperature=1,2,3,4,5,6", "--set",
+             "distillation.temperature=9", "--config", config, "--seeds", 3, "--study",
+             tmp_path / "h.study", "--output", tmp_path / "h.csv")  # fmt: skip
+    done = run(*words, "--halving", "--confirm", 3, "--json")
+    assert done.exit_code == 0, done.output
+    shown = data(done)
+    runs = {arm["name"]: (arm["finished"], arm["pruned"]) for arm in shown["arms"]}
+    firsts = {t: taught({"distillation": {"temperature": t}}, 0)["loss"] for t in range(1, 7)}
+    best = sorted(firsts, key=firsts.get)
+    assert [t for t in firsts if not runs[f"temperature={t}"][1]] == sorted(best[:2])
+    assert runs["base"] == (3, False)
+    assert all(runs[f"temperature={t}"] == (1, True) for t in best[2:])
+    assert shown["best"] in {f"temperature={t}" for t in best[:2]}
+    assert shown["confirmation"]["arm"] == shown["best"]
+    assert "described and not tested" in run(*words, "--halving").stdout
+    assert sum(row["status"] == "pruned" for row in rows(tmp_path / "h.csv")) == 8
+    report = run("report", tmp_path / "h.study", "--baseline", "base", "--format", "md", "--output",
+                 tmp_path / "h.md")  # fmt: skip
+    assert report.exit_code == 0, report.output
+    assert "4 arms were pruned" in (tmp_path / "h.md").read_text()
+    assert "8 pruned" in (tmp_path / "h.md").read_text()
+    refused = run(*words)
+    assert refused.exit_code == 12
+    assert "another rule" in refused.stderr
+
+
+@pytest.mark.parity
+def test_tpe_asks_for_points_by_the_results_and_goes_on_with_more(config, tmp_path, made_up):
+    pytest.importorskip("optuna")
+    words = ("sweep", "--param", "temperature=1.0..8.0", "--config", config, "--seeds", 2, "--jobs",
+             2, "--study", tmp_path / "t.study", "--sampler", "tpe", "--json")  # fmt: skip
+    done = run(*words, "--trials", 3)
+    assert done.exit_code == 0, done.output
+    first = [arm["name"] for arm in data(done)["arms"]]
+    assert first[0] == "base"
+    assert len(first) == 4
+    more = run(*words, "--trials", 5)
+    assert [arm["name"] for arm in data(more)["arms"]][:4] == first
+    assert more.stderr.count(", seed") == 4  # of the two new points
+    report = run("report", tmp_path / "t.study", "--format", "md", "--output", tmp_path / "t.md")
+    assert report.exit_code == 0, report.output
+    assert "tree-structured Parzen estimator" in (tmp_path / "t.md").read_text()
+    assert "point by point" in (tmp_path / "t.md").read_text()
+
+
+def test_tpe_without_its_package_is_an_error_before_any_run(config, monkeypatch):
+    monkeypatch.chdir(config.parent)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    points = ("--param", "alpha=0.1..0.9", "--sampler", "tpe", "--trials", "3")
+    done = run("sweep", *points, "--config", config)
+    assert done.exit_code == 15
+    assert "entrenar-bench[tpe]" in done.stderr
+    assert not list(config.parent.glob("*.study*"))
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -199,7 +260,28 @@ def test_another_metric_is_shown_from_the_same_runs(config, tmp_path, made_up):
         (("sweep", "--param", "temprature=1,2"), 10, "did you mean distillation.temperature"),
         (("sweep", "--param", "alpha=0.5"), 10, "nothing to be compared with"),
         (("sweep", "--param", "alpha=0.5,7"), 10, "at most 1"),
-        (("sweep", "--param", "alpha=0.1..0.9", "--sampler", "tpe"), 2, "tpe"),
+        (("sweep", "--param", "alpha=0.1..0.9", "--sampler", "tpe"), 10, "tpe points without a"),
+        (
+            ("sweep", "--param", "alpha=0.1..7", "--sampler", "tpe", "--trials", "3"),
+            10,
+            "at most 1",
+        ),
+        (
+            (
+                "sweep",
+                "--param",
+                "alpha=0.1..0.9",
+                "--sampler",
+                "tpe",
+                "--trials",
+                "3",
+                "--halving",
+            ),
+            10,
+            "one at a time",
+        ),
+        (("sweep", "--param", "alpha=0.3,0.9", "--trials", "3"), 10, "a grid has all its points"),
+        (("sweep", "--param", "alpha=0.3,0.9", "--halving", "1"), 2, "halving"),
         (("compare", "--strategies", "kd-only,atention"), 10, "did you mean attention"),
         (("compare", "--margin", "-1"), 10, "margin"),
         (("ablation", "--ablate", "attention"), 10, "nothing to take out"),
@@ -220,3 +302,71 @@ def test_a_distillation_without_a_dataset_is_refused(tmp_path, monkeypatch):
     done = run("temperature", "--range", "1..2", "--teacher", "a", "--student", "b")
     assert done.exit_code == 10
     assert "dataset" in done.stderr
+
+
+@pytest.fixture
+def factorial(config, tmp_path, monkeypatch):
+    """A factorial of two parts that depend on each other: its words, its study and its table."""
+    data = yaml.safe_load(config.read_text())
+    data["distillation"] = {"temperature": 4, "alpha": 0.75}
+    config.write_text(yaml.safe_dump(data))
+    monkeypatch.setattr("entrenar_bench.place.DistillRunner", lambda _folder: mixed)
+    study, table = tmp_path / "f.study", tmp_path / "f.csv"
+    words = ("ablation", "--ablate", "temperature,alpha", "--factorial", "--config", config,
+             "--seeds", "4", "--study", study, "--output", table)  # fmt: skip
+    return words, study, table
+
+
+@pytest.mark.tier2
+def test_a_factorial_shows_what_parts_do_and_do_together(factorial):
+    words, _, table = factorial
+    shown = data(run(*words, "--json"))["factorial"]
+    assert shown["parts"] == ["temperature", "alpha"]
+    assert [effect["parts"] for effect in shown["effects"]] == [
+        ["temperature"], ["alpha"], ["temperature", "alpha"],
+    ]  # fmt: skip
+    losses = {(row["arm"], int(row["seed"])): float(row["loss"]) for row in rows(table)}
+    for place, signs in enumerate([(1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1)]):
+        arms = ("full", "without temperature", "without alpha", "without temperature, alpha")
+        by_seed = [sum(s * losses[a, seed] for s, a in zip(signs, arms, strict=True)) / 2
+                   for seed in range(4)]  # fmt: skip
+        effect = shown["effects"][place]
+        assert effect["estimate"] == pytest.approx(sum(by_seed) / 4)
+        assert effect["p"] == pytest.approx(float(stats.ttest_1samp(by_seed, 0).pvalue))
+    printed = run(*words).stdout
+    assert "effects of having parts" in printed
+    assert "temperature × alpha" in printed
+
+
+@pytest.mark.tier2
+def test_a_study_has_its_search_and_the_command_that_was_typed(factorial, config, tmp_path):
+    words, study, _ = factorial
+    assert run(*words).exit_code == 0
+    with Study.open(study) as kept:
+        assert kept.search.command == shlex.join(["entrenar-bench", *map(str, words)])
+        assert kept.search.axes == ("temperature", "alpha")
+        assert kept.search.criterion == "the lowest mean of loss over seeds"
+        assert kept.energy != ()
+    page = tmp_path / "f.md"
+    assert run("report", study, "--output", page, "--format", "md").exit_code == 0
+    text = page.read_text()
+    assert shlex.join(["entrenar-bench", *map(str, words)]) in text
+    assert "### loss: effects of parts" in text
+
+
+@pytest.mark.tier2
+def test_random_points_are_known_as_such(config, tmp_path, made_up):
+    study = tmp_path / "r.study"
+    words = ("sweep", "--param", "temperature=1.0..4.0", "--sampler", "random", "--trials", 3,
+             "--config", config, "--seeds", 2, "--study", study, "--goal", "higher",
+             "--confirm", 2)  # fmt: skip
+    assert run(*words).exit_code == 0
+    with Study.open(study) as kept:
+        names = {trial.arm for trial in kept.trials()}
+        assert set(kept.search.drawn) == names - {"base"}
+        assert len(kept.search.drawn) == 3
+        assert kept.search.axes == ("temperature=1.0..4.0",)
+        assert kept.search.sampler == "random, 3 points"
+    with Study.open(study.with_name("r.confirm.study")) as kept:
+        assert kept.search.sampler == "the best of 4 and the baseline, on fresh seeds"
+        assert kept.search.drawn == ()

@@ -36,6 +36,15 @@ def test_log_has_a_line_at_the_start_each_ten_seconds_and_at_the_end():
     ]
 
 
+def test_log_has_what_the_library_reckons_is_left_in_the_place_of_its_own_estimate():
+    def work(progress, clock):
+        progress.start("runs", 4)
+        clock.now += 10
+        progress.advance(seconds_left=90.0)
+
+    assert lines_of(work)[-1] == "runs: 1/4 (25%), 10s elapsed, about 1m 30s left"
+
+
 def test_log_of_a_task_of_unknown_length_counts_only():
     def work(progress, clock):
         progress.start("read", None)
@@ -110,6 +119,17 @@ def test_bar_shows_name_steps_fields_and_time():
     bar = "━" * 34
     assert last == f"train {bar} 50/50 loss 2.500  12.3K tokens/s 1m 40s"
     assert len(last) == 80
+
+
+def test_bar_counts_down_what_the_library_reckons_is_left():
+    def work(progress, clock):
+        progress.start("runs", 4)
+        clock.now += 10
+        progress.advance(seconds_left=90.0)
+        clock.now += 20
+        progress.finish()
+
+    assert frames_of(work)[-1].endswith("1/4  30s, about 1m 10s left")
 
 
 def test_bar_shows_the_time_that_remains():

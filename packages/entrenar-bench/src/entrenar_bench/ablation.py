@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from entrenar_bench.base import ABSENT, RESERVED, Base, value_at, variant
 from entrenar_bench.keys import full_key
@@ -12,7 +12,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
 from entrenar_distill.config import DistillConfig
 
-__all__ = ["FULL", "ablation_arms", "factorial_arms"]
+__all__ = ["FULL", "ablation_arms", "factorial_arms", "taken_out"]
 
 FULL = "full"
 """What the arm is called that has every part."""
@@ -46,19 +46,37 @@ def factorial_arms(base: Base, parts: Sequence[str]) -> tuple[Arm, ...]:
             hint=f"name at most {_MOST_PARTS}, or take out one at a time",
         )
     full, keys = base.arm(FULL), _keys(parts)
-    sets = (itertools.combinations(keys, n) for n in range(1, len(keys) + 1))
-    return full, *(_without(full, taken) for taken in itertools.chain(*sets))
+    return full, *(_without(full, taken) for taken in _combinations(keys))
+
+
+def taken_out(parts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The parts that each arm of a factorial lacks, by the names that its arms call them by."""
+    found = {_name(keys): tuple(map(_last, keys)) for keys in _combinations(_keys(parts))}
+    return {FULL: (), **found}
+
+
+def _combinations(keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every choice of at least one, fewest first."""
+    for count in range(1, len(keys) + 1):
+        yield from itertools.combinations(keys, count)
+
+
+def _name(keys: Sequence[str]) -> str:
+    return f"without {', '.join(map(_last, keys))}"
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _without(full: Arm, keys: Sequence[str]) -> Arm:
-    name = f"without {', '.join(key.rpartition('.')[2] for key in keys)}"
     for key in keys:
         if value_at(full, key) is ABSENT:
             raise ConfigError(
                 f"the configuration has no {key}: there is nothing to take out",
                 hint="add it to the configuration, or leave it out of the ablation",
             )
-    found = variant(full, name, dict.fromkeys(keys, ABSENT))
+    found = variant(full, _name(keys), dict.fromkeys(keys, ABSENT))
     if trial_id(found.config) == trial_id(full.config):
         raise ConfigError(
             f"{keys[0]} is {value_at(full, keys[0])}, its default: there is nothing to take out",

@@ -39,15 +39,25 @@ def hardware(out: Output) -> None:
     help="Simulated studies of each kind.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of what is drawn.")
+@click.option(
+    "--pipeline",
+    is_flag=True,
+    help="Also train tiny students, the same arm several times and a weaker one, and compare them.",
+)
 @common_options
-def selftest(out: Output, simulate: int, seed: int) -> int | None:
+def selftest(out: Output, simulate: int, seed: int, pipeline: bool) -> int | None:
     """Try the statistics on simulated studies: how often they are wrong, and what they find.
 
     Ends with exit code 1 if a share is not what it has to be.
     """
+    from functools import partial
+
+    from entrenar_bench.same_arms import try_same_arms
     from entrenar_bench.selftest import self_test
 
-    found = self_test(simulate, seed=seed, progress=out.progress())
+    progress = out.progress()
+    real = partial(try_same_arms, seed=seed, progress=progress) if pipeline else None
+    found = self_test(simulate, seed=seed, progress=progress, real=real)
     out.emit(found, schema="entrenar.bench.selftest/1")
     return None if found.passed else EXIT_FINDING
 

@@ -21,7 +21,7 @@ from entrenar_common.cli import NAMES, Command, Output, common_options
 @study_options("compare.study")
 @metric_options
 @common_options
-def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, csv) -> None:
+def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, csv, live) -> None:
     """Compare strategies of distillation with each other, all pairs of them.
 
     \b
@@ -30,7 +30,11 @@ def compare(out: Output, base, strategies, margin, metric, goal, seeds, place, c
     """
     from entrenar_bench.conduct import Inquiry
     from entrenar_bench.strategies import strategy_arms
+    from entrenar_bench.study import Search
 
     arms, notes = strategy_arms(base, strategies)
-    asked = Inquiry("Strategies", arms, seeds, metric, goal, margin=margin, notes=notes)
-    show(out, asked, place, csv, "entrenar.bench.compare/1")
+    asked = Inquiry(
+        "Strategies", arms, seeds, metric, goal, margin=margin, notes=notes,
+        search=Search(tuple(strategies), "all strategies that were named"),
+    )  # fmt: skip
+    show(out, asked, place, csv, "entrenar.bench.compare/1", live=live)

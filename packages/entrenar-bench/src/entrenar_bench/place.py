@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from entrenar_bench.growth import Growth
 from entrenar_bench.runner import DistillRunner
 from entrenar_bench.runs import Runs
-from entrenar_bench.study import Ended, Plan, Study, run_trials
-from entrenar_common.progress import NullProgress, Progress
-from entrenar_common.units import format_duration
+from entrenar_bench.study import Plan, Study, Watch, run_trials
 
 __all__ = ["Place", "carry_out"]
 
@@ -40,45 +39,31 @@ class Place:
 
 
 def carry_out(
-    plan: Plan,
-    place: Place,
-    *,
-    progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda _text: None,
+    plan: Plan, place: Place, *, growth: Growth | None = None, watch: Watch | None = None
 ) -> Runs:
-    """Do the runs of `plan` that its study has not done, and give all that it has.
+    """Do the runs of `plan` that its study has not done, and give all that it has; with `growth`
+    also those that are decided on by results, in the plan that it has grown to.
 
-    `tell` gets a line for each run that ends. Raises InterruptedRun when it is asked to stop: the
+    `watch` is told of everything. Raises InterruptedRun when it is asked to stop: the
     same call goes on; RefusedError for a study of other runs, and what `run_trials` raises.
     """
     plan.check()
+    watch = watch or Watch()
     with _opened(plan, place) as study:
-        for note in study.notes:
-            tell(note)
         if place.retry_failed:
             study.retry_failed()
-        total = len(plan.arms) * len(plan.seeds)
-        outcome = run_trials(
-            study,
-            DistillRunner(place.folder),
-            jobs=place.jobs,
-            progress=progress or NullProgress(),
-            told=lambda ended: tell(_line(ended, total)),
-        )
-        return Runs.of(study, plan, stopped=outcome.stopped)
+        watch.opened(study, plan, jobs=place.jobs)
+        more = None if growth is None else functools.partial(growth.more, tell=watch.grew)
+        try:
+            runner = DistillRunner(place.folder)
+            outcome = run_trials(study, runner, jobs=place.jobs, watch=watch, more=more)
+        finally:
+            watch.closed()
+        watch.finished(study)
+        return Runs.of(study, growth.plan if growth else plan, stopped=outcome.stopped)
 
 
 def _opened(plan: Plan, place: Place) -> Study:
     if not place.file.exists():
         return Study.create(place.file, plan)
     return Study.open(place.file, plan, edited="allow" if place.allow_change else "refuse")
-
-
-def _line(ended: Ended, total: int) -> str:
-    """How a run ended, and what is left."""
-    trial, found = ended.trial, ended.metrics
-    named = f"run {total - ended.left} of {total}: {trial.arm}, seed {trial.seed}"
-    if found is None:
-        return f"{named}: failed: {ended.error}; {ended.left} left"
-    loss = f"loss {found['loss']:.4f}, " if "loss" in found else ""
-    return f"{named}: {loss}{format_duration(found['seconds'])}; {ended.left} left"

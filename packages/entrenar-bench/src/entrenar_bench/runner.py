@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from entrenar_bench.base import RESERVED, Base
 from entrenar_bench.keys import with_full_keys
 from entrenar_bench.space import Axis, Point
 from entrenar_bench.study.records import Arm, run_id
+from entrenar_bench.study.steps import Step
 from entrenar_bench.study.worker import Measured
 from entrenar_core.train.config import Setting, load_config
 from entrenar_distill.config import DistillConfig
@@ -41,15 +43,25 @@ class DistillRunner:
 
     Metrics are the held-out figures of the student by their names, those of other models after
     their own (`teacher.loss`), `seconds` of all phases, and `tokens_per_s` of the student's
-    training. Steps are the student's loss while it was trained.
+    training. Steps are the student's loss while it was trained, each of them.
     """
 
     folder: str
 
     def __call__(self, config: Mapping[str, Any], seed: int) -> Measured:
         """Train, measure and report; whatever `entrenar_distill.pipeline.run` raises."""
+        return self._run(config, seed)
+
+    def reporting(self, tell: Callable[[Step], None]) -> Callable[..., Measured]:
+        """The same, which tells of each step of every training."""
+        from entrenar_bench.told import Told
+
+        return lambda config, seed: self._run(config, seed, Told(tell))
+
+    def _run(self, config: Mapping[str, Any], seed: int, *callbacks: Any) -> Measured:
+        from entrenar_bench.told import metrics_of
         from entrenar_distill import pipeline
-        from entrenar_distill.run_folder import AUTO
+        from entrenar_distill.run_folder import AUTO, RunFolder
         from entrenar_distill.task import STUDENT
 
         place = os.path.join(self.folder, run_id(config, seed))  # noqa: PTH118
@@ -57,8 +69,9 @@ class DistillRunner:
         settings = [Setting((key,), value, "the arm") for key, value in config.items()]
         settings += [Setting(key, value, "the run") for key, value in own.items()]
         resolved, _ = load_config(DistillConfig, None, settings=settings)
-        report = pipeline.run(resolved, resume=AUTO)
-        steps = [(step, {"loss": loss}) for step, loss in report.curve.get(STUDENT, ())]
+        report = pipeline.run(resolved, resume=AUTO, callbacks=callbacks)
+        log = RunFolder(Path(place)).metrics.records(STUDENT)
+        steps = [(record["step"], metrics_of(record)) for record in log]
         return Measured(_metrics(report, STUDENT), steps)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
-from collections.abc import Mapping
+import statistics
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from entrenar_bench.study import Plan, Status, Study, Trial
 from entrenar_bench.study.records import run_id
-from entrenar_common.errors import ConfigError, SweepError
+from entrenar_common.errors import ConfigError, RefusedError, SweepError
 from entrenar_common.text import nearest
 from entrenar_core.io import files
 
@@ -32,9 +34,18 @@ class Runs:
 
     @classmethod
     def of(cls, study: Study, plan: Plan, *, stopped: str | None = None) -> Runs:
-        """Those of `plan` alone, where a study was edited and has others too."""
+        """Those of `plan` alone, where a study was edited and has others too.
+
+        Raises RefusedError where the study lacks some: another driver has edited it meanwhile.
+        """
         held = {trial.run: trial for trial in study.trials()}
         wanted = [run_id(arm.config, seed) for arm in plan.arms for seed in plan.seeds]
+        lost = sum(run not in held or held[run].status is Status.DROPPED for run in wanted)
+        if lost:
+            raise RefusedError(
+                f"{study.path}: {lost} runs of the plan were dropped by another process",
+                hint="let one command at a time edit a study, then run this one again",
+            )
         measured = study.measured()
         done = {run: measured[run] for run in wanted if run in measured}
         return cls(plan, tuple(held[run] for run in wanted), done, stopped)
@@ -57,6 +68,23 @@ class Runs:
         """How many runs of an arm have failed."""
         return sum(t.arm == arm and t.status is Status.FAILED for t in self.trials)
 
+    @property
+    def ended(self) -> bool:
+        """Whether no run waits or is under way."""
+        return not any(t.status in (Status.WAITING, Status.RUNNING) for t in self.trials)
+
+    @property
+    def pruned(self) -> tuple[str, ...]:
+        """The arms that were not given all seeds, because they were not among the best."""
+        return tuple(dict.fromkeys(t.arm for t in self.trials if t.status is Status.PRUNED))
+
+    def means(self, metric: str, seeds: Collection[int]) -> dict[str, float]:
+        """The mean over `seeds` of each arm whose runs of them are all finished and finite."""
+        found = {arm: [v for s, v in by.items() if s in seeds]
+                 for arm, by in self.values(metric).items()}  # fmt: skip
+        return {arm: statistics.fmean(values) for arm, values in found.items()
+                if len(values) == len(seeds) and all(map(math.isfinite, values))}  # fmt: skip
+
     def check_metric(self, metric: str) -> None:
         """Raise ConfigError for a metric that no finished run has, if any run is finished."""
         if not self.measured or metric in self.metrics:
@@ -71,7 +99,8 @@ class Runs:
     def check_whole(self) -> None:
         """Raise SweepError where runs have failed, or were not begun because the first ones had."""
         failed = [trial for trial in self.trials if trial.status is Status.FAILED]
-        undone = len(self.trials) - len(failed) - len(self.measured)
+        pruned = sum(trial.status is Status.PRUNED for trial in self.trials)
+        undone = len(self.trials) - len(failed) - len(self.measured) - pruned
         if not failed and not undone:
             return
         errors = dict.fromkeys(t.error for t in failed if t.error)

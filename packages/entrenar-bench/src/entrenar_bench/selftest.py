@@ -8,75 +8,55 @@ from typing import Any
 
 import numpy as np
 
+from entrenar_bench.check import ALPHA, Check, Wanted, check, table
+from entrenar_bench.same_arms import SameArms
 from entrenar_bench.statistics.arms import Comparisons, compare_arms
 from entrenar_bench.statistics.power import paired_power, welch_power
-from entrenar_bench.statistics.proportion import clopper_pearson
 from entrenar_bench.statistics.verdict import Verdict
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import NullProgress, Progress
-from entrenar_common.tables import Table, Text
 from entrenar_core.rng import stream
 
-__all__ = ["Check", "SelfTest", "self_test"]
-
-ALPHA = 0.05
-_SURE = 0.999
-"""Confidence of a share's interval: one of ten good checks fails in 1 of 100 self-tests."""
+__all__ = ["Kind", "SelfTest", "self_test"]
 
 _NOISE, _COMMON = 1.0, 2.0
 """Standard deviations of a run: its own, and what its seed does to every arm alike."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """A share of simulated studies with a verdict, and what it has to be, or at most be.
-
-    low and high: its interval by Clopper and Pearson; an expected value is met inside it, a limit
-    up to `high`.
-    """
-
-    what: str
-    simulated: int
-    share: float
-    low: float
-    high: float
-    expected: float
-    is_limit: bool
-
-    @property
-    def passed(self) -> bool:
-        """Whether the share fits what is expected."""
-        return self.low <= self.expected and (self.is_limit or self.expected <= self.high)
-
-
-@dataclass(frozen=True)
 class SelfTest:
-    """All checks of a self-test."""
+    """All checks of a self-test: on simulated studies, and on real ones where these were asked
+    for."""
 
     seed: int
     checks: tuple[Check, ...]
+    pipeline: SameArms | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every check has."""
-        return all(check.passed for check in self.checks)
+        simulated = all(check.passed for check in self.checks)
+        return simulated and (self.pipeline is None or self.pipeline.passed)
 
     def __view__(self) -> Iterator[Any]:
-        yield Table(
+        yield table(
             "Verdicts on simulated studies",
-            ["", "share", "99.9 % interval", "expected", ""],
-            [
-                [c.what, f"{c.share:.3f}", f"{c.low:.3f} to {c.high:.3f}",
-                 f"{'<= ' if c.is_limit else ''}{c.expected:.3f}",
-                 Text("ok", "good") if c.passed else Text("off", "bad")]
-                for c in self.checks
-            ],
-            caption=f"{self.checks[0].simulated} studies each, seed {self.seed}",
-        )  # fmt: skip
+            self.checks,
+            caption=f"{self.checks[0].studies} studies each, seed {self.seed}; nothing is trained",
+        )
+        if self.pipeline is not None:
+            yield self.pipeline
 
 
-def self_test(studies: int, *, seed: int = 0, progress: Progress | None = None) -> SelfTest:
-    """Simulate so many studies of each kind and compare their arms as `compare_arms` does.
+def self_test(
+    studies: int,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    real: Callable[[], SameArms] | None = None,
+) -> SelfTest:
+    """Simulate so many studies of each kind and compare their arms as `compare_arms` does; then do
+    the `real` ones, if any.
 
     A verdict of better or worse where there is no effect is a false one: 5 % at most. Where there
     is one, the share of verdicts is the power. Raises ConfigError for fewer than 50 studies.
@@ -91,14 +71,16 @@ def self_test(studies: int, *, seed: int = 0, progress: Progress | None = None) 
         decided = sum(
             kind.decides(stream(seed, "selftest", index, study)) for study in range(studies)
         )
-        checks.append(_check(kind, decided, studies))
+        checks.append(
+            check(kind.what, decided, studies, expected=kind.expected, wanted=kind.wanted)
+        )
         progress.advance()
     progress.finish()
-    return SelfTest(seed, tuple(checks))
+    return SelfTest(seed, tuple(checks), real and real())
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """Studies of `arms` arms with n runs each, the first of which is lower by `effect`."""
 
     what: str
@@ -107,7 +89,7 @@ class _Kind:
     n: int
     effect: float
     expected: float
-    is_limit: bool
+    wanted: Wanted = "equal"
 
     def decides(self, generator: np.random.Generator) -> bool:
         """Whether a simulated study ends with a difference between any two arms."""
@@ -125,22 +107,15 @@ _COMPARE: dict[str, Callable[[Any], Comparisons]] = {
 }
 
 
-def _kinds() -> Iterator[_Kind]:
+def _kinds() -> Iterator[Kind]:
     for n in (3, 5, 10):
-        yield _Kind(f"no effect, {n} pairs", "paired", 2, n, 0.0, ALPHA, False)
+        yield Kind(f"no effect, {n} pairs", "paired", 2, n, 0.0, ALPHA)
         rate = welch_power(0.0, n)
-        yield _Kind(f"no effect, {n} + {n} runs", "independent", 2, n, 0.0, rate, False)
-    yield _Kind("no effect, 6 arms, 5 seeds, any of 15", "paired", 6, 5, 0.0, ALPHA, True)
+        yield Kind(f"no effect, {n} + {n} runs", "independent", 2, n, 0.0, rate)
+    yield Kind("no effect, 6 arms, 5 seeds, any of 15", "paired", 6, 5, 0.0, ALPHA, "at most")
     for n in (5, 10):
         d_z = 2.0 / np.sqrt(2 * _NOISE**2)
         power = paired_power(float(d_z), n)
-        yield _Kind(
-            f"effect of 2 standard deviations, {n} pairs", "paired", 2, n, 2.0, power, False
-        )
+        yield Kind(f"effect of 2 standard deviations, {n} pairs", "paired", 2, n, 2.0, power)
     power = welch_power(2.0, 5)
-    yield _Kind("the same, 5 + 5 runs", "independent", 2, 5, 2.0, power, False)
-
-
-def _check(kind: _Kind, decided: int, studies: int) -> Check:
-    low, high = clopper_pearson(decided, studies, confidence=_SURE)
-    return Check(kind.what, studies, decided / studies, low, high, kind.expected, kind.is_limit)
+    yield Kind("the same, 5 + 5 runs", "independent", 2, 5, 2.0, power)

@@ -20,7 +20,17 @@ from entrenar_common.text import escape_controls
 from entrenar_core.io.yaml_file import parse_value
 from entrenar_core.rng import stream
 
-__all__ = ["Axis", "Point", "Span", "grid", "parse_axis", "parse_seeds", "random_points", "stepped"]
+__all__ = [
+    "Axis",
+    "Point",
+    "Span",
+    "check_names",
+    "grid",
+    "parse_axis",
+    "parse_seeds",
+    "random_points",
+    "stepped",
+]
 
 MOST_VALUES = 10_000
 """Of one axis, and of a grid."""
@@ -47,9 +57,13 @@ class Span:
             found = self.low * (self.high / self.low) ** share
         else:
             found = self.low + (self.high - self.low) * share
+        return self.rounded(found)
+
+    def rounded(self, value: float) -> float:
+        """A number of the span as it is written: whole, or of few digits."""
         if self.whole:
-            return round(found)
-        return min(max(float(f"{found:.{_DIGITS}g}"), self.low), self.high)
+            return round(value)
+        return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,12 @@ class Axis:
 
     name: str
     values: tuple[Any, ...] | Span
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values of a list, and the lowest and the highest of a span."""
+        values = self.values
+        return (values.low, values.high) if isinstance(values, Span) else values
 
 
 def parse_axis(text: str) -> Axis:
@@ -122,7 +142,7 @@ def grid(axes: Sequence[Axis]) -> list[Point]:
 
     Raises ConfigError for a span without points, for a name that is there twice, and for too many.
     """
-    _check_names(axes)
+    check_names(axes)
     lists = [(axis.name, _points_of(axis)) for axis in axes]
     count = math.prod(len(values) for _, values in lists)
     if count > MOST_VALUES:
@@ -139,7 +159,7 @@ def random_points(axes: Sequence[Axis], count: int, *, seed: int) -> list[Point]
 
     Raises ConfigError where there are not so many different points.
     """
-    _check_names(axes)
+    check_names(axes)
     if count < 1:
         raise ConfigError(f"{count} random points", hint="ask for at least 1")
     found: dict[tuple[Any, ...], None] = {}
@@ -230,7 +250,8 @@ def _is_whole(part: str) -> bool:
     return part.strip().lstrip("-").isdecimal()
 
 
-def _check_names(axes: Sequence[Axis]) -> None:
+def check_names(axes: Sequence[Axis]) -> None:
+    """Raise ConfigError for no axes, and for a name that is there twice."""
     if not axes:
         raise ConfigError("no axis is given", hint="give one like temperature=1:8:0.5")
     names = [axis.name for axis in axes]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from entrenar_common.cli import Output
+from entrenar_common.errors import InterruptedRun
 from entrenar_distill.settings_option import set_option
 
 if TYPE_CHECKING:
@@ -58,14 +61,28 @@ def study_options(default: str) -> Option:
     return decorate
 
 
-def show(out: Output, inquiry: Inquiry, place: Place, csv: Path | None, schema: str) -> None:
+def show(
+    out: Output, inquiry: Inquiry, place: Place, csv: Path | None, schema: str, *, live: bool
+) -> None:
     """Run what is asked, print what came of it, and raise SweepError where runs failed."""
     from entrenar_bench.conduct import conduct
+    from entrenar_bench.watching.choice import watch_of
 
-    summary, done = conduct(inquiry, place, csv=csv, progress=out.progress(), tell=out.note)
+    inquiry = replace(inquiry, search=replace(inquiry.search, command=shlex.join(out.words)))
+    screen = out.screen() if live else None
+    watch = watch_of(out, screen, metric=inquiry.metric, goal=inquiry.goal)
+    try:
+        summary, done = conduct(inquiry, place, csv=csv, watch=watch)
+    except InterruptedRun as error:
+        raise InterruptedRun(error.message, hint=f"go on with: {_again(out.words)}") from error
     out.emit(summary, schema=schema)
     for runs in done:
         runs.check_whole()
+
+
+def _again(words: Sequence[str]) -> str:
+    """The command that goes on: failed runs that were to be done again wait by now."""
+    return shlex.join(word for word in words if word != "--retry-failed")
 
 
 def _with_options(function: Callable[..., Any], options: Sequence[Option]) -> Callable[..., Any]:
@@ -129,6 +146,11 @@ def _study(default: str) -> tuple[Option, ...]:
             "--allow-change",
             is_flag=True,
             help="Go on with a study of other arms or seeds: runs that are the same are kept.",
+        ),
+        click.option(
+            "--live",
+            is_flag=True,
+            help="Show the study on the whole terminal meanwhile: arms, what runs, curves.",
         ),
         click.option("--retry-failed", is_flag=True, help="Do runs that failed again."),
         click.option(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from entrenar_bench.runs import Runs
-from entrenar_bench.statistics import Comparison, Comparisons, Goal, compare_arms
+from entrenar_bench.statistics import (
+    Comparison,
+    Comparisons,
+    FactorialEffects,
+    Goal,
+    compare_arms,
+    factorial_effects,
+)
 from entrenar_common.tables import Table, Text
 from entrenar_common.units import format_count, format_duration
 
@@ -29,7 +36,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """An arm: the hash of its configuration, its runs, and metrics of the finished ones by name."""
+    """An arm: the hash of its configuration, its runs, and metrics of the finished ones by name;
+    `pruned` where it got fewer than its planned runs, because it was not among the best."""
 
     name: str
     config: str
@@ -37,6 +45,7 @@ class ArmSummary:
     finished: int
     failed: int
     metrics: Mapping[str, Spread]
+    pruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,8 @@ class Summary:
     """The arms of a study, compared on `metric`.
 
     best: the arm with the best mean among those whose runs are all there and finite; comparisons:
-    None where no two arms have runs; confirmation: the best against the baseline on fresh seeds.
+    None where no two arms have runs; factorial: the effects of parts, where every combination of
+    them was taken out; confirmation: the best against the baseline on fresh seeds.
     """
 
     title: str
@@ -55,6 +65,7 @@ class Summary:
     baseline: str | None
     best: str | None
     comparisons: Comparisons | None
+    factorial: FactorialEffects | None
     confirmation: Comparison | None
     notes: tuple[str, ...]
 
@@ -66,6 +77,8 @@ class Summary:
         yield self._table()
         if self.comparisons is not None:
             yield self.comparisons
+        if self.factorial is not None:
+            yield self.factorial
         if self.confirmation is not None:
             yield Text("On fresh seeds", "title")
             yield self.confirmation
@@ -82,7 +95,7 @@ class Summary:
                 [Text(f"{arm.name} *", "good") if arm.name == self.best else arm.name,
                  *_spread_of(arm, self.metric), *(_mean_of(arm, name) for name in beside),
                  *_speed(arm),
-                 Text(f"{arm.finished}/{arm.planned}", "bad" if arm.failed else "")]
+                 _counts(arm)]
                 for arm in self.arms
             ],
             caption=self._caption(),
@@ -91,9 +104,11 @@ class Summary:
     def _caption(self) -> str:
         failed, planned = (sum(getattr(arm, n) for arm in self.arms) for n in ("failed", "planned"))
         lost = f"; {failed} of {planned} runs failed" if failed else ""
+        early = any(arm.pruned for arm in self.arms)
+        pruned = "; pruned: had fewer seeds, and is no candidate" if early else ""
         return (
             f"means over {len(self.seeds)} seeds, ± standard deviation; {self.metric}: {self.goal} "
-            f"is better, * best mean{lost}"
+            f"is better, * best mean{lost}{pruned}"
         )
 
     def _selection(self) -> str:
@@ -118,9 +133,10 @@ def summarise(
     baseline: str | None,
     margin: float | None = None,
     notes: tuple[str, ...] = (),
+    taken_out: Mapping[str, Sequence[str]] | None = None,
 ) -> Summary:
     """Every arm of `runs`, each compared with `baseline`, or all pairs where there is none, with p
-    values adjusted by Holm's method.
+    values adjusted by Holm's method. `taken_out` has the parts that each arm of a factorial lacks.
 
     Raises ConfigError for a metric that no run has.
     """
@@ -135,7 +151,8 @@ def summarise(
         _arms(runs),
         baseline,
         _best(values, len(runs.plan.seeds), goal),
-        _compared(with_runs, metric, goal, baseline, margin),
+        _compared(with_runs, metric, goal, baseline, margin, runs.pruned),
+        factorial_effects(values, taken_out, metric=metric) if taken_out else None,
         None,
         notes,
     )
@@ -147,10 +164,13 @@ def _compared(
     goal: Goal,
     baseline: str | None,
     margin: float | None,
+    pruned: tuple[str, ...],
 ) -> Comparisons | None:
     if len(runs) < 2 or (baseline is not None and baseline not in runs):
         return None
-    return compare_arms(runs, metric=metric, goal=goal, baseline=baseline, margin=margin)
+    return compare_arms(
+        runs, metric=metric, goal=goal, baseline=baseline, margin=margin, pruned=pruned
+    )
 
 
 def _best(values: Mapping[str, Mapping[int, float]], seeds: int, goal: Goal) -> str | None:
@@ -174,6 +194,7 @@ def _arms(runs: Runs) -> tuple[ArmSummary, ...]:
             sum(t.arm == arm.name and t.run in runs.measured for t in runs.trials),
             runs.failed(arm.name),
             {n: _spread(list(v[arm.name].values())) for n, v in by_metric.items() if v[arm.name]},
+            arm.name in runs.pruned,
         )
         for arm in runs.plan.arms
     )
@@ -192,6 +213,11 @@ def _mean_of(arm: ArmSummary, name: str) -> str | None:
 def _spread_of(arm: ArmSummary, name: str) -> tuple[str | None, str | None]:
     deviation = arm.metrics[name].deviation if name in arm.metrics else None
     return _mean_of(arm, name), None if deviation is None else f"{deviation:.2g}"
+
+
+def _counts(arm: ArmSummary) -> Text:
+    pruned = " pruned" if arm.pruned else ""
+    return Text(f"{arm.finished}/{arm.planned}{pruned}", "bad" if arm.failed else "")
 
 
 def _speed(arm: ArmSummary) -> tuple[str | None, str | None]:

@@ -12,18 +12,27 @@ from entrenar_bench.study.records import Arm, trial_id
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
 
-__all__ = ["BASE", "Sampler", "fresh_seeds", "seeds_of", "sweep_arms", "temperature_arms"]
+__all__ = [
+    "BASE",
+    "POINTS",
+    "Sampler",
+    "check_trials",
+    "fresh_seeds",
+    "seeds_of",
+    "sweep_arms",
+    "temperature_arms",
+]
 
-Sampler = Literal["grid", "random"]
-"""Every point, or some that are drawn."""
+Sampler = Literal["grid", "random", "tpe"]
+"""Every point, or some that are drawn, or asked for by the results of those before."""
 
 BASE = "base"
 """What the arm is called that is the configuration as it is."""
 
 _FEWEST_SEEDS = 2
 
-_POINTS = 0
-"""Seed of random points: the same command draws the same ones, and more go on from them."""
+POINTS = 0
+"""Seed of points: the same command draws the same ones, and more go on from them."""
 
 
 def temperature_arms(base: Base, span: str, step: str) -> tuple[Arm, ...]:
@@ -52,9 +61,9 @@ def sweep_arms(
     Raises ConfigError for parameters that `parse_axis` and `keys_of` refuse, for a sampler without
     its number of trials, and for one with a number that it does not use.
     """
-    _check_trials(sampler, trials)
+    check_trials(sampler, trials)
     axes = keys_of([parse_axis(text) for text in parameters])
-    points = grid(axes) if trials is None else random_points(axes, trials, seed=_POINTS)
+    points = grid(axes) if trials is None else random_points(axes, trials, seed=POINTS)
     arms, as_it_is = arms_of(base, points), base.arm(BASE)
     same = [arm.name for arm in arms if trial_id(arm.config) == trial_id(as_it_is.config)]
     return (same[0], arms) if same else (BASE, (as_it_is, *arms))
@@ -91,11 +100,12 @@ def fresh_seeds(used: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def _check_trials(sampler: Sampler, trials: int | None) -> None:
-    if sampler == "random" and trials is None:
-        raise ConfigError("random points without a number", hint="say how many with --trials")
+def check_trials(sampler: Sampler, trials: int | None) -> None:
+    """Raise ConfigError for a sampler without the number of points that it needs, or with one."""
+    if sampler != "grid" and trials is None:
+        raise ConfigError(f"{sampler} points without a number", hint="say how many with --trials")
     if sampler == "grid" and trials is not None:
         raise ConfigError(
             f"a grid has all its points, and {trials} were asked for",
-            hint="leave --trials out, or use --sampler random",
+            hint="leave --trials out, or use --sampler random or tpe",
         )

@@ -22,7 +22,9 @@ from entrenar_common.cli import Command, Output, common_options
 @metric_options
 @confirm_option
 @common_options
-def temperature(out: Output, base, span, step, metric, goal, seeds, place, csv, confirm) -> None:
+def temperature(
+    out: Output, base, span, step, metric, goal, seeds, place, csv, live, confirm
+) -> None:
     """Run a distillation at several temperatures, and compare each with the first.
 
     \b
@@ -31,10 +33,12 @@ def temperature(out: Output, base, span, step, metric, goal, seeds, place, csv, 
       entrenar-bench temperature --range 1..4 --step 1 --config distill.yaml --confirm 5
     """
     from entrenar_bench.conduct import Inquiry
+    from entrenar_bench.study import Search
     from entrenar_bench.sweeping import temperature_arms
 
     arms = temperature_arms(base, span, step)
     asked = Inquiry(
-        "Temperatures", arms, seeds, metric, goal, baseline=arms[0].name, confirm=confirm
-    )
-    show(out, asked, place, csv, "entrenar.bench.temperature/1")
+        "Temperatures", arms, seeds, metric, goal, baseline=arms[0].name, confirm=confirm,
+        search=Search((f"temperature={span}, in steps of {step}",), "grid"),
+    )  # fmt: skip
+    show(out, asked, place, csv, "entrenar.bench.temperature/1", live=live)

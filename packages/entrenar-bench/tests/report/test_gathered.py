@@ -1,12 +1,13 @@
 """What a report says is what is in the files of its studies."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from entrenar_bench.report.asking import command_line, metrics_asked
 from entrenar_bench.report.gathered import Asked, gathered, is_reading
-from entrenar_bench.study import Arm, Plan, Status, Study
+from entrenar_bench.study import Arm, Plan, Search, Status, Study
 from entrenar_common.errors import ConfigError, NotFoundError, UsageError
 
 LOSS = Asked({"loss": "lower"})
@@ -171,3 +172,47 @@ def test_the_command_line_of_a_report_is_quoted_and_names_no_folder():
     assert "someone" not in line
     assert "'a b.study'" in line
     assert "'x; rm'" in line
+
+
+SEARCH = Search(("x=1,2",), "grid", "loss", "lower", "entrenar-bench sweep --param x=1,2")
+
+
+def searched(tmp_path, plan, clock, search):
+    return Study.create(tmp_path / "s.study", replace(plan, space=search.as_plain()), clock=clock)
+
+
+def test_what_was_searched_how_and_by_which_command_is_that_of_the_study(tmp_path, plan, clock):
+    with searched(tmp_path, plan, clock, SEARCH) as study:
+        run_all(study, clock)
+        found = gathered([study], LOSS)
+    assert (found.axes, found.method) == (["x=1,2"], "grid")
+    assert found.criterion == "the lowest mean of loss over seeds"
+    assert found.made_by == ["entrenar-bench sweep --param x=1,2"]
+
+
+def test_what_a_study_does_not_say_of_its_search_is_empty(study, clock):
+    run_all(study, clock)
+    found = gathered([study], LOSS)
+    assert (found.axes, found.method, found.criterion, found.made_by) == ([], "", "", [])
+    assert (found.energy, found.effects, found.drawn) == ("", [], [])
+
+
+def test_the_effects_of_a_factorial_are_there_for_each_metric(tmp_path, plan, clock):
+    lacks = {"one": ("x",), "two": ()}
+    with searched(tmp_path, plan, clock, replace(SEARCH, taken_out=lacks)) as study:
+        run_all(study, clock)
+        found = gathered([study], Asked({"loss": "lower", "peak_bytes": "lower"}))
+    assert [effects.metric for effects in found.effects] == ["loss", "peak_bytes"]
+    assert found.effects[0].effects[0].estimate == pytest.approx(1.0)  # two − one
+
+
+@pytest.mark.parametrize(
+    ("joules", "said"),
+    [(None, "not recorded: no counter"), (3.0, "of 6 of 6 runs: no counter")],
+)
+def test_energy_is_counted_or_it_is_said_why_not(study, clock, joules, said):
+    study.note_energy("no counter")
+    run_all(study, clock, metrics={"loss": 1.0} | ({"joules": joules} if joules else {}))
+    found = gathered([study], LOSS)
+    assert found.energy == said
+    assert {run.readings.get("joules") for run in found.runs} == {joules}

@@ -1,6 +1,7 @@
 """The report of a study says the same in every format, all of it, and what the runs say."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from entrenar_bench.report.analysis import detectable
 from entrenar_bench.report.compose import compose
 from entrenar_bench.report.document import number
 from entrenar_bench.report.write import FORMATS, without_timings, written
-from entrenar_bench.statistics import compare, paired_power
+from entrenar_bench.statistics import compare, factorial_effects, paired_power
 from entrenar_common.errors import UsageError
 from report_samples import READERS, HtmlReader, check_latex, facts, rows_under
 
@@ -249,12 +250,88 @@ def test_the_detectable_effect_is_found_with_four_in_five():
 
 
 def test_the_checklist_answers_no_to_what_was_not_recorded():
-    bare = dataclasses.replace(facts(), hardware={}, versions={}, revision=None, commands=())
+    bare = dataclasses.replace(
+        facts(), hardware={}, versions={}, revision=None, axes=(), criterion="", made_by=()
+    )
     _, tables = read(bare, "html")
     answers = {row[0]: row[1] for row in rows_under(tables, ["Question", "Answer"])}
     assert answers["Is the hardware stated?"] == "no"
     assert answers["Is the code at a stated revision, unmodified?"] == "no"
+    assert answers["Are bounds and method of the search stated?"] == "no"
+    assert answers["Is the criterion of selection stated?"] == "no"
+    assert answers["Are commands to reproduce the study given?"] == "no"
     assert answers["Are all seeds stated, and is none twice?"] == "yes"
+
+
+def test_the_checklist_shows_the_search_the_criterion_and_the_command_that_were_recorded():
+    _, tables = read(facts(), "html")
+    rows = {row[0]: row[1:] for row in rows_under(tables, ["Question", "Answer"])}
+    assert rows["Are bounds and method of the search stated?"] == ["yes", "x=1,2,3; by: grid"]
+    criterion = rows["Is the criterion of selection stated?"]
+    assert criterion == ["yes", "recorded with the runs: the lowest mean of loss over seeds"]
+    assert rows["Are commands to reproduce the study given?"][0] == "yes"
+
+
+def test_what_was_not_recorded_of_the_search_is_said():
+    bare = dataclasses.replace(facts(), axes=(), method="", criterion="", made_by=())
+    text = written(compose(bare), "md")
+    for fact in ("Search space, as written", "Configurations chosen by", "The best is chosen by"):
+        assert f"| {fact} | not recorded |" in text
+    assert "The command that made the runs: not recorded." in text
+
+
+@EVERY
+def test_the_command_that_made_the_runs_is_there(form):
+    shown = written(compose(facts()), form).replace("{-}", "-").replace("{,}", ",")
+    assert "entrenar-bench sweep --param x=1,2,3" in shown
+
+
+def factorial(lost=()):
+    """Arms that lack a, b, both or nothing."""
+    study = facts(4, 6, lost=lost)
+    lacks = dict(
+        zip([arm.name for arm in study.arms], [(), ("a",), ("b",), ("a", "b")], strict=True)
+    )
+    values = {arm.name: study.values_of(arm.name, "loss") for arm in study.arms}
+    found = factorial_effects(values, lacks, metric="loss")
+    return dataclasses.replace(study, effects=[found]), found
+
+
+@EVERY
+def test_the_effects_of_a_factorial_are_those_that_were_tested(form):
+    study, found = factorial(lost=[(1, 4)])
+    _, tables = read(study, form)
+    rows = rows_under(tables, ["Effect", "Estimate", "Low", "High", "p", "Adjusted p"])
+    assert [row[0] for row in rows] == ["a", "b", "a × b"]
+    for row, effect in zip(rows, found.effects, strict=True):
+        shown = [effect.estimate, effect.low, effect.high]
+        assert [float(cell) for cell in row[1:4]] == pytest.approx(shown, rel=1e-5)
+        assert [float(c) for c in row[4:]] == pytest.approx([effect.p, effect.p_adjusted], rel=5e-3)
+
+
+def test_latex_of_a_factorial_is_well_formed():
+    check_latex(written(compose(factorial()[0]), "latex"))
+
+
+@EVERY
+def test_the_expected_best_is_of_the_points_that_were_drawn(form):
+    study = dataclasses.replace(facts(5, 4), drawn=[f"arm {i}" for i in range(1, 5)])
+    means = [statistics.fmean(study.values_of(f"arm {i}", "loss").values()) for i in range(1, 5)]
+    _, tables = read(study, form)
+    rows = rows_under(tables, ["Points", "Expected best"])
+    expected = [
+        statistics.fmean(map(min, itertools.combinations(means, count))) for count in range(1, 5)
+    ]
+    assert [int(row[0]) for row in rows] == [1, 2, 3, 4]
+    assert [float(row[1]) for row in rows] == pytest.approx(expected, rel=1e-5)
+
+
+def test_points_that_lost_a_run_are_not_in_the_expected_best():
+    study = facts(4, 3, lost=[(2, 1)])
+    study = dataclasses.replace(study, drawn=[arm.name for arm in study.arms])
+    text = written(compose(study), "md")
+    assert "1 point without all runs left out" in text
+    assert "Expected best" not in written(compose(dataclasses.replace(study, drawn=())), "md")
 
 
 def test_a_winner_of_several_arms_has_to_be_confirmed():

@@ -372,6 +372,30 @@ def test_where_a_study_was_made_is_kept_and_a_change_is_noted(study):
         assert "entrenar-bench is 0.1.0, and was 0.0.9" in other.notes
 
 
+def test_steps_reported_together_are_kept_as_one_by_one(tmp_path, plan, clock):
+    steps = [(1, {"loss": 2.0, "rate": 0.1}), (2, {"loss": 1.5}), (4, {"loss": math.nan})]
+    kept = []
+    for name, together in (("one.study", False), ("all.study", True)):
+        with Study.create(tmp_path / name, plan, clock=clock) as study:
+            lease = study.claim("me")
+            if together:
+                study.report_steps(lease, steps)
+            else:
+                for step, metrics in steps:
+                    study.report(lease, step, metrics)
+            kept.append((str(study.steps(lease.trial.run)), read_mirror(f"{study.path}.jsonl")))
+    assert kept[0][0] == kept[1][0]
+    assert kept[0][1][1:] == kept[1][1][1:]  # after the one of the study's creation
+
+
+def test_of_steps_reported_together_all_are_kept_or_none(study):
+    lease = study.claim("me")
+    with pytest.raises(ValueError, match="could not convert"):
+        study.report_steps(lease, [(1, {"loss": 2.0}), (2, {"loss": "much"})])
+    assert study.steps(lease.trial.run) == []
+    assert [event["kind"] for event in read_mirror(f"{study.path}.jsonl")][-1] != "step"
+
+
 # ---- the mirror --------------------------------------------------------------------------------
 
 

@@ -42,11 +42,14 @@ def facts(arms=3, seeds=6, *, lost=(), not_finite=(), name="arm {}", steps=20, s
         seeds=range(seeds),
         question=f"Is {name} better?",
         comparisons=families,
+        axes=["x=1,2,3"],
         space=[Parameter("x", "1, 2, 3")],
         method="grid",
+        criterion="the lowest mean of loss over seeds",
         hardware={"cpu": "a processor"},
         versions={"python": "3.12"},
         revision="abc123",
+        made_by=["entrenar-bench sweep --param x=1,2,3"],
         commands=["entrenar-bench report a.study --output report.html"],
     )
 
@@ -160,7 +163,7 @@ _KNOWN = re.compile(
     r"(documentclass|usepackage|setlength|textwidth|oddsidemargin|textheight|topmargin|parindent"
     r"|parskip|tabcolsep|unitlength|sloppy|date|title|begin|end|maketitle|section|subsection|emph"
     r"|item|par|footnotesize|noindent|toprule|midrule|bottomrule|tabularnewline|raggedright|small"
-    r"|scriptsize|ttfamily|hfill|allowbreak|put|line|circle|makebox|qbezier|textbackslash"
+    r"|scriptsize|ttfamily|hspace|allowbreak|put|line|circle|makebox|qbezier|textbackslash"
     r"|textasciicircum|textasciitilde|textless|textgreater|textbar|textquotedbl|textasciigrave"
     r"|textquotesingle|textendash|nobreakspace|times|pm|alpha|dots|geq|leq|cdot|rightarrow|textsuperscript|mu"
     r"|div)"

@@ -67,9 +67,10 @@ class _Reporting(click.Command):
         self._main_shell_completion(extra, program, complete_var)
         # Click meets a misspelt option before it processes the others, so look for this one here.
         out = Output(color=False if "--no-color" in words else None)
+        out.words = (program, *words)
 
         def run() -> Any:
-            with self.make_context(program, words, obj=out, **extra) as context:
+            with self.make_context(program, list(words), obj=out, **extra) as context:
                 return self.invoke(context)
 
         code = outcome.of(run, out, program)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from entrenar_common.drawing import INTERVAL, Drawing, View, say
 from entrenar_common.progress import Progress, format_field, format_steps
 from entrenar_common.series import Series
 from entrenar_common.text import escape_controls
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveTraining"]
 
-_INTERVAL = 0.25  # seconds between two drawings, at least
-_PAUSE = (
-    60  # so many times what a drawing took is the least pause after it: less than 2 % goes there
-)
 _REMARKS = 50  # so many are kept; all have a line when the phase is over, up to this
 _MARKS = {"info": ("i", ""), "warning": ("!", "warning"), "serious": ("!!", "error")}
 _READINGS = {
@@ -97,15 +91,13 @@ class LiveTraining:
         otherwise: Progress,
         *,
         clock: Callable[[], float] = time.monotonic,
-        interval: float = _INTERVAL,
+        interval: float = INTERVAL,
     ) -> None:
         self._screen, self._otherwise = screen, otherwise
-        self._clock, self._interval = clock, interval
+        self._clock = clock
         self._phase: _Phase | None = None
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self._thread: threading.Thread | None = None
-        self._before: IO[str] | None = None
-        self._kept: _Kept | None = None
+        self._lock = threading.Lock()
+        self._drawing = Drawing(screen, self._view, written=self._written, interval=interval)
 
     # ---- a Progress -------------------------------------------------------------------------
 
@@ -133,13 +125,7 @@ class LiveTraining:
         self.close()
         self._otherwise.finish()
         self._phase = _Phase(phase, first_step, total_steps, steps_per_epoch, self._clock())
-        self._before, self._kept = sys.stderr, _Kept(self._written)
-        sys.stderr = self._kept
-        self._screen.open()
-        self.draw()
-        self._over.clear()
-        self._thread = threading.Thread(target=self._draw_until_over, name="live", daemon=True)
-        self._thread.start()
+        self._drawing.open()
 
     def step(self, record: Mapping[str, Any]) -> None:
         """Take the line that a step has in the log."""
@@ -170,37 +156,23 @@ class LiveTraining:
         lines = [f"and {hidden} more before"] if hidden else []
         lines += [f"{r.mark} step {r.step}: {r.text}" for r in phase.remarks if r.mark.strip()]
         lines.append(_summary(phase, outcome, elapsed))
-        _say("".join(f"{escape_controls(f'{phase.name}: {line}')}\n" for line in lines))
+        say("".join(f"{escape_controls(f'{phase.name}: {line}')}\n" for line in lines))
 
     def close(self) -> None:
         """Give the terminal back, wherever the training is. Closing twice does nothing."""
-        if self._thread is not None:
-            self._over.set()
-            self._thread.join()
-            self._thread = None
-        self._screen.close()
+        self._drawing.close()
         self._phase = None
-        kept, self._kept = self._kept, None
-        if kept is not None and self._before is not None:
-            if sys.stderr is kept:
-                sys.stderr = self._before
-            _say(kept.text())
 
     def draw(self) -> None:
         """Show the phase as it is now."""
+        self._drawing.draw()
+
+    def _view(self) -> View | None:
         from entrenar_common.training_view import render
 
         with self._lock:
             state = None if self._phase is None else self._phase.state(self._clock())
-        if state is not None:
-            self._screen.draw(lambda width, height: render(state, width, height))
-
-    def _draw_until_over(self) -> None:
-        pause = self._interval
-        while not self._over.wait(pause):
-            began = time.thread_time()
-            self.draw()
-            pause = max(self._interval, _PAUSE * (time.thread_time() - began))
+        return None if state is None else lambda width, height: render(state, width, height)
 
     def _written(self, line: str) -> None:
         """A line for standard error, of whichever thread."""
@@ -214,41 +186,6 @@ class LiveTraining:
         if self._phase is not None:
             self._phase.remarks.append(Remark(step, text, mark, style))
             self._phase.remarked += 1
-
-
-class _Kept(io.TextIOBase):
-    """In the place of standard error while the screen is shown: keeps what is written."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__()
-        self._tell, self._text, self._line = tell, [], ""
-
-    def writable(self) -> bool:
-        return True
-
-    def isatty(self) -> bool:
-        return False
-
-    def write(self, text: str) -> int:
-        self._text.append(text)
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if line.strip():
-                self._tell(line)
-        return len(text)
-
-    def text(self) -> str:
-        """All that was written, ended by a newline."""
-        whole = "".join(self._text)
-        return whole if not whole or whole.endswith("\n") else whole + "\n"
-
-
-def _say(text: str) -> None:
-    """Write to standard error, of which nobody may be left to read it."""
-    with contextlib.suppress(OSError, ValueError):
-        if text:
-            sys.stderr.write(text)
-            sys.stderr.flush()
 
 
 def _summary(phase: _Phase, outcome: str, elapsed: float) -> str:

@@ -13,6 +13,7 @@ from entrenar_common.text import escape_controls
 
 if TYPE_CHECKING:
     from entrenar_common.live import LiveTraining
+    from entrenar_common.screen import Screen
 
 __all__ = ["Output"]
 
@@ -39,6 +40,8 @@ class Output:
         self.debug = debug
         self._emitted = False
         self._last_piece = ""
+        self.words: tuple[str, ...] = ()
+        """What the command was called with, its program's name first; none outside a command."""
         self._progress: Progress | None = None
         self._live: LiveTraining | None = None
 
@@ -100,19 +103,27 @@ class Output:
         None where quiet asks for no progress, and, with a note, where standard error is no
         terminal: the plain lines of `progress` are what a log can have.
         """
+        if self._live is None:
+            screen = self.screen()
+            if screen is None:
+                return None
+            from entrenar_common.live import LiveTraining
+
+            self._live = LiveTraining(screen, self.progress())
+            self._progress = self._live
+        return self._live
+
+    def screen(self) -> Screen | None:
+        """The whole terminal to draw on; None as `live` has it. Whoever opens it closes it."""
         if self.quiet:
             return None
         stream = sys.stderr
         if not is_terminal(stream):
             self.note("--live: standard error is no terminal, so progress is shown as plain lines")
             return None
-        if self._live is None:
-            from entrenar_common.live import LiveTraining
-            from entrenar_common.screen import Screen
+        from entrenar_common.screen import Screen
 
-            self._live = LiveTraining(Screen(stream, color=self.color), self.progress())
-            self._progress = self._live
-        return self._live
+        return Screen(stream, color=self.color)
 
     def note(self, text: str) -> None:
         """Say something in passing on standard error, unless quiet."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "plot", "sparkline"]
+__all__ = ["ASCII", "UNICODE", "Glyphs", "Points", "plot", "sparkline"]
 
 # A braille character is 2 dots wide and 4 high; the bits of its columns, from the top dot down.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

@@ -2,7 +2,8 @@
 
 A library takes a `Progress` with NullProgress as the default, and knows nothing of terminals.
 A field passed to `advance` is shown beside the counts: `loss=2.31` as "loss 2.31", and a name that
-ends in `_per_s` as a rate: `tokens_per_s=12_300` as "12.3K tokens/s".
+ends in `_per_s` as a rate: `tokens_per_s=12_300` as "12.3K tokens/s". The field `seconds_left` is
+what remains as the library reckons it, and is shown in the place of the display's own estimate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from entrenar_common.bar import Bar
 
 __all__ = [
+    "SECONDS_LEFT",
     "LineProgress",
     "NullProgress",
     "Progress",
@@ -29,6 +31,9 @@ __all__ = [
     "format_seconds",
     "format_steps",
 ]
+
+SECONDS_LEFT = "seconds_left"
+"""The field with what remains."""
 
 
 class Progress(Protocol):
@@ -138,8 +143,7 @@ class LineProgress:
         elapsed = now - self._started
         parts = [self._steps(), *self._shown_fields(), f"{format_seconds(elapsed)} elapsed"]
         if self._total is not None and 0 < self._done <= self._total:
-            left = elapsed / self._done * (self._total - self._done)
-            parts.append(f"{format_seconds(left)} left")
+            parts.append(self._left(elapsed, self._total - self._done))
         self._print(", ".join(parts))
 
     def finish(self) -> None:
@@ -152,12 +156,17 @@ class LineProgress:
         self._print(", ".join([end, *self._shown_fields()]))
         self._task = None
 
+    def _left(self, elapsed: float, steps: int) -> str:
+        if SECONDS_LEFT in self._fields:
+            return f"about {format_seconds(float(self._fields[SECONDS_LEFT]))} left"
+        return f"{format_seconds(elapsed / self._done * steps)} left"
+
     def _steps(self) -> str:
         share = f" ({self._done / self._total:.0%})" if self._total else ""
         return format_steps(self._done, self._total) + share
 
     def _shown_fields(self) -> list[str]:
-        return [format_field(name, value) for name, value in self._fields.items()]
+        return [format_field(n, value) for n, value in self._fields.items() if n != SECONDS_LEFT]
 
     def _print(self, text: str) -> None:
         self._stream.write(f"{escape_controls(self._task or '')}: {text}\n")

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import RenderableType
 
-from entrenar_common.plot import ASCII, UNICODE, Glyphs, plot, sparkline
+from entrenar_common.lines import Line, Lines, Piece
+from entrenar_common.plot import Glyphs, plot, sparkline
 from entrenar_common.progress import format_field, format_seconds, format_steps
 from entrenar_common.series import Curve
 from entrenar_common.text import escape_controls
@@ -22,10 +21,6 @@ _WIDE = 120  # columns from which readings are beside each other
 _LABEL, _VALUE = 14, 9
 _LEAST_PLOT = 2  # rows below which a plot says nothing
 _AIRY = 16  # rows from which there is an empty one below the bar
-
-Piece = tuple[str, str]
-Line = list[Piece]
-"""Texts with the names of their styles."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +77,8 @@ def render(state: TrainingState, width: int, height: int) -> RenderableType:
     What matters least is left out where there is no room. Drawn in ASCII on a console whose
     encoding is not UTF-8.
     """
-    return _View(state, max(1, width), max(1, height))
-
-
-class _View:
-    """Lines as segments: rich wraps and measures nothing, which is most of what drawing costs."""
-
-    def __init__(self, state: TrainingState, width: int, height: int) -> None:
-        self._state, self._width, self._height = state, width, height
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        glyphs = ASCII if options.ascii_only else UNICODE
-        for number, line in enumerate(_lines(self._state, self._width, self._height, glyphs)):
-            if number:
-                yield Segment.line()
-            for text, style in _fitted(line, self._width, glyphs):
-                yield Segment(text, console.get_style(style) if style else None)
+    width, height = max(1, width), max(1, height)
+    return Lines(lambda glyphs: _lines(state, width, height, glyphs), width)
 
 
 def _lines(state: TrainingState, width: int, height: int, glyphs: Glyphs) -> list[Line]:
@@ -242,26 +223,3 @@ def _remarks(state: TrainingState) -> list[Line]:
     if state.skipped:
         facts.append(f"{state.skipped} steps skipped, not finite")
     return [*lines, [("  " + ", ".join(facts), "note")]] if facts else lines
-
-
-def _fitted(line: Line, width: int, glyphs: Glyphs) -> Iterator[Piece]:
-    """The pieces of a line, cut where it is wider than `width`."""
-    pieces = [(_encodable(text, glyphs), style) for text, style in line if text]
-    if sum(cell_len(text) for text, _ in pieces) <= width:
-        yield from pieces
-        return
-    left = width - 1
-    for text, style in pieces:
-        if cell_len(text) > left:
-            yield set_cell_size(text, left) + glyphs.ellipsis, style
-            return
-        yield text, style
-        left -= cell_len(text)
-
-
-def _encodable(text: str, glyphs: Glyphs) -> str:
-    return (
-        text
-        if glyphs is UNICODE
-        else text.replace("–", "-").encode("ascii", "backslashreplace").decode()
-    )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrenar_common.cells import format_cell, is_numeric
+from entrenar_common.panels import panels
+from entrenar_common.plot import Points
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.text import escape_controls
 from entrenar_common.units import format_count, format_duration
 from entrenar_core.train.run_folder import DATASET_REVISION
 from entrenar_core.train.stored_numbers import StoredNumbers
-from entrenar_distill.curve import Points, curve
 from entrenar_distill.report import (
     AdaptedStudent,
     Environment,
@@ -70,7 +71,7 @@ def parts(report: RunReport) -> list[Any]:
     if report.adapter:
         shown.append(adapter_part(report.adapter))
     if report.curve:
-        shown.append(Block("Training cross-entropy by step", curve(report.curve, WIDTH)))
+        shown.append(Block("Training cross-entropy by step", panels(report.curve, WIDTH)))
     if report.parts:
         shown.append(loss_part(report.parts))
     shown.append(phases_part(report.phases))
@@ -198,9 +199,9 @@ def phases_part(phases: Sequence[PhaseTiming]) -> Table:
 
 def loss_part(found: Mapping[str, Points]) -> Block:
     """A panel for each part, on a scale of its own."""
-    panels = [curve({name: points}, WIDTH // 2, _PART_LINES) for name, points in found.items()]
+    drawn = [panels({name: points}, WIDTH // 2, _PART_LINES) for name, points in found.items()]
     lines: list[str] = []
-    for left, right in itertools.zip_longest(panels[::2], panels[1::2], fillvalue=[]):
+    for left, right in itertools.zip_longest(drawn[::2], drawn[1::2], fillvalue=[]):
         beside = itertools.zip_longest(left, right, fillvalue="")
         lines += ["", *(f"{one:<{WIDTH // 2}}{other}".rstrip() for one, other in beside)]
     return Block("What the student's loss was made of, by step", lines[1:])

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from entrenar_common.panels import panels
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_count
-from entrenar_distill.curve import curve
 from entrenar_distill.intervals import Figure
 from entrenar_distill.present import (
     WIDTH,
@@ -75,7 +75,7 @@ def parts(report: TextReport) -> list[Any]:
         title = (
             "loss" if report.task == SENTENCE_EMBEDDING else "cross-entropy, or loss without it,"
         )
-        shown.append(Block(f"Training {title} by step", curve(report.curve, WIDTH)))
+        shown.append(Block(f"Training {title} by step", panels(report.curve, WIDTH)))
     if report.parts:
         shown.append(loss_part(report.parts))
     shown += [phases_part(report.phases), _settings(report), machine_part(report.environment)]

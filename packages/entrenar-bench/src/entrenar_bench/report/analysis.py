@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from entrenar_bench.report.document import Grid, Items, Paragraph, Part, Section, number, p_value
+from entrenar_bench.report.effects import effects_parts
 from entrenar_bench.report.facts import StudyFacts
 from entrenar_bench.statistics import Comparison, Comparisons, paired_power, welch_power
 
@@ -27,10 +28,12 @@ _WANTED = 0.8
 
 
 def analysis(facts: StudyFacts) -> Section:
-    """All comparisons of all metrics."""
+    """All comparisons of all metrics, and the effects of a factorial's parts."""
     parts: list[Part] = []
     for family in facts.comparisons:
         parts += _family(family)
+    for found in facts.effects:
+        parts += effects_parts(found)
     nothing = Paragraph("There are no comparisons to analyse.", note=True)
     return Section("analysis", "Statistical analysis", parts or [nothing])
 

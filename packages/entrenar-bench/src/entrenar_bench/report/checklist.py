@@ -45,7 +45,8 @@ def _asks(question: str) -> Callable[[Question], Question]:
 @_asks("Is the exact number of runs stated?")
 def _runs(facts: StudyFacts) -> Answer:
     planned = len(facts.arms) * len(facts.seeds)
-    return bool(facts.runs), f"{len(facts.runs)} recorded of {planned} planned"
+    made = [run for run in facts.runs if run.state != "pruned"]
+    return bool(made), f"{len(made)} recorded of {planned} planned"
 
 
 @_asks("Are failed and diverged runs reported?")
@@ -67,7 +68,9 @@ def _seeds(facts: StudyFacts) -> Answer:
 def _budget(facts: StudyFacts) -> Answer:
     if len(facts.arms) < 2:
         return None, "a single arm"
-    counts = sorted({len(facts.runs_of(arm.name)) for arm in facts.arms})
+    counts = sorted(
+        {sum(run.state != "pruned" for run in facts.runs_of(arm.name)) for arm in facts.arms}
+    )
     return len(counts) == 1, f"{' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))} each"
 
 
@@ -106,18 +109,18 @@ def _effects(facts: StudyFacts) -> Answer:
 
 @_asks("Are bounds and method of the search stated?")
 def _search(facts: StudyFacts) -> Answer:
-    if not facts.space:
-        return None, "no search space recorded"
-    stated = all(p.bounds for p in facts.space) and bool(facts.method)
-    return (
-        stated,
-        f"{counted(len(facts.space), 'setting')}, by {facts.method or 'no method recorded'}",
-    )
+    if len(facts.arms) < 2:
+        return None, "a single arm"
+    space = "; ".join(facts.axes) or "no search space recorded"
+    method = facts.method or "no method recorded"
+    return bool(facts.axes and facts.method), f"{space}; by: {method}"
 
 
 @_asks("Is the criterion of selection stated?")
 def _criterion(facts: StudyFacts) -> Answer:
-    return True, f"{facts.metric}, {facts.goal} is better"
+    if facts.criterion:
+        return True, f"recorded with the runs: {facts.criterion}"
+    return False, f"not recorded; this report decides by {facts.metric}, {facts.goal} is better"
 
 
 @_asks("Was the winner confirmed with runs that did not choose it?")
@@ -158,8 +161,9 @@ def _revision(facts: StudyFacts) -> Answer:
 
 @_asks("Are running times recorded?")
 def _times(facts: StudyFacts) -> Answer:
-    timed = sum("seconds" in run.readings for run in facts.runs)
-    return bool(timed) and timed == len(facts.runs), f"of {timed} of {len(facts.runs)} runs"
+    made = [run for run in facts.runs if run.state != "pruned"]
+    timed = sum("seconds" in run.readings for run in made)
+    return bool(timed) and timed == len(made), f"of {timed} of {len(made)} runs"
 
 
 @_asks("Is the energy recorded?")
@@ -170,4 +174,5 @@ def _energy(facts: StudyFacts) -> Answer:
 
 @_asks("Are commands to reproduce the study given?")
 def _commands(facts: StudyFacts) -> Answer:
-    return bool(facts.commands), counted(len(facts.commands), "command")
+    shown = counted(len(facts.made_by), "command") + " that made the runs"
+    return bool(facts.made_by), shown if facts.made_by else "not recorded"

@@ -45,13 +45,15 @@ def _reproduction(facts: StudyFacts) -> Section:
     rows = [[arm.name, arm.digest] for arm in facts.arms]
     columns = ["Arm", "SHA-256 of its configuration"]
     caption = "Of the configuration as JSON with sorted keys."
-    commands: Part = (
-        Code(facts.commands)
-        if facts.commands
-        else Paragraph("No commands were recorded.", note=True)
+    commands: list[Part] = (
+        [Paragraph("The runs were made by:"), Code(facts.made_by)]
+        if facts.made_by
+        else [Paragraph("The command that made the runs: not recorded.", note=True)]
     )
+    if facts.commands:
+        commands += [Paragraph("This report was written by:"), Code(facts.commands)]
     hashes = Grid("Configurations", columns, rows, [False, False], caption)
-    return Section("reproduction", "Reproduction", [commands, hashes])
+    return Section("reproduction", "Reproduction", [*commands, hashes])
 
 
 def _timings(facts: StudyFacts) -> Section:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from entrenar_core.train.page_parts import Facts, Grid, Paragraph
 
 __all__ = [
+    "KEY",
     "TIMINGS",
     "Code",
     "Curves",
@@ -29,6 +30,9 @@ __all__ = [
     "number",
     "p_value",
 ]
+
+KEY = "A dot is a run, the line the interval of the mean, the stroke across it the mean."
+"""Of a figure of runs."""
 
 TIMINGS = "timings"
 """The name of the one section that may differ between reports of equal studies."""
@@ -104,11 +108,12 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A metric against a parameter, in the order of its values."""
+    """A metric against a parameter, in the order of its values; `key` says what is drawn."""
 
     title: str
     parameter: str
     points: Sequence[SweepPoint]
+    key: str = KEY
 
     @property
     def logarithmic(self) -> bool:

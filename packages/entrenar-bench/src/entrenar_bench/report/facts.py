@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from entrenar_bench.statistics import Comparisons, Goal
+from entrenar_bench.statistics import Comparisons, FactorialEffects, Goal
 
 __all__ = ["Arm", "Parameter", "Run", "RunState", "StudyFacts"]
 
-RunState = Literal["done", "failed", "unfinished"]
+RunState = Literal["done", "failed", "unfinished", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,17 @@ class StudyFacts:
 
     metric:      the one that the study decides by; `goal` says which values are better
     comparisons: those made, one family for each metric; `confidence` of the arms' intervals
-    varies:      what differs between runs of an arm; method: how configurations were chosen
+    effects:     those of a factorial's parts, for each metric
+    varies:      what differs between runs of an arm
+    axes:        what was searched, as it was written; method: how configurations were chosen there
+    space:       the values that the arms have of each setting in which they differ
+    drawn:       the arms that are points drawn at random
+    criterion:   by what the best was to be chosen, recorded with the runs
     order:       in what order runs were made, in words
     revision:    the commit of the code, `modified` if files differed from it
     energy:      how joules were read, or why they were not
     notes:       what else a reader has to know of how it was made
+    made_by:     the commands that made the runs; commands: those that write the report
     """
 
     title: str
@@ -79,10 +85,14 @@ class StudyFacts:
     seeds: Sequence[int]
     question: str = ""
     comparisons: Sequence[Comparisons] = ()
+    effects: Sequence[FactorialEffects] = ()
     paired: bool = True
     varies: str = "the seed: initialisation, order of data, sampling"
+    axes: Sequence[str] = ()
     method: str = ""
     space: Sequence[Parameter] = ()
+    drawn: Sequence[str] = ()
+    criterion: str = ""
     order: str = ""
     hardware: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +100,7 @@ class StudyFacts:
     modified: bool = False
     energy: str = ""
     notes: Sequence[str] = ()
+    made_by: Sequence[str] = ()
     commands: Sequence[str] = ()
     confidence: float = 0.95
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from entrenar_bench.report.effects import Results, effects_of
 from entrenar_bench.report.facts import Arm, Parameter, Run, RunState, StudyFacts
 from entrenar_bench.report.methodology import setting
 from entrenar_bench.statistics import Comparisons, Goal, compare_arms
@@ -19,11 +20,15 @@ from entrenar_common.text import escape_controls, nearest
 
 __all__ = ["Asked", "gathered", "is_reading"]
 
-_READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second)$")
+_READING = re.compile(r"(^|[_.])(seconds|bytes|joules|watts|per_second|per_s)$")
 _MACHINE = ("cpu", "gpu", "memory", "threads")
-_STATES: dict[Status, RunState] = {Status.FINISHED: "done", Status.FAILED: "failed"}
+_STATES: dict[Status, RunState] = {
+    Status.FINISHED: "done",
+    Status.FAILED: "failed",
+    Status.PRUNED: "pruned",
+}
+_PRUNED = "its arm was not among the best on the seeds before"
 _ORDER = "blocks of one seed, in each of which every arm runs once, shuffled"
-_ENERGY = {True: "joules, as the runs reported them", False: "not recorded: no run reported joules"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class Asked:
 
 def is_reading(metric: str) -> bool:
     """Whether a metric by this name is one of the machine, different in equal runs: its last words
-    are seconds, bytes, joules, watts or per second.
+    are seconds, bytes, joules, watts, per second or per s.
 
-    >>> is_reading("peak_bytes"), is_reading("held_out_loss")
+    >>> is_reading("tokens_per_s"), is_reading("held_out_loss")
     (True, False)
     """
     return _READING.search(metric) is not None
@@ -75,6 +80,7 @@ def gathered(studies: Sequence[Study], asked: Asked) -> StudyFacts:
     results = {name: _results(studies, name) for name in known}
     runs = [run for study in studies for run in _runs(study, deciding, results)]
     hardware, versions = _machines(studies)
+    searches = [study.search for study in studies]
     revisions = sorted({study.provenance.revision or "" for study in studies})
     return StudyFacts(
         title=asked.title or ", ".join(dict.fromkeys(study.name for study in studies)),
@@ -85,19 +91,38 @@ def gathered(studies: Sequence[Study], asked: Asked) -> StudyFacts:
         runs=runs,
         seeds=sorted({trial.seed for _, trial in kept}),
         comparisons=_comparisons(kept, asked, results),
+        effects=effects_of(searches, asked.metrics, results, alpha=asked.alpha),
         paired=asked.design == "paired",
-        method="a plan made before the runs",
+        axes=_distinct(axis for search in searches for axis in search.axes),
+        method="; ".join(_distinct(search.sampler for search in searches)),
         space=_space([trial for _, trial in kept]),
-        order=_ORDER,
+        drawn=_distinct(arm for search in searches for arm in search.drawn),
+        criterion="; ".join(_distinct(search.criterion for search in searches)),
+        order="; ".join(_distinct(search.order or _ORDER for search in searches)),
         hardware=hardware,
         versions=versions,
         revision=", ".join(r.removesuffix("+changes") for r in revisions if r) or None,
         modified=any(r.endswith("+changes") for r in revisions),
-        energy=_ENERGY[any("joules" in run.readings for run in runs)],
-        notes=_notes(studies, dropped=len(trials) - len(kept)),
+        energy=_energy(studies, runs),
+        notes=_notes(studies, dropped=len(trials) - len(kept)) + _pruning(_pruned(kept)),
+        made_by=_distinct(search.command for search in searches),
         commands=asked.commands,
         confidence=1 - asked.alpha,
     )
+
+
+def _pruned(trials: Sequence[tuple[Study, Trial]]) -> list[str]:
+    return list(dict.fromkeys(t.arm for _, t in trials if t.status is Status.PRUNED))
+
+
+def _pruning(arms: Sequence[str]) -> list[str]:
+    if not arms:
+        return []
+    return [
+        f"{len(arms)} arms were pruned and have fewer seeds because of their values. They are not "
+        "complete and no candidates for the best; their comparisons are described and not tested, "
+        "and the p values of the others are adjusted for them too."
+    ]
 
 
 def _check(trials: Sequence[tuple[Study, Trial]]) -> None:
@@ -138,10 +163,6 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-Results = Mapping[str, Mapping[tuple[str, int], float]]
-"""Of each metric the value of arm and seed."""
-
-
 def _results(studies: Sequence[Study], metric: str) -> dict[tuple[str, int], float]:
     return {
         (arm, seed): value
@@ -170,7 +191,7 @@ def _runs(study: Study, deciding: str, results: Results) -> list[Run]:
                 _STATES.get(trial.status, "unfinished"),
                 metrics={n: v for n, v in have.items() if n == deciding or not is_reading(n)},
                 curve=_curve(study, trial.run, deciding),
-                failure=trial.error or "",
+                failure=trial.error or (_PRUNED if trial.status is Status.PRUNED else ""),
                 place=places.get(trial.run),
                 readings=clock | {n: v for n, v in have.items() if n != deciding and is_reading(n)},
             )
@@ -206,6 +227,7 @@ def _comparisons(
                 correction=asked.correction,
                 alpha=asked.alpha,
                 margin=asked.margin,
+                pruned=_pruned(trials),
             )
         )
     return families
@@ -219,6 +241,18 @@ def _space(trials: Sequence[Trial]) -> list[Parameter]:
         values = dict.fromkeys(setting(a.config[name]) for a in arms if name in a.config)
         found.append(Parameter(name, ", ".join(values)))
     return found
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def _energy(studies: Sequence[Study], runs: Sequence[Run]) -> str:
+    said = "; ".join(_distinct(text for study in studies for text in study.energy))
+    counted = sum("joules" in run.readings for run in runs)
+    if not counted:
+        return f"not recorded: {said}" if said else ""
+    return f"of {counted} of {len(runs)} runs: {said or 'joules, as the runs reported them'}"
 
 
 def _machines(studies: Sequence[Study]) -> tuple[dict[str, str], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -40,9 +41,10 @@ _HEAD = r"""\documentclass[10pt]{article}
 \sloppy
 \date{}
 """
-_LINES = 45  # of a table on one page: `tabular` is not broken across pages
+_LINES = 28  # of a table in one piece, which is not broken across pages: they end half empty
 _NARROW = 18  # characters of a cell that need no line break
-_ACROSS = 112  # characters of a table beside each other
+_SIZES = (("footnotesize", 112, 0.3), ("scriptsize", 132, 0.14))
+"""Of letters: characters of a table beside each other, and the least share for its long texts."""
 
 Cells = Sequence[str]
 
@@ -99,14 +101,14 @@ def _code(part: Code) -> Iterator[str]:
 
 def _grid(part: Grid) -> Iterator[str]:
     yield _titled(part.title)
-    widths = _widths(part)
+    size, widths = _widths(part)
     kinds = "".join(
         "r" if right else "l" if width is None else f"p{{{width:.2f}\\textwidth}}"
         for right, width in zip(part.numeric, widths, strict=True)
     )
     head = _row(part.columns, part.numeric)
     for rows in _pages(part.rows, widths) or [[]]:
-        yield r"\par{\footnotesize\noindent"
+        yield f"\\par{{\\{size}\\noindent"
         yield f"\\begin{{tabular}}{{{kinds}}}"
         yield r"\toprule"
         yield head
@@ -132,8 +134,9 @@ def _number(cell: str) -> str:
     return cell.replace("-", "$-$") if digits else latex_text(cell)
 
 
-def _widths(part: Grid) -> list[float | None]:
-    """The share of the page that each column of long texts gets of what the others leave."""
+def _widths(part: Grid) -> tuple[str, list[float | None]]:
+    """The size of letters, and the share of the page that each column of long texts gets of what
+    the others leave: letters are as large as leaves enough."""
     longest = [
         max(len(cell) for cell in column) for column in zip(part.columns, *part.rows, strict=True)
     ]
@@ -142,24 +145,31 @@ def _widths(part: Grid) -> list[float | None]:
         for size, right in zip(longest, part.numeric, strict=True)
     ]
     taken = sum(size + 2 for size, wide in zip(longest, long, strict=True) if not wide)
-    room = max(0.3, 0.97 - taken / _ACROSS)
+    rooms = [(name, 0.97 - taken / across, least) for name, across, least in _SIZES]
+    name, room, least = next((each for each in rooms if each[1] >= each[2]), rooms[-1])
+    room = max(least, room)
     # by the root of their lengths: a column of sentences leaves room for one of names
     total = sum(size**0.5 for size in long)
-    return [min(size / 75, room * size**0.5 / total) if size else None for size in long]
+    return name, [min(size / 75, room * size**0.5 / total) if size else None for size in long]
 
 
 def _pages(rows: Sequence[Cells], widths: Sequence[float | None]) -> list[list[Cells]]:
-    """The rows in groups that a page has room for."""
-    pages: list[list[Cells]] = []
-    left = 0
-    for row in rows:
-        lines = max(
+    """The rows in groups of about as many lines, which find room on a page."""
+    heights = [
+        max(
             1 if width is None else 1 + int(len(cell) / (width * 90))
             for cell, width in zip(row, widths, strict=True)
         )
+        for row in rows
+    ]
+    whole = sum(heights)
+    most = math.ceil(whole / max(1, math.ceil(whole / _LINES)))
+    pages: list[list[Cells]] = []
+    left = 0
+    for row, lines in zip(rows, heights, strict=True):
         if lines > left:
             pages.append([])
-            left = _LINES
+            left = most
         pages[-1].append(row)
         left -= lines
     return pages

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
-from entrenar_bench.report.document import Curves, DotRow, Dots, Panel, Sweep, number
+from entrenar_bench.report.document import KEY, Curves, DotRow, Dots, Panel, Sweep, number
 from entrenar_bench.report.latex_text import breakable, latex_text
 from entrenar_bench.report.scales import CurveScale, Scale, drawn_points, extent, extent_of_curves
 from entrenar_common.text import escape_controls
@@ -18,8 +18,8 @@ _NAMES, _WIDTH, _LOST, _ROW = 42, 98, 28, 5
 _ROWS = 35  # of a picture on one page
 _SHORT = 26  # characters of a name beside a drawing; its table has the whole
 _TALL, _WIDE, _SMALL = 55, 48, 26
+_INSET = 6  # from an axis to the first and the last place along it
 _BINS = 12
-_KEY = "A dot is a run, the line the interval of the mean, the stroke across it the mean."
 
 
 def dots_picture(found: Dots) -> Iterator[str]:
@@ -27,24 +27,24 @@ def dots_picture(found: Dots) -> Iterator[str]:
     scale = extent(found.rows)
     for start in range(0, len(found.rows), _ROWS):
         yield from _strips(found.rows[start : start + _ROWS], scale)
-    yield f"{{\\small {latex_text(_KEY)}\\par}}"
+    yield f"{{\\small {latex_text(KEY)}\\par}}"
 
 
 def sweep_picture(found: Sweep) -> Iterator[str]:
     """The parameter across, the metric up."""
     scale = extent([point.row for point in found.points])
-    yield f"\\begin{{picture}}({_NAMES + _WIDTH},{_TALL + 14})(-{_NAMES},-12)"
+    yield f"\\begin{{picture}}({_NAMES + _WIDTH},{_TALL + 10})(-{_NAMES},-8)"
     yield from _levels(scale, _WIDTH, _TALL)
     for point in found.points:
-        x = found.share(point) * _WIDTH
+        x = _INSET + found.share(point) * (_WIDTH - 2 * _INSET)
         yield from _upright(x, point.row, scale)
     low, high = found.points[0].at, found.points[-1].at
-    yield _text(0, -6, 20, "l", number(low))
-    yield _text(_WIDTH - 20, -6, 20, "r", number(high))
+    yield _text(_INSET - 10, -6, 20, "", number(low))
+    yield _text(_WIDTH - _INSET - 10, -6, 20, "", number(high))
     logarithmic = ", logarithmic" if found.logarithmic else ""
     yield _text(25, -6, _WIDTH - 50, "", f"{_short(found.parameter)}{logarithmic}")
     yield r"\end{picture}\par"
-    yield f"{{\\small {latex_text(_KEY)}\\par}}"
+    yield f"{{\\small {latex_text(found.key)}\\par}}"
 
 
 def curves_picture(found: Curves) -> Iterator[str]:
@@ -57,7 +57,7 @@ def curves_picture(found: Curves) -> Iterator[str]:
         yield r"\begin{minipage}[t]{0.32\textwidth}\scriptsize"
         yield f"{breakable(_short(panel.name))}\\par"
         yield from _panel(panel, scale)
-        yield r"\end{minipage}\hfill{}"
+        yield r"\end{minipage}\hspace{0.01\textwidth}"
     caption = f"All runs of an arm, steps {scale.first} to {scale.last}."
     beyond = " What is beyond the scale is drawn at its edge." if scale.clipped else ""
     yield f"\\par{{\\small {latex_text(caption + beyond)}\\par}}"

@@ -21,6 +21,9 @@ _COMMANDS = {
     "²": r"\textsuperscript{2}", "µ": r"$\mu$", "\xa0": r"\nobreakspace{}",
 }  # fmt: skip
 _LONGEST = 24  # characters of a word that are not parted
+_LONG = re.compile(rf"\S{{{_LONGEST + 1},}}")
+_SIGN = r"(?:[,;:=/_-]|\.(?!\d))(?<=\S{8})"
+_PIECE = re.compile(rf"\S{{0,{_LONGEST - 1}}}{_SIGN}(?=\S)|\S{{{_LONGEST}}}(?=\S)")
 
 
 def latex_text(text: str) -> str:
@@ -33,8 +36,11 @@ def latex_text(text: str) -> str:
 
 
 def breakable(text: str) -> str:
-    """As `latex_text`, with places where long words may be parted."""
-    parted = re.sub(rf"\S{{{_LONGEST}}}(?=\S)", lambda m: f"{m[0]}\0", text.replace("\0", r"\x00"))
+    """As `latex_text`, with places where long words may be parted: behind a sign, if there is one
+    in time."""
+    parted = _LONG.sub(
+        lambda m: _PIECE.sub(lambda piece: f"{piece[0]}\0", m[0]), text.replace("\0", r"\x00")
+    )
     return r"\allowbreak{}".join(map(latex_text, parted.split("\0")))
 
 

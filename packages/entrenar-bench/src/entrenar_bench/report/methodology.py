@@ -16,14 +16,13 @@ _WIDEST = 4  # settings beside each other
 
 
 def methodology(facts: StudyFacts) -> Section:
-    """Design, arms, search space and machine."""
+    """Design, search space, arms and machine."""
     notes = [Paragraph(text, note=True) for text in facts.notes]
     parts: list[Part] = [_design(facts), *notes, *_differences(facts)]
     if facts.space:
         rows = [[p.name, p.bounds] for p in facts.space]
-        caption = f"Chosen by: {facts.method or UNRECORDED}."
-        columns = ["Setting", "Values or bounds"]
-        parts.append(Grid("Search space", columns, rows, [False, False], caption))
+        columns = ["Setting", "Values"]
+        parts.append(Grid("Settings that differ, and their values", columns, rows, [False] * 2))
     parts += [
         *_common(facts),
         _listed("Hardware", facts.hardware),
@@ -59,7 +58,9 @@ def _design(facts: StudyFacts) -> Facts:
             ("Seeds", ", ".join(map(str, facts.seeds)) or UNRECORDED),
             ("Pairing", pairing),
             ("Order of runs", facts.order or UNRECORDED),
+            ("Search space, as written", "; ".join(facts.axes) or UNRECORDED),
             ("Configurations chosen by", facts.method or UNRECORDED),
+            ("The best is chosen by", facts.criterion or UNRECORDED),
             ("Code", revision),
             ("Energy", facts.energy or UNRECORDED),
         ],

@@ -37,7 +37,7 @@ _STYLE = "\n".join(
         "nav { display: flex; flex-wrap: wrap; gap: 0 1.25rem; font-size: .875rem; }",
         "a { color: var(--line); }",
         "ul { padding-left: 1.25rem; max-width: 45rem; }",
-        "pre { overflow-x: auto; font-size: .875rem; }",
+        "pre { white-space: pre-wrap; font-size: .875rem; }",
     ]
 )
 

@@ -9,7 +9,7 @@ from entrenar_bench.report.document import Items, Section, number
 from entrenar_bench.report.facts import StudyFacts
 from entrenar_bench.report.summaries import best
 from entrenar_bench.report.summary import counted
-from entrenar_bench.statistics import Comparison, Verdict
+from entrenar_bench.statistics import Comparison, State, Verdict
 
 __all__ = ["decided", "recommendations", "winner"]
 
@@ -84,7 +84,8 @@ def _wins(c: Comparison, name: str) -> bool:
 
 
 def _seeds(facts: StudyFacts) -> Iterator[str]:
-    unclear = [c for c in decided(facts) if c.verdict is Verdict.INCONCLUSIVE]
+    unclear = [c for c in decided(facts)
+               if c.verdict is Verdict.INCONCLUSIVE and c.state is not State.PRUNED]  # fmt: skip
     countable = sorted(
         (c for c in unclear if c.more_seeds is not None), key=lambda c: c.more_seeds or 0
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from entrenar_bench.report.budget import budget
 from entrenar_bench.report.document import (
     Curves,
     Dots,
@@ -34,25 +35,27 @@ def results(facts: StudyFacts) -> Section:
 
 
 def _metric(facts: StudyFacts, metric: str, found: Sequence[ArmSummary]) -> list[Part]:
+    counts = ["n", "Failed", "Not finite", "Unfinished"]
+    if any(each.pruned for each in found):
+        counts.append("Pruned")
     rows = [
         [
             each.arm.name,
             *map(number, (each.mean, each.sd, each.low, each.high)),
-            *map(str, (each.n, each.failed, each.not_finite, each.unfinished)),
-        ]
+            *map(str, (each.n, each.failed, each.not_finite, each.unfinished, each.pruned)),
+        ][: 5 + len(counts)]
         for each in found
     ]
     columns = ["Arm", "Mean", "SD", "Low", "High"]
-    counts = ["n", "Failed", "Not finite", "Unfinished"]
     caption = (
         f"SD: standard deviation between runs (n − 1), not of the mean. Low to high: "
         f"{facts.confidence:.0%} t interval of the mean over runs. Only finite results count in n."
     )
     figure = [Dots(f"{metric}, run by run", [each.row for each in found])]
     return [
-        Grid(metric, [*columns, *counts], rows, [False, *[True] * 8], caption),
+        Grid(metric, [*columns, *counts], rows, [False, *[True] * (4 + len(counts))], caption),
         *(figure if any(each.n for each in found) else []),
-        *(_sweeps(facts, metric, found) if metric == facts.metric else []),
+        *([*_sweeps(facts, metric, found), *budget(facts)] if metric == facts.metric else []),
         _runs(facts, metric),
     ]
 

@@ -40,7 +40,7 @@ class CurveScale(Scale):
 
 def extent(rows: Sequence[DotRow]) -> Scale:
     """Room for all runs and intervals."""
-    values = [v for row in rows for v in (row.low, row.high, *(v for _, v in row.points))]
+    values = [v for row in rows for v in (row.low, row.high, row.mean, *(v for _, v in row.points))]
     finite = [value for value in values if math.isfinite(value)]
     return Scale(ticks_of(min(finite), max(finite)))
 

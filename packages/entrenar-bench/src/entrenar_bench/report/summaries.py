@@ -16,8 +16,9 @@ __all__ = ["ArmSummary", "best", "summaries"]
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """An arm on one metric: over its n finite results, beside which `failed`, `not_finite` and
-    `unfinished` runs are counted. SD is that of runs (n − 1), the interval is of the mean."""
+    """An arm on one metric: over its n finite results, beside which `failed`, `not_finite`,
+    `unfinished` and `pruned` runs are counted. SD is that of runs (n − 1), the interval of the
+    mean."""
 
     arm: Arm
     values: dict[int, float]
@@ -28,6 +29,7 @@ class ArmSummary:
     failed: int
     not_finite: int
     unfinished: int
+    pruned: int
 
     @property
     def n(self) -> int:
@@ -48,8 +50,9 @@ def summaries(facts: StudyFacts, metric: str) -> list[ArmSummary]:
 
 
 def best(facts: StudyFacts) -> ArmSummary | None:
-    """The arm with the best mean of the deciding metric; None where no run has one."""
-    found = [each for each in summaries(facts, facts.metric) if each.n]
+    """The arm with the best mean of the deciding metric, of those that were not pruned; None where
+    no run has one."""
+    found = [each for each in summaries(facts, facts.metric) if each.n and not each.pruned]
     sign = 1 if facts.goal == "lower" else -1
     return min(found, key=lambda each: sign * each.mean) if found else None
 
@@ -69,4 +72,5 @@ def _summary(facts: StudyFacts, arm: Arm, metric: str) -> ArmSummary:
         failed=states.count("failed"),
         not_finite=states.count("done") - len(values),
         unfinished=states.count("unfinished"),
+        pruned=states.count("pruned"),
     )

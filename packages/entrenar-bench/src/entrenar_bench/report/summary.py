@@ -64,6 +64,7 @@ def _counts(facts: StudyFacts) -> Facts:
     done = [r for r in facts.runs if r.state == "done"]
     finite = sum(len(facts.values_of(arm.name, facts.metric)) for arm in facts.arms)
     runs = f"{len(done)} finished, {states['failed']} failed, {states['unfinished']} unfinished"
+    runs += f", {states['pruned']} pruned" if states["pruned"] else ""
     leader = best(facts)
     items = [
         ("Decided by", f"{facts.metric}, {facts.goal} is better"),

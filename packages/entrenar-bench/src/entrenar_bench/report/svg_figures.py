@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from entrenar_bench.report.document import Curves, DotRow, Dots, Panel, Sweep, number
+from entrenar_bench.report.document import KEY, Curves, DotRow, Dots, Panel, Sweep, number
 from entrenar_bench.report.scales import CurveScale, Scale, drawn_points, extent, extent_of_curves
 from entrenar_core.train.chart import escaped
 from entrenar_core.train.scale import labels_of
@@ -18,10 +18,11 @@ _BINS = 60  # stretches of steps of which the least and the greatest loss are dr
 _APART = 0.14  # of the width: labels that are nearer hide each other
 
 FIGURE_STYLE = """
+.dots, .sweep { margin: 1.25rem 0; }
 .strips { display: grid; grid-template-columns: minmax(4rem, max-content) minmax(0, 1fr) auto;
   gap: 0 .75rem; align-items: center; font-size: .875rem; max-width: 60rem; }
 .strips .name { max-width: 16rem; }
-.strips svg { height: 1.75rem; }
+.strips svg { display: block; width: 100%; height: 1.75rem; overflow: visible; }
 .strips .lost-runs { color: var(--soft); font-size: .75rem; }
 .strips .across { grid-column: 2; }
 .across { display: flex; justify-content: space-between; font-size: .75rem; color: var(--soft);
@@ -42,11 +43,10 @@ FIGURE_STYLE = """
 .panels .name { font-size: .875rem; }
 @media (max-width: 30rem) {
   .strips { grid-template-columns: minmax(0, 1fr); padding: 0 1rem; }
-  .strips .name { margin-top: .35rem; }
+  .strips .name { margin-top: .35rem; max-width: none; }
   .strips .across { grid-column: 1; }
 }
 """.strip()
-_KEY = "A dot is a run, the line the interval of the mean, the stroke across it the mean."
 
 
 def dots_svg(found: Dots) -> str:
@@ -62,7 +62,7 @@ def dots_svg(found: Dots) -> str:
             *lines,
             f'<div class="across">{ticks}</div>',
             "</div>",
-            f'<p class="caption">{_KEY}</p>',
+            f'<p class="caption">{KEY}</p>',
         ],
     )
 
@@ -78,13 +78,14 @@ def sweep_svg(found: Sweep) -> str:
     for x, point in zip(at, found.points, strict=True):
         parts += _upright(x, point.row, scale)
     logarithmic = ", logarithmic" if found.logarithmic else ""
+    across = f"Across: {found.parameter}{logarithmic}. {found.key}"
     frame = [
         '<div class="frame">',
         _levels(scale),
         _drawing("".join(parts), _HEIGHT, f"{found.title}; figures in the tables"),
         f'<div class="places">{"".join(_places(found))}</div>',
         "</div>",
-        f'<p class="caption">Across: {escaped(found.parameter)}{logarithmic}. {_KEY}</p>',
+        f'<p class="caption">{escaped(across)}</p>',
     ]
     return _figure("chart sweep", found.title, frame)
 

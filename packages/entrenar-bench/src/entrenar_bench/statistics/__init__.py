@@ -6,6 +6,12 @@ from entrenar_bench.statistics.comparison import Comparison, compare
 from entrenar_bench.statistics.effects import Effect, d_av, d_z, hedges_g, superiority, wins
 from entrenar_bench.statistics.equivalence import equivalence_p
 from entrenar_bench.statistics.exact import ExactTest, mann_whitney, sign_flip
+from entrenar_bench.statistics.expected_best import expected_best
+from entrenar_bench.statistics.factorial import (
+    FactorialEffect,
+    FactorialEffects,
+    factorial_effects,
+)
 from entrenar_bench.statistics.multiplicity import benjamini_hochberg, holm
 from entrenar_bench.statistics.power import paired_power, paired_seeds, welch_power, welch_seeds
 from entrenar_bench.statistics.sample import State, state_of
@@ -18,6 +24,8 @@ __all__ = [
     "Comparisons",
     "Effect",
     "ExactTest",
+    "FactorialEffect",
+    "FactorialEffects",
     "Goal",
     "State",
     "TTest",
@@ -29,6 +37,8 @@ __all__ = [
     "d_av",
     "d_z",
     "equivalence_p",
+    "expected_best",
+    "factorial_effects",
     "hedges_g",
     "holm",
     "interval",

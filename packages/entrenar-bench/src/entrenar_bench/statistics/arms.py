@@ -5,11 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from entrenar_bench.statistics.comparison import Comparison, Design, judged, measured
+from entrenar_bench.statistics.comparison import (
+    Comparison,
+    Design,
+    described,
+    judged,
+    measured,
+)
 from entrenar_bench.statistics.multiplicity import CORRECTIONS
 from entrenar_bench.statistics.sample import State
 from entrenar_bench.statistics.verdict import Goal
@@ -68,10 +74,13 @@ def compare_arms(
     correction: Correction = "holm",
     alpha: float = 0.05,
     margin: float | None = None,
+    pruned: Collection[str] = (),
 ) -> Comparisons:
     """Compare every arm with `baseline`, or every pair of arms where none is given.
 
-    Paired comparisons are over the seeds that both arms have; seeds of one alone are noted. Raises
+    Paired comparisons are over the seeds that both arms have; seeds of one alone are noted. Arms
+    that were `pruned` have fewer seeds because of their values: their comparisons are described and
+    not tested, and the others are adjusted for them too, as if each had a p of 1. Raises
     NotFoundError for a baseline that is no arm, and what `compare` raises.
     """
     if baseline is not None and baseline not in runs:
@@ -88,23 +97,23 @@ def compare_arms(
     found = []
     for arm, other in pairs:
         left, right = runs[arm], runs[other]
+        early = arm in pruned or other in pruned
         if design == "paired":
-            notes += _left_out(arm, other, left, right)
+            notes += [] if early else _left_out(arm, other, left, right)
             shared = sorted(left.keys() & right.keys())
             values = [left[seed] for seed in shared], [right[seed] for seed in shared]
         else:
             values = list(left.values()), list(right.values())
-        found.append(
-            measured(
-                *values,
-                metric=metric,
-                goal=goal,
-                design=design,
-                names=(arm, other),
-                alpha=alpha,
-                margin=margin,
-            )
+        one = measured(
+            *values,
+            metric=metric,
+            goal=goal,
+            design=design,
+            names=(arm, other),
+            alpha=alpha,
+            margin=margin,
         )
+        found.append(described(one) if early else one)
     return Comparisons(metric, correction, tuple(_adjusted(found, correction)), tuple(notes))
 
 
@@ -120,15 +129,23 @@ def _left_out(
 
 def _adjusted(found: Sequence[Comparison], correction: Correction) -> Iterator[Comparison]:
     adjust = CORRECTIONS[correction]
-    p = adjust([c.p for c in found])
-    tests = sum(c.state is State.TESTED for c in found)
-    equal = adjust([float("nan") if c.equivalence_p is None else c.equivalence_p for c in found])
+    p = adjust([_counted(c, c.p) for c in found])
+    tests = sum(c.state in (State.TESTED, State.PRUNED) for c in found)
+    equal = adjust([_counted(c, c.equivalence_p) for c in found])
     for one, p_adjusted, equivalence in zip(found, p, equal, strict=True):
         yield judged(
             dataclasses.replace(
                 one,
-                p_adjusted=float(p_adjusted),
+                p_adjusted=math.nan if one.state is State.PRUNED else float(p_adjusted),
                 adjusted_for=max(tests, 1),
                 equivalence_adjusted=None if one.equivalence_p is None else float(equivalence),
             )
         )
+
+
+def _counted(one: Comparison, p: float | None) -> float:
+    """The p value that a comparison has among the others: 1 where an arm was pruned, since it was a
+    candidate like them, and none where no test applies."""
+    if one.state is State.PRUNED:
+        return 1.0
+    return math.nan if p is None else p

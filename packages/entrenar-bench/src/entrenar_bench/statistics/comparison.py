@@ -21,7 +21,7 @@ from entrenar_bench.statistics.verdict import Goal, Verdict, decide, in_words
 from entrenar_common.errors import ConfigError
 from entrenar_common.tables import Fields, Text
 
-__all__ = ["Comparison", "Design", "compare", "judged", "measured"]
+__all__ = ["Comparison", "Design", "compare", "described", "judged", "measured"]
 
 Design = Literal["paired", "independent"]
 """Whether runs of both arms belong together by their seed."""
@@ -209,6 +209,26 @@ def measured(
         more_seeds=None,
         varies=varies,
         notes=(),
+    )
+
+
+def described(found: Comparison) -> Comparison:
+    """`found` without any test: of runs whose number was decided by their values, tests and
+    intervals do not hold what they promise."""
+    none = math.nan
+    return dataclasses.replace(
+        found,
+        state=State.PRUNED,
+        low=none,
+        high=none,
+        df=none,
+        p=none,
+        p_adjusted=none,
+        exact=None,
+        effects=(),
+        superiority=dataclasses.replace(found.superiority, low=none, high=none),
+        equivalence_p=None,
+        equivalence_adjusted=None,
     )
 
 

@@ -24,6 +24,7 @@ class State(enum.Enum):
     TOO_FEW = "fewer than two runs"
     NOT_FINITE = "a run is not finite"
     NO_VARIANCE = "runs do not vary"
+    PRUNED = "an arm was pruned"
 
 
 def as_runs(values: ArrayLike) -> Floats:

@@ -70,4 +70,6 @@ _UNTESTED = {
     "and no mean includes it)",
     State.NO_VARIANCE: "inconclusive (the difference is {estimate:.4g} in every run: nothing "
     "varies, so no test applies; does the seed reach the run?)",
+    State.PRUNED: "described and not tested (the difference is {estimate:.4g}; an arm was pruned, "
+    "so its values decided how many seeds it has)",
 }

@@ -46,10 +46,13 @@ class Mirror:
             rows = connection.execute(
                 "SELECT id, time, kind, data FROM events WHERE id > ? ORDER BY id", [last]
             ).fetchall()
-            for number, time, kind, data in rows:
-                event = {"id": number, "time": time, "kind": kind, **json.loads(data)}
-                files.append_line(self.path, json.dumps(event, allow_nan=False))
-            if rows:
+            events = [
+                {"id": number, "time": time, "kind": kind, **json.loads(data)}
+                for number, time, kind, data in rows
+            ]
+            if events:
+                lines = [json.dumps(event, allow_nan=False) + "\n" for event in events]
+                files.append(self.path, "".join(lines).encode())
                 _remember(connection, rows[-1][0])
 
     def _drop_torn_line(self) -> str | None:

@@ -13,18 +13,32 @@ from typing import Any
 from entrenar_common.errors import ConfigError
 from entrenar_common.text import escape_controls
 
-__all__ = ["Arm", "Attempt", "Lease", "Plan", "Status", "Trial", "canonical", "run_id", "trial_id"]
+__all__ = [
+    "Arm",
+    "Asked",
+    "Attempt",
+    "Lease",
+    "Plan",
+    "Status",
+    "Trial",
+    "canonical",
+    "run_id",
+    "trial_id",
+]
 
 Config = Mapping[str, Any]
 
 
 class Status(enum.Enum):
-    """Where a run is. `DROPPED` was planned once, and an edited space has it no more."""
+    """Where a run is. `HELD` waits for a later rung, and `PRUNED` was held when its arm was not
+    among the best; `DROPPED` was planned once, and an edited space has it no more."""
 
     WAITING = "waiting"
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
+    HELD = "held"
+    PRUNED = "pruned"
     DROPPED = "dropped"
 
 
@@ -42,6 +56,9 @@ class Plan:
 
     space: how the arms came about, in plain values, for the reader; order_seed: of the stream that
     shuffles the arms inside each block.
+
+    A plan with a `rule`, in plain values, is not whole yet: by that rule results decide which arms
+    are added (`Study.extend`), or which go on after the first `open_seeds` (`Study.advance`).
     """
 
     arms: tuple[Arm, ...]
@@ -49,6 +66,8 @@ class Plan:
     name: str = "study"
     space: Config = field(default_factory=dict)
     order_seed: int = 0
+    rule: Config | None = None
+    open_seeds: int | None = None
 
     def check(self) -> None:
         """Raise ConfigError for a plan without runs, or with the same run twice."""
@@ -75,9 +94,27 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the configurations and the seeds, in any order, and no names."""
+        """SHA-256 over the configurations and the seeds, in any order, the rule, and no names."""
         trials = sorted(trial_id(arm.config) for arm in self.arms)
-        return _sha256(canonical({"trials": trials, "seeds": sorted(self.seeds)}))
+        found = {"trials": trials, "seeds": sorted(self.seeds)}
+        return _sha256(canonical(found if self.rule is None else found | {"rule": self.rule}))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a plan has grown: the points in the order in which they were asked for, each by a hash of
+    its own, and what each was found to be worth, None where it failed; the last may be open."""
+
+    points: tuple[str, ...] = ()
+    told: tuple[float | None, ...] = ()
+
+    def departs(self, other: Asked) -> int | None:
+        """The first point in which the two differ as far as both go; None where they agree."""
+        for ours, theirs in ((self.points, other.points), (self.told, other.told)):
+            for place, (one, another) in enumerate(zip(ours, theirs, strict=False)):
+                if one != another:
+                    return place
+        return None
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,21 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from entrenar_bench.study import leases, planning
+from entrenar_bench.study import growth, leases, planning
 from entrenar_bench.study.database import connect, sqlite_errors, transaction
 from entrenar_bench.study.events import record
 from entrenar_bench.study.leases import LeaseLost, read_trial
 from entrenar_bench.study.mirror import Mirror
 from entrenar_bench.study.planning import Edited
 from entrenar_bench.study.provenance import Provenance, provenance
-from entrenar_bench.study.records import Attempt, Lease, Plan, Status, Trial
+from entrenar_bench.study.records import Asked, Attempt, Lease, Plan, Status, Trial
+from entrenar_bench.study.search import Search
 from entrenar_common.errors import (
     ConfigError,
     FormatError,
@@ -60,6 +61,7 @@ class Study:
         self.path, self.notes = path, list[str]()
         self.lease_seconds = lease_seconds
         self._connection, self._clock = connection, clock
+        self._edited: Edited = "refuse"
         self._mirror = Mirror(path.with_name(path.name + ".jsonl"))
 
     @classmethod
@@ -117,6 +119,7 @@ class Study:
         return study
 
     def _begin(self, plan: Plan | None, edited: Edited) -> None:
+        self._edited = edited
         if not planning.has_plan(self._connection):
             raise FormatError(
                 f"{self.path}: has tables and no runs: it was cut off while it was created",
@@ -170,14 +173,26 @@ class Study:
 
     def report(self, lease: Lease, step: int, metrics: Mapping[str, float]) -> None:
         """Keep metrics of a step; the same step again replaces them. Raises LeaseLost."""
+        self.report_steps(lease, [(step, metrics)])
+
+    def report_steps(self, lease: Lease, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """The same of several steps, which cost one wait for the disk together: all are kept, or
+        none. Raises LeaseLost."""
+        if not steps:
+            return
+        run, token = lease.trial.run, lease.token
         with self._reporting(lease, "step"):
-            run, token = lease.trial.run, lease.token
             self._connection.executemany(
                 "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?)",
-                [(run, token, step, name, float(value)) for name, value in metrics.items()],
+                [
+                    (run, token, step, name, float(value))
+                    for step, metrics in steps
+                    for name, value in metrics.items()
+                ],
             )
-            data = {"run": run, "token": token, "step": step, "metrics": dict(metrics)}
-            record(self._connection, self._clock(), "step", data)
+            for step, metrics in steps:
+                data = {"run": run, "token": token, "step": step, "metrics": dict(metrics)}
+                record(self._connection, self._clock(), "step", data)
 
     def finish(self, lease: Lease, metrics: Mapping[str, float]) -> None:
         """End a run with its metrics; NaN is one. Raises LeaseLost, ConfigError for no metrics."""
@@ -206,6 +221,43 @@ class Study:
         with self._writing():
             return leases.retry(self._connection, now=self._clock())
 
+    def note_energy(self, text: str) -> None:
+        """Keep how the energy of runs was counted, or why it was not."""
+        with self._writing():
+            planning.add_note(self._connection, "energy", text)
+
+    # ---- growing -------------------------------------------------------------------------------
+
+    def extend(self, plan: Plan, points: Asked) -> None:
+        """Add the arms of `plan`, those so far and the new ones, that `points` have led to.
+
+        Points that are there already change nothing. Raises RefusedError for others than the
+        study's, unless it was opened to be edited, and ConfigError for a plan with a run twice.
+        """
+        plan.check()
+        with self._writing():
+            self.notes += growth.extend(
+                self._connection, plan, points, edited=self._edited, now=self._clock()
+            )
+
+    def advance(self, rung: int, *, arms: Collection[str], seeds: Sequence[int]) -> bool:
+        """From `rung`, let `arms` go on with `seeds` and prune the others; False where the study is
+        past it, or runs of it are not over."""
+        with self._writing():
+            return growth.advance(self._connection, rung, arms=arms, seeds=seeds, now=self._clock())
+
+    @property
+    def asked(self) -> Asked:
+        """The points by which the plan has grown."""
+        with sqlite_errors(self.path):
+            return growth.asked(self._connection)
+
+    @property
+    def rung(self) -> int:
+        """How many times arms were chosen that go on with more seeds."""
+        with sqlite_errors(self.path):
+            return growth.rung(self._connection)
+
     # ---- reading -------------------------------------------------------------------------------
 
     @property
@@ -218,6 +270,18 @@ class Study:
     def name(self) -> str:
         """What the study is called."""
         return planning.meta(self._connection, "name") or ""
+
+    @property
+    def search(self) -> Search:
+        """How its arms came about; empty where a file does not say it."""
+        with sqlite_errors(self.path):
+            return planning.search(self._connection)
+
+    @property
+    def energy(self) -> tuple[str, ...]:
+        """What was said of the energy of its runs: how it was counted, or why it was not."""
+        with sqlite_errors(self.path):
+            return tuple(planning.listed(self._connection, "energy") or ())
 
     @property
     def provenance(self) -> Provenance:

@@ -56,6 +56,8 @@ summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 30rem) {
   dl { grid-template-columns: minmax(0, 1fr); }
   dd { margin: 0 0 .35rem; }
+  td:first-child { white-space: normal; min-width: 8rem; max-width: 11rem;
+    overflow-wrap: anywhere; }
 }
 @media print { details > * { display: block; } }
 """.strip()

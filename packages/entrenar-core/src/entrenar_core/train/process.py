@@ -34,27 +34,30 @@ class StopRequest:
                 hint="go on with --resume auto",
             )
 
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        """Take a signal. Raises KeyboardInterrupt for a second SIGINT."""
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: do not wait for the step
         self.signal = signal.Signals(number)
 
 
 @contextmanager
-def stop_at_step_end() -> Iterator[StopRequest]:
-    """Turn the signals that end a process into a request that the training loop looks at.
+def stop_at_step_end(request: StopRequest | None = None) -> Iterator[StopRequest]:
+    """Turn the signals that end a process into a request that the training loop looks at, or into
+    `request`, which decides for itself what a signal is.
 
     A second SIGINT interrupts at once. Outside the main thread, where Python allows no handlers,
     the signals keep their meaning. The former handlers come back at the end.
     """
-    request = StopRequest()
+    if request is None:
+        request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, request._receive) for number in numbers}
+    before = {number: signal.signal(number, request.receive) for number in numbers}
     try:
         yield request
     finally:
