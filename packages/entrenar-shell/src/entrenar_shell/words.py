@@ -1,12 +1,12 @@
 """A line of the shell, taken apart: words, and what is to be done with the command they form.
 
-    load ./teacher as t          words; 'quotes' and "quotes" keep spaces, a backslash one character
-    inspect layers t | less      a program of the system reads what is printed
-    models > models.txt          a file gets it; >> adds to it
-    distill --yes &              a job in the background
-    distill ?                    the help of a command
-    !ls -l                       a line for the system's own shell
-    # a comment
+load ./teacher as t          words; 'quotes' and "quotes" keep spaces, a backslash one character
+inspect layers t | less      a program of the system reads what is printed
+models > models.txt          a file gets it; >> adds to it
+distill --yes &              a job in the background
+distill ?                    the help of a command
+!ls -l                       a line for the system's own shell
+# a comment
 """
 
 from __future__ import annotations
