@@ -32,9 +32,7 @@ from entrenar_shell import __version__
 @click.option(
     "--no-history", is_flag=True, help="Keep neither the session nor the lines that are typed."
 )
-@click.version_option(
-    __version__, prog_name="entrenar-shell", message="%(prog)s %(version)s"
-)
+@click.version_option(__version__, prog_name="entrenar-shell", message="%(prog)s %(version)s")
 @common_options
 def main(
     out: Output, script, lines, yes, keep_going, session, resume, no_history

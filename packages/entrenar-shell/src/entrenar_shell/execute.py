@@ -16,14 +16,16 @@ from entrenar_common.cli import Command as ClickCommand
 from entrenar_common.errors import UsageError
 from entrenar_common.output import Output
 from entrenar_shell.arguments import Quoted
-from entrenar_shell.background import Jobs
 from entrenar_shell.command import Command, PlainLine
+from entrenar_shell.job import Job
+from entrenar_shell.jobs import Jobs
 from entrenar_shell.manner import Manner
 from entrenar_shell.own import WORKBENCH
 from entrenar_shell.registry import find
 from entrenar_shell.request import Request
 from entrenar_shell.session import Session
 from entrenar_shell.settings import preference
+from entrenar_shell.store import SessionStore
 from entrenar_shell.streams import carried, system
 from entrenar_shell.tools import tool
 from entrenar_shell.words import Line, parse
@@ -51,8 +53,8 @@ class _Work:
 class Workbench:
     """A session with everything that it takes to carry out lines.
 
-    `asker` is None where nobody is there to answer: long work then needs `yes`. `jobs` is None
-    where nothing can run in the background. `ended` says that the session was left.
+    `asker` is None where nobody is there to answer: long work then needs `yes`. `store` is where
+    sessions are kept, and `ended` says that this one was left.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Workbench:
         yes: bool = False,
         manner: Manner | None = None,
         jobs: Jobs | None = None,
+        store: SessionStore | None = None,
     ) -> None:
         self.session = session
         self.asker = asker
         self.yes = yes
         self.manner = manner or Manner()
-        self.jobs = jobs
+        self.jobs = jobs or Jobs()
+        self.store = store or SessionStore(None)
         self.ended = False
         self._sources: list[str] = []
 
@@ -107,6 +111,27 @@ class Workbench:
             number, line, plain, code=code, started=started, seconds=seconds, found=found
         )
         entries.append(entry)
+
+    def record_job(self, job: Job) -> None:
+        """Add a job that has ended to the session's history."""
+        assert job.code is not None
+        self.record(job.line, job.plain, code=job.code, started=job.started, seconds=job.seconds)
+
+    @property
+    def out(self) -> Output:
+        """What says something apart from a command's result."""
+        return self.manner.output(self.session)
+
+    def save(self) -> int:
+        """Save the session where sessions are kept, and give 0; else report why not, and give that
+        error's exit code."""
+        out = self.out
+
+        def save() -> int:
+            self.store.save(self.session)
+            return 0
+
+        return self._reported(save, out)
 
     @contextlib.contextmanager
     def sourcing(self, file: str) -> Iterator[None]:
@@ -196,14 +221,10 @@ class Workbench:
         return None
 
     def _start(self, lines: Sequence[PlainLine], work: _Work) -> int:
-        if self.jobs is None:
-            raise UsageError(
-                "nothing runs in the background here", hint="leave the & out, or use a terminal"
-            )
         self._need_models(lines)
-        number = self.jobs.start(work.line, lines)
+        job = self.jobs.start(work.line, plain=lines, folder=str(Path.cwd()))
         work.kept = False  # its entry comes when it has ended
-        work.out.note(f"[{number}] started; 'jobs' shows how far it is")
+        work.out.note(f"job {job.number} started; 'jobs' shows how far it is")
         return 0
 
     def _run_all(self, request: Request, lines: Sequence[PlainLine], work: _Work) -> int:

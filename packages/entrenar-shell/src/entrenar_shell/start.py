@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from entrenar_common.errors import EntrenarError, UsageError
+from entrenar_common.errors import UsageError
 from entrenar_common.output import Output
+from entrenar_shell import __version__
 from entrenar_shell.execute import Workbench
 from entrenar_shell.manner import Manner
 from entrenar_shell.places import sessions_folder
 from entrenar_shell.script import lines_of_file, lines_of_stream, run_lines
 from entrenar_shell.session import Session
+from entrenar_shell.settings import preference
 from entrenar_shell.store import SessionStore
+
+if TYPE_CHECKING:
+    from entrenar_shell.prompt_terminal import Prompt
 
 __all__ = ["Start", "begin"]
 
@@ -86,7 +93,39 @@ def _today() -> str:
 
 def _carrying_out(start: Start, bench: Workbench) -> int:
     code = run_lines(bench, _lines(start), keep_going=start.keep_going)
+    for job in bench.jobs:  # nothing that was begun is left behind
+        code = code or job.wait() or 0
+        bench.record_job(job)
     return code or bench.save()
+
+
+def _prompting(start: Start, bench: Workbench) -> int:
+    from entrenar_common.console import wants_color
+    from entrenar_shell.history_file import HistoryFile, history_path
+    from entrenar_shell.repl import Repl, ask
+
+    bench.asker = ask
+    typed = HistoryFile(history_path() if start.kept else None, warn=bench.out.warn)
+
+    def prompt(tell: Callable[[], None]) -> Prompt:
+        from entrenar_shell.prompt_terminal import Prompt  # loads the line editor
+        from entrenar_shell.prompt_world import SessionWorld
+
+        return Prompt(
+            lambda: bench.session,
+            world=SessionWorld(lambda: bench.session, bench.jobs),
+            jobs=bench.jobs,
+            tell=tell,
+            history=typed,
+            keep=lambda: start.kept and preference("history", bench.session) == "on",
+            color=wants_color(sys.stdout, color=bench.out.color),
+        )
+
+    code = Repl(bench, version=__version__).run(prompt)
+    saved = bench.save()
+    if saved == 0 and bench.store.kept:
+        bench.out.note(f"session saved: {bench.session.name}; --resume goes on with it")
+    return code or saved
 
 
 def _lines(start: Start) -> Iterable[str]:

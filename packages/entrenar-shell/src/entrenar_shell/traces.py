@@ -93,8 +93,12 @@ def _of_configuration(line: PlainLine, typed: Typed) -> Iterator[tuple[Path, boo
     if find is None:
         return
     config = next(iter(typed.get("config", ())), None)
-    pairs = [(key, value) for key, _, value in (v.partition("=") for v in typed.get("overrides", ()))]
-    given = {name: next(iter(typed.get(name, ())), None) for name in ("teacher", "student", "output")}
+    pairs = [
+        (key, value) for key, _, value in (v.partition("=") for v in typed.get("overrides", ()))
+    ]
+    given = {
+        name: next(iter(typed.get(name, ())), None) for name in ("teacher", "student", "output")
+    }
     written, read, texts = find(config, pairs, given)
     yield from ((path, True) for path in _existing(written))
     for value in read:
