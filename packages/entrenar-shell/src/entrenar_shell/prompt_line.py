@@ -77,4 +77,9 @@ class LineCompleter(Completer):
         statement, cursor = statement_at(document.text, document.cursor_position)
         with suppress(EntrenarError, OSError):
             for found in complete(statement.text, cursor, self._world):
-                yield Completion(found.text, start_position=found.start - cursor)
+                yield Completion(
+                    found.text,
+                    start_position=found.start - cursor,
+                    display=found.shown,
+                    display_meta=found.note,
+                )

@@ -21,11 +21,12 @@ from entrenar_shell.hint import hint
 from entrenar_shell.prompt_hint import HintBeside
 from entrenar_shell.prompt_history import PromptHistory
 from entrenar_shell.prompt_line import LineColours, LineCompleter
-from entrenar_shell.prompt_text import prompt_text, toolbar
+from entrenar_shell.prompt_text import Running, prompt_text, toolbar
 from entrenar_shell.statements import statement_at, statements
 
 if TYPE_CHECKING:
-    from prompt_toolkit.key_binding import KeyPressEvent
+    from prompt_toolkit.application import Application
+    from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
     from entrenar_shell.complete import World
     from entrenar_shell.history_file import HistoryFile
@@ -93,10 +94,15 @@ class Prompt:
         """
         return self._line.prompt(pre_run=self._watch_jobs)
 
+    @property
+    def reading(self) -> bool:
+        """Whether a line is being typed."""
+        return self._line.app.is_running
+
     def close(self) -> None:
-        """End the reading as if the terminal were closed; any thread may call this."""
+        """End the reading as if the terminal were closed; a handler of signals may call this."""
         app = self._line.app
-        if app.is_running and app.loop is not None:
+        if app.loop is not None:
             app.loop.call_soon_threadsafe(_end, app)
 
     def _find_hint(self, text: str, cursor: int) -> str:
@@ -108,9 +114,9 @@ class Prompt:
 
     def _toolbar(self) -> str:
         typed = self._line.default_buffer.document
-        return "\n".join(
-            toolbar(self._hint(typed.text, typed.cursor_position), self._session(), self._jobs)
-        )
+        shown = self._hint(typed.text, typed.cursor_position)
+        running = (Running(j.number, j.line, j.progress()) for j in self._jobs.running())
+        return "\n".join(toolbar(shown, self._session(), running))
 
     def _watch_jobs(self) -> None:
         if self._jobs.running():
@@ -125,7 +131,7 @@ class Prompt:
             await asyncio.sleep(_REFRESH)
 
 
-def _end(app) -> None:
+def _end(app: Application[str]) -> None:
     if app.is_running and not app.is_done:
         app.exit(exception=EOFError())
 
