@@ -30,7 +30,7 @@ _PART = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _IN_DOUBLE = re.compile(r'\\(\r\n|["\\\n])')
-_PLAIN = re.compile(r"(?![#!])[^\s\\'\"|>&?]+")
+_PLAIN = re.compile(r"(?![#!])[^\s\\'\"|>&?\x00-\x1f\x7f-\x9f]+")
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BREAKS = ("\n", "\r\n")
 
