@@ -1,6 +1,7 @@
 import errno
 import io
 import json
+import sys
 from dataclasses import dataclass
 
 import click
@@ -331,3 +332,30 @@ def test_an_empty_name_is_refused(run):
     result = run("adapt", "--modules", "a,,b")
     assert result.exit_code == 2
     assert "'a,,b' has an empty name" in result.stderr
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "shown"), [(io.StringIO, "red \x1b[2J\nfox\n"), (Terminal, "red \\x1b[2J\nfox\n")]
+)
+def test_pieces_are_the_result_and_steer_no_terminal(stream, shown, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout", stream())
+    out = Output()
+    for text in ("red ", "\x1b[2J\n", "fox"):
+        out.piece(text)
+    out.emit(Result("not shown again", 1, 0.5), schema="entrenar.x.show/1")
+    assert sys.stdout.getvalue() == shown
+
+
+def test_as_json_there_are_no_pieces(capsys):
+    out = Output(json=True)
+    out.piece("red ")
+    out.emit(Result("m", 1, 0.5), schema="entrenar.x.show/1")
+    assert json.loads(capsys.readouterr().out)["data"]["model"] == "m"

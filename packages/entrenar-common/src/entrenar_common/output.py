@@ -20,7 +20,8 @@ __all__ = ["Output"]
 class Output:
     """What a command writes through, as its common options ask.
 
-    `color` is None where the terminal and NO_COLOR decide.
+    `color` is None where the terminal and NO_COLOR decide. `record` is the result that was printed,
+    None before.
     """
 
     def __init__(
@@ -37,12 +38,16 @@ class Output:
         self.verbose = verbose
         self.color = color
         self.debug = debug
+        self.record: Any = None
         self._emitted = False
+        self._last_piece = ""
         self._progress: Progress | None = None
         self._live: LiveTraining | None = None
 
     def emit(self, record: Any, schema: str) -> None:
         """Print the command's result, a dataclass, to standard output: its view, or as JSON.
+
+        Where its text was printed in pieces already, that is all of its view.
 
         Raises InternalError when a result was printed before: there is one document.
         """
@@ -51,15 +56,31 @@ class Output:
                 f"a second result, {schema}, for one command",
                 hint="put both into one record; notes go to standard error",
             )
-        self._emitted = True
+        self._emitted, self.record = True, record
         self.close()
         from entrenar_common import tables
 
         if self.json:
             document = {"schema": schema, "data": tables.to_plain(record)}
             sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        elif self._last_piece:
+            sys.stdout.write("" if self._last_piece.endswith("\n") else "\n")
         else:
             tables.render(record, make_console(sys.stdout, color=self.color))
+
+    def piece(self, text: str) -> None:
+        """Print a piece of the text that is the command's result, at once; as JSON it comes whole.
+
+        What would steer a terminal is shown escaped there, and left as it is elsewhere.
+        """
+        if self.json or not text:
+            return
+        self.close()
+        self._last_piece = text
+        if is_terminal(sys.stdout):
+            text = "\n".join(map(escape_controls, text.split("\n")))
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
     def progress(self) -> Progress:
         """What to pass to a library: a bar on a terminal, plain lines elsewhere, quiet: nothing."""

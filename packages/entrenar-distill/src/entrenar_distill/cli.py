@@ -10,6 +10,7 @@ from entrenar_distill import (
     cache_command,
     estimate_command,
     evaluate_command,
+    generate_command,
     train_command,
     validate_command,
 )
@@ -152,5 +153,6 @@ def export(
 main.add_command(train_command.train)
 main.add_command(estimate_command.estimate)
 main.add_command(evaluate_command.evaluate)
+main.add_command(generate_command.generate)
 main.add_command(cache_command.cache)
 main.add_command(validate_command.validate)

@@ -16,7 +16,18 @@ from entrenar_core.data.sources import DatasetSpec, iter_documents, list_files
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.models.cache import KVCache
 
-__all__ = ["GenerationRequest", "Row", "Written", "encode_prompts", "read_rows", "write"]
+__all__ = [
+    "GenerationRequest",
+    "Row",
+    "Written",
+    "check_room",
+    "encode_prompt",
+    "encode_prompts",
+    "end_ids",
+    "load_kernels",
+    "read_rows",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -98,11 +109,11 @@ def write(
 ) -> Written:
     """Have a model go on from the prompt of each row, `batch_size` at a time, which changes no
     text."""
-    eos_ids = _ends(model, tokenizer)
+    eos_ids = end_ids(model, tokenizer)
     texts: list[str] = []
     new_tokens = 0
     # kernels are loaded at their first call, which is not part of the time
-    _load_kernels(model)
+    load_kernels(model)
     started = time.perf_counter()
     progress.start("generate", len(rows))
     for start in range(0, len(rows), batch_size):
@@ -125,14 +136,15 @@ def write(
     return Written(name, texts, new_tokens, time.perf_counter() - started)
 
 
-def _load_kernels(model: Any) -> None:
+def load_kernels(model: Any) -> None:
+    """Compile, or load, what reading a prompt and going on from it need."""
     with no_grad():
         cache = KVCache(model.config, 1, 2, model.dtype)
         for _ in range(2):
             model(np.zeros((1, 1), np.int64), cache=cache)
 
 
-def _ends(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
+def end_ids(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
     """The ids that end a text, as the tokenizer says and as the model's config does."""
     of_model = model.config.eos_token_id
     found = of_model if isinstance(of_model, Iterable) else (of_model,)
@@ -143,19 +155,29 @@ def encode_prompts(
     tokenizer: Tokenizer, rows: Sequence[Row], positions: int, request: GenerationRequest
 ) -> list[np.ndarray]:
     """The ids of each row's prompt; ConfigError for one that leaves no room in `positions`."""
-    template = tokenizer.encode("")
-    # a template that ends texts: these go on
-    ends = len(template) > 0 and template[-1] == tokenizer.eos_id
     found: list[np.ndarray] = []
     for row in rows:
-        ids = tokenizer.encode(row.prompt)
-        ids = ids[:-1] if ends and len(ids) > 1 else ids
-        # the last new token is not read again
-        if len(ids) + request.max_new_tokens - 1 > positions:
-            raise ConfigError(
-                f"{row.name}: {len(ids)} prompt tokens and {request.max_new_tokens} new ones for "
-                f"a model of {positions} positions",
-                hint="lower --max-new-tokens, or shorten the prompt",
-            )
+        ids = encode_prompt(tokenizer, row.prompt)
+        check_room(row.name, len(ids), request.max_new_tokens, positions)
         found.append(ids)
     return found
+
+
+def check_room(name: str, prompt: int, new: int, positions: int) -> None:
+    """Raise ConfigError where `positions` have no room for a prompt's tokens and the `new` ones."""
+    # the last new token is not read again
+    if prompt + new - 1 > positions:
+        raise ConfigError(
+            f"{name}: {prompt} prompt tokens and {new} new ones for a model of {positions} "
+            "positions",
+            hint="lower --max-new-tokens, or shorten the prompt",
+        )
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The ids of a text that is to be gone on from, with what the tokenizer's template puts before
+    it, and not the end that it may put after it; of an empty text perhaps none."""
+    ids = tokenizer.encode(text)
+    template = tokenizer.encode("")
+    ends = len(template) > 0 and template[-1] == tokenizer.eos_id
+    return ids[:-1] if ends and len(ids) > 1 else ids

@@ -9,6 +9,7 @@ import click
 
 from entrenar_common.errors import UsageError
 from entrenar_common.text import escape_controls, nearest
+from entrenar_shell.words import is_option
 
 __all__ = ["Given", "Quoted", "take_apart"]
 
@@ -43,12 +44,12 @@ def take_apart(grammar: click.Command, words: Sequence[str]) -> list[Given]:
     loose: list[str] = []
     rest = iter(words)
     for word in rest:
-        if word == "--" and not isinstance(word, Quoted):
+        if word == "--":
             loose.extend(rest)
-        elif len(word) < 2 or not word.startswith("-") or isinstance(word, Quoted):
-            loose.append(word)
-        else:
+        elif is_option(word):
             found += _options(word, rest, options)
+        else:
+            loose.append(word)
     return found + _arguments(grammar, loose)
 
 

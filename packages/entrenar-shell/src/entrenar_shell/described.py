@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrenar_common.errors import EntrenarError, NotFoundError
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes, format_count
 from entrenar_shell.session import LoadedModel
+
+if TYPE_CHECKING:
+    from entrenar_inspect.recognise import Recognition
 
 __all__ = ["Described", "Models", "described", "need", "seen"]
 
@@ -72,9 +75,13 @@ def described(model: LoadedModel) -> Described:
     with open_artifact(_spec(model.source)) as artifact:
         found = info(artifact)
     return Described(
-        model.name, model.source, found.format, found.recognition.shown,
-        found.dimensions.layers, found.dimensions.hidden_size, found.parameters.total, found.nbytes,
+        model.name, model.source, found.format, _architecture(found.recognition),
+        found.dimensions.layers, found.dimensions.hidden, found.parameters.total, found.nbytes,
     )  # fmt: skip
+
+
+def _architecture(found: Recognition) -> str:
+    return found.family or found.model_type or "unknown"
 
 
 def seen(model: LoadedModel) -> Described:

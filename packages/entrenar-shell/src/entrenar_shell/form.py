@@ -16,7 +16,7 @@ import click
 from entrenar_common.cli import Command as ClickCommand
 from entrenar_common.errors import UsageError
 from entrenar_shell.arguments import Given, take_apart
-from entrenar_shell.command import Command, Group, Kind, PlainLine
+from entrenar_shell.command import After, Command, Group, Kind, PlainLine
 from entrenar_shell.configuration import Configuration
 from entrenar_shell.knowledge import Fill, meant, place
 from entrenar_shell.session import Session
@@ -262,6 +262,7 @@ def command(
     *,
     examples: Sequence[str] = (),
     asks: bool = False,
+    after: After | None = None,
 ) -> Command:
     """The plain command called by `words`, that stands for one command line of a tool."""
     path = tuple(words.split())
@@ -272,4 +273,4 @@ def command(
     def lower(typed: Sequence[str], session: Session) -> list[PlainLine]:
         return [form.lower(grammar(), typed, session)]
 
-    return Command(path, group, summary, grammar, lower, asks, form.values)
+    return Command(path, group, summary, grammar, lower, asks, form.values, after=after)

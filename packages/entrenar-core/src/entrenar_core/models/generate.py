@@ -1,6 +1,6 @@
 """Continuing sequences of tokens, one token at a time, with a key-value cache."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ def generate(
     seed: int = 0,
     first_row: int = 0,
     eos_ids: int | Iterable[int] | None = None,
+    each: Callable[[int, Sequence[int]], None] | None = None,
 ) -> Any:
     """The ids of a prompt (time,) with up to `max_new_tokens` ids appended; or a list of such
     arrays for a list of prompts, which may differ in length.
@@ -56,7 +57,8 @@ def generate(
     A row ends after one of `eos_ids` (None for those of the model's config, `()` for none), or
     after the token that completes one of the strings `stop` in the text of the new tokens, which
     needs a `tokenizer` (`new_text` cuts the text before that string). Greedily, each row is what
-    its prompt gives alone.
+    its prompt gives alone. `each` is called with a row's index and its ids, the prompt's included,
+    after each token that it gets.
 
     Raises ConfigError for options out of range, with the value and the range, for an empty prompt,
     and for more positions than a model with learned positions has; NumericsError for logits that
@@ -74,7 +76,8 @@ def generate(
     end = _End(_as_set(() if ends is None else ends), _stops(stop, tokenizer), tokenizer)
     _check_room(model, rows, max_new_tokens)
     with no_grad():
-        _continue(model, rows, max_new_tokens, sampling, end, _Chance(seed, first_row))
+        chance = _Chance(seed, first_row)
+        _continue(model, rows, max_new_tokens, sampling, end, chance, each or _ignore)
     found = [np.array(row, np.int64) for row in rows]
     return found[0] if single else found
 
@@ -152,6 +155,7 @@ def _continue(
     sampling: Sampling,
     end: _End,
     chance: _Chance,
+    each: Callable[[int, Sequence[int]], None],
 ) -> None:
     """Append up to `count` ids to each of `rows`."""
     prompts = [len(row) for row in rows]
@@ -168,11 +172,16 @@ def _continue(
                 )
             uniform = chance.uniform(r, position) if sampling.draws else 0.0
             rows[r].append(sampling.choose(scores, rows[r], uniform))
+            each(r, rows[r])
         kept = [i for i, r in enumerate(running) if not end.reached(rows[r], prompts[r])]
         running = [running[i] for i in kept]
         if not running:
             break
         batch.append(kept, [rows[r][-1] for r in running])
+
+
+def _ignore(_row: int, _ids: Sequence[int]) -> None:
+    """For whom the whole is enough."""
 
 
 class _Batch:
