@@ -17,7 +17,7 @@ GREETING = [
 ]
 
 
-QUOTED = "say 'one\\ntwo'"
+QUOTED = "say 'one\ntwo'"
 
 
 def shell(home: Path, *, columns: int = 80, **env: str) -> Terminal:

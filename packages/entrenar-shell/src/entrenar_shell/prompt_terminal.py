@@ -17,7 +17,6 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from entrenar_shell.hint import hint
 from entrenar_shell.prompt_hint import HintBeside
 from entrenar_shell.prompt_history import PromptHistory
 from entrenar_shell.prompt_line import LineColours, LineCompleter
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.application import Application
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
-    from entrenar_shell.complete import World
+    from entrenar_shell.world import World
     from entrenar_shell.history_file import HistoryFile
     from entrenar_shell.jobs import Jobs
     from entrenar_shell.session import Session
@@ -71,7 +70,7 @@ class Prompt:
         self._hint = HintBeside(self._find_hint, changed=self._redraw)
         self._line: PromptSession[str] = PromptSession(
             lambda: [("class:prompt", prompt_text(session()))],
-            lexer=LineColours(),
+            lexer=LineColours(world),
             completer=LineCompleter(world),
             complete_in_thread=True,
             history=PromptHistory(history, keep=keep),
@@ -106,8 +105,11 @@ class Prompt:
             app.loop.call_soon_threadsafe(_end, app)
 
     def _find_hint(self, text: str, cursor: int) -> str:
+        from entrenar_shell.hint import hint  # in the thread, once the prompt is there
+
         found, inside = statement_at(text, cursor)
-        return hint(found.text, inside, self._world)
+        columns = self._line.output.get_size().columns
+        return hint(found.text, inside, self._world, columns=columns)
 
     def _redraw(self) -> None:
         self._line.app.invalidate()

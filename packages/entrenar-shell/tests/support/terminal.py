@@ -14,7 +14,16 @@ from types import TracebackType
 import pexpect
 import pyte
 
-CTRL_C, CTRL_D, CTRL_L, CTRL_R, ENTER, TAB, UP, ESCAPE = "\x03", "\x04", "\x0c", "\x12", "\r", "\t", "\x1b[A", "\x1b"
+CTRL_C, CTRL_D, CTRL_L, CTRL_R, ENTER, TAB, UP, ESCAPE = (
+    "\x03",
+    "\x04",
+    "\x0c",
+    "\x12",
+    "\r",
+    "\t",
+    "\x1b[A",
+    "\x1b",
+)
 
 
 class Terminal:
@@ -140,11 +149,15 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     """A user's environment with a home of its own, on a terminal of 256 colours."""
     own = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "ENTRENAR_HISTFILE"}
     kept = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("XDG_")}
-    return kept | {
-        "HOME": str(home),
-        "TERM": "xterm-256color",
-        "PYTHONIOENCODING": "utf-8",
-    } | more
+    return (
+        kept
+        | {
+            "HOME": str(home),
+            "TERM": "xterm-256color",
+            "PYTHONIOENCODING": "utf-8",
+        }
+        | more
+    )
 
 
 PYTHON = sys.executable
