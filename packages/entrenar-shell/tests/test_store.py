@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drawn_sessions import SESSIONS, sample
 from hypothesis import given, settings
 
+from drawn_sessions import SESSIONS, sample
 from entrenar_common.errors import (
     CheckpointError,
     FormatError,

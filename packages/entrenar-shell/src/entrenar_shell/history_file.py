@@ -18,7 +18,7 @@ from pathlib import Path
 from entrenar_common.errors import StorageError
 from entrenar_core.io import files
 from entrenar_core.io.os_calls import storage_errors
-from entrenar_shell.folders import state_folder
+from entrenar_shell.places import state_folder
 
 __all__ = ["HistoryFile", "history_path", "keeps", "typed_texts"]
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from entrenar_shell.job import GRACE
-from entrenar_shell.programs import program
+from entrenar_shell.tools import tool
 
 __all__ = ["run"]
 
@@ -21,7 +21,7 @@ __all__ = ["run"]
 def run(plain: Sequence[Sequence[str]]) -> int:
     """Run command lines of the tools in this process, and give the first code that is not 0."""
     for name, *words in plain:
-        code = program(name).main(words, prog_name=name, standalone_mode=False)
+        code = tool(name).main(words, prog_name=name, standalone_mode=False)
         if code:
             return code
     return 0

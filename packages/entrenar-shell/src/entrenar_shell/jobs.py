@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from entrenar_common.errors import EntrenarError, NotFoundError, StorageError, UsageError
 from entrenar_core.io import files
 from entrenar_shell.command import PlainLine
-from entrenar_shell.folders import make_private_folder, state_folder
 from entrenar_shell.job import GRACE, Job
+from entrenar_shell.places import state_folder
 
 __all__ = ["Jobs"]
 
@@ -26,9 +26,9 @@ class Jobs:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._all: list[Job] = []
-        self._ended: set[int] = set()
+        self._told: set[int] = set()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Job]:
         """The jobs in the order in which they were started."""
         return iter(self._all)
 
@@ -46,10 +46,14 @@ class Jobs:
         """The jobs that run."""
         return [job for job in self._all if job.running]
 
+    def untold(self) -> list[Job]:
+        """The jobs that have ended and were not given by `ended` yet."""
+        return [job for job in self._all if job.number not in self._told and not job.running]
+
     def ended(self) -> list[Job]:
         """The jobs that have ended since this was asked last."""
-        found = [job for job in self._all if job.number not in self._ended and not job.running]
-        self._ended.update(job.number for job in found)
+        found = self.untold()
+        self._told.update(job.number for job in found)
         return found
 
     def find(self, number: int | None = None) -> Job:
@@ -87,7 +91,7 @@ class Jobs:
                     hint="set XDG_STATE_HOME to a folder",
                 )
             folder = state / "jobs"
-        make_private_folder(folder)
+        files.make_folder(folder, mode=0o700)
         _remove_old(folder)
         now = time.strftime("%Y%m%d-%H%M%S")
         return folder / f"{now}-{os.getpid()}-{number}.log"

@@ -1,4 +1,4 @@
-"""Where the shell keeps what must outlive it: folders of the XDG Base Directory Specification 0.8."""
+"""Where the shell keeps what outlives it: folders of the XDG Base Directory Specification 0.8."""
 
 from __future__ import annotations
 

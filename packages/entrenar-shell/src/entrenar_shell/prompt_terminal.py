@@ -17,17 +17,17 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from entrenar_shell.hint import hint
 from entrenar_shell.prompt_hint import HintBeside
 from entrenar_shell.prompt_history import PromptHistory
 from entrenar_shell.prompt_line import LineColours, LineCompleter
-from entrenar_shell.prompt_text import prompt_text, toolbar
+from entrenar_shell.prompt_text import Running, prompt_text, toolbar
 from entrenar_shell.statements import statement_at, statements
 
 if TYPE_CHECKING:
-    from prompt_toolkit.key_binding import KeyPressEvent
+    from prompt_toolkit.application import Application
+    from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
-    from entrenar_shell.complete import World
+    from entrenar_shell.world import World
     from entrenar_shell.history_file import HistoryFile
     from entrenar_shell.jobs import Jobs
     from entrenar_shell.session import Session
@@ -70,7 +70,7 @@ class Prompt:
         self._hint = HintBeside(self._find_hint, changed=self._redraw)
         self._line: PromptSession[str] = PromptSession(
             lambda: [("class:prompt", prompt_text(session()))],
-            lexer=LineColours(),
+            lexer=LineColours(world),
             completer=LineCompleter(world),
             complete_in_thread=True,
             history=PromptHistory(history, keep=keep),
@@ -93,24 +93,32 @@ class Prompt:
         """
         return self._line.prompt(pre_run=self._watch_jobs)
 
+    @property
+    def reading(self) -> bool:
+        """Whether a line is being typed."""
+        return self._line.app.is_running
+
     def close(self) -> None:
-        """End the reading as if the terminal were closed; any thread may call this."""
+        """End the reading as if the terminal were closed; a handler of signals may call this."""
         app = self._line.app
-        if app.is_running and app.loop is not None:
+        if app.loop is not None:
             app.loop.call_soon_threadsafe(_end, app)
 
     def _find_hint(self, text: str, cursor: int) -> str:
+        from entrenar_shell.hint import hint  # in the thread, once the prompt is there
+
         found, inside = statement_at(text, cursor)
-        return hint(found.text, inside, self._world)
+        columns = self._line.output.get_size().columns
+        return hint(found.text, inside, self._world, columns=columns)
 
     def _redraw(self) -> None:
         self._line.app.invalidate()
 
     def _toolbar(self) -> str:
         typed = self._line.default_buffer.document
-        return "\n".join(
-            toolbar(self._hint(typed.text, typed.cursor_position), self._session(), self._jobs)
-        )
+        shown = self._hint(typed.text, typed.cursor_position)
+        running = (Running(j.number, j.line, j.progress()) for j in self._jobs.running())
+        return "\n".join(toolbar(shown, self._session(), running))
 
     def _watch_jobs(self) -> None:
         if self._jobs.running():
@@ -125,7 +133,7 @@ class Prompt:
             await asyncio.sleep(_REFRESH)
 
 
-def _end(app) -> None:
+def _end(app: Application[str]) -> None:
     if app.is_running and not app.is_done:
         app.exit(exception=EOFError())
 

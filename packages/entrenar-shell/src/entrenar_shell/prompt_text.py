@@ -27,10 +27,10 @@ GREETING = (
 
 @dataclass(frozen=True)
 class Running:
-    """A job that runs, as the toolbar shows it: its first words, and the last line it printed."""
+    """A job that runs, as the toolbar shows it: its line, and the last one that it printed."""
 
     number: int
-    name: str
+    line: str
     progress: str
 
 
@@ -80,7 +80,7 @@ def toolbar(hint: str, session: Session, running: Iterable[Running]) -> list[str
 
 
 def _job(job: Running) -> str:
-    return f"job {job.number} {job.name}: {job.progress or 'starting'}"
+    return f"job {job.number} {job.line.split()[0]}: {job.progress or 'starting'}"
 
 
 def job_notice(number: int, line: str, *, code: int, seconds: float, cancelled: bool) -> str:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrenar_common.errors import EntrenarError
@@ -83,7 +84,7 @@ class SessionWorld:
 
     def files(self, folder: str) -> Sequence[FileName]:
         """What is in a folder."""
-        with suppress(OSError), os.scandir(os.path.expanduser(folder) or ".") as found:
+        with suppress(OSError, RuntimeError), os.scandir(Path(folder).expanduser()) as found:
             return [FileName(entry.name, entry.is_dir()) for entry in found]
         return ()
 
@@ -100,7 +101,7 @@ class TensorNames:
     def __call__(self, source: str) -> Sequence[str]:
         """The names that are known by now; none where there is no such model."""
         try:
-            changed = os.stat(source).st_mtime_ns
+            changed = Path(source).stat().st_mtime_ns
         except (OSError, ValueError):
             return ()
         with self._lock:
@@ -117,7 +118,7 @@ class TensorNames:
 
         names: Sequence[str] = ()
         try:
-            with suppress(EntrenarError, OSError), open_artifact(os.path.abspath(source)) as model:
+            with suppress(EntrenarError, OSError), open_artifact(source) as model:
                 names = sorted(model.tensors)
         finally:
             with self._lock:

@@ -1,6 +1,7 @@
 """Sessions as JSON has them, in both directions.
 
-    {"schema": "entrenar.shell.session/1", "name": …, "models": […], "settings": {…}, "entries": […]}
+    {"schema": "entrenar.shell.session/1", "name": …, "models": [{"name": …, "source": …}, …],
+     "settings": [[name, value], …], "entries": [{"number": 1, "line": …, "plain": [[…]], …}, …]}
 
 The fields are those of the records in `session.py`. A text that is not Unicode, such as a file name
 in Latin-1, is `{"bytes": "hexadecimal"}`, and a figure that is no finite number "nan", "inf" or

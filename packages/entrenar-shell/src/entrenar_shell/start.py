@@ -124,7 +124,7 @@ def _prompting(start: Start, bench: Workbench) -> int:
     code = Repl(bench, version=__version__).run(prompt)
     saved = bench.save()
     if saved == 0 and bench.store.kept:
-        bench.out.note(f"session saved: {bench.session.name}; --resume goes on with it")
+        bench.out.note(f"Session saved to {bench.store.path}; --resume goes on with it")
     return code or saved
 
 

@@ -34,12 +34,12 @@ def state_of(path: str | os.PathLike[str]) -> FileState:
     A folder has the bytes of all its files, and changed when the newest of them did; an empty one
     has the time of the folder itself. Raises NotFoundError when there is no such thing.
     """
-    absolute = os.path.abspath(path)
+    absolute = os.path.normpath(Path(path).absolute())
     with read_errors(absolute):
-        found = os.stat(absolute)
+        found = Path(absolute).stat()
         if not stat.S_ISDIR(found.st_mode):
             return FileState(absolute, found.st_size, found.st_mtime_ns)
-        inside = [os.stat(file) for file in files_in(absolute)]
+        inside = [file.stat() for file in files_in(absolute)]
     newest = max((file.st_mtime_ns for file in inside), default=found.st_mtime_ns)
     return FileState(absolute, sum(file.st_size for file in inside), newest)
 

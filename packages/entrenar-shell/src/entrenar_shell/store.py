@@ -182,6 +182,11 @@ class SessionStore:
         self._held.close()
         self.current, self.kept = None, False
 
+    @property
+    def path(self) -> Path | None:
+        """The file of the open session; None where it is not kept."""
+        return self._path(self.current) if self.kept and self.current is not None else None
+
     # ---- files ---------------------------------------------------------------------------------
 
     def _path(self, name: str) -> Path:
