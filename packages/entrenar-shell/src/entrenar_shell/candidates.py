@@ -44,17 +44,25 @@ def _summary(word: str, found: list[Command]) -> str:
 
 def options(made: Call, typed: str) -> list[Match]:
     """The names of options that can be given yet: those that every command has, and the short
-    ones, last. Where they do not begin with what was typed, their part after the hyphens does."""
+    ones, last."""
     found = []
-    for option in made.addable():
+    for option in made.addable() if made.options else ():
         for name in names(option):
-            rank = fit(name, typed)
-            if rank == 2:
-                rank = fit(name.lstrip("-"), typed.lstrip("-"))
+            rank = _option_fit(name, typed)
             if rank is not None:
                 order = (not option.expose_value, not name.startswith("--"), name)
                 found.append((order, Match(name, note=first_sentence(option), rank=rank)))
     return [match for _, match in sorted(found, key=lambda item: item[0])]
+
+
+def _option_fit(name: str, typed: str) -> int | None:
+    """The rank of an option's name: after two hyphens any part of it can be typed, and without
+    them its beginning."""
+    if name.startswith(typed):
+        return 0
+    if typed.startswith("--") and name.startswith("--"):
+        return fit(name[2:], typed[2:])
+    return 1 if name.startswith(f"--{typed}") else None
 
 
 def first_sentence(parameter: click.Parameter) -> str:
@@ -64,15 +72,13 @@ def first_sentence(parameter: click.Parameter) -> str:
 
 
 def values(world: World, made: Call, slot: Slot, typed: str) -> list[Match]:
-    """What a value can be, by its kind where the command says one."""
-    kinds = dict(made.command.values)
-    kind = kinds.get(slot.name)
-    if kind is not None:
-        return _KINDS[kind](world, made, slot, typed)
+    """What a value can be: of a setting, what that says; else by the kind that the command gives
+    it, or by its type."""
     setting = setting_before(made, slot)
     if setting is not None:
         return _choices(world, made, slot, setting, typed)
-    return _by_type(world, slot, typed)
+    kind = dict(made.command.values).get(slot.name)
+    return _KINDS[kind](world, made, slot, typed) if kind else _by_type(world, slot, typed)
 
 
 def _fitting(offered: Iterable[tuple[str, str]], typed: str) -> list[Match]:
