@@ -75,6 +75,7 @@ class Workbench:
         self.store = store or SessionStore(None)
         self.ended = False
         self._sources: list[str] = []
+        self._work: _Work | None = None
 
     def run(self, line: str) -> int:
         """Carry out one line, print what comes of it, and give its exit code.
@@ -84,13 +85,21 @@ class Workbench:
         """
         work = _Work(line.strip(), self.manner.output(self.session))
         started, began = time.time(), time.monotonic()
+        above, self._work = self._work, work
         code = self._reported(lambda: self._line(work), work.out)
+        self._work = above
         if work.kept:
             self.record(
                 work.line, work.plain, code=code, started=started,
                 seconds=time.monotonic() - began, found=work.record,
             )  # fmt: skip
         return code
+
+    def perform(self, name: str, words: Sequence[str]) -> int:
+        """Carry out a plain command as a part of the line in work, and give its exit code."""
+        assert self._work is not None
+        request = Request.of(find([name])[0], words)
+        return self._run_all(request, request.lines(self.session), self._work)
 
     def record(
         self,

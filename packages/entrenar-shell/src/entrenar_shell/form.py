@@ -62,6 +62,8 @@ class Form:
     parameters get that were not typed. `configuration` is the one whose keys, as the
     session has set them, are passed on by --set. Values of the kinds model, adapter, file and
     folder may be names of models and outputs; `hub` goes before names of models on the hub.
+    `missing` is the hint where the session does not know what is needed, and `required` are
+    parameters that the shell cannot do without.
     """
 
     program: str
@@ -76,6 +78,7 @@ class Form:
     values: tuple[tuple[str, Kind], ...] = ()
     hub: str = ""
     missing: str = ""
+    required: tuple[str, ...] = ()
 
     # ---- the grammar ---------------------------------------------------------------------------
 
@@ -111,6 +114,8 @@ class Form:
         changed = copy.copy(param)
         if param.name in (self.fill or ()):
             changed.required = False
+        if param.name in self.required:
+            changed.required = True
         if param.name in (self.renamed or {}):
             changed.opts = [(self.renamed or {})[param.name]]
         return changed

@@ -9,7 +9,18 @@ from entrenar_common.errors import UsageError
 from entrenar_shell.arguments import Quoted
 from entrenar_shell.session import Session
 
-__all__ = ["Fill", "config", "meant", "model", "output", "place", "result", "student", "teacher"]
+__all__ = [
+    "Fill",
+    "config",
+    "last_made",
+    "meant",
+    "model",
+    "output",
+    "place",
+    "result",
+    "student",
+    "teacher",
+]
 
 Fill = Callable[[Session, Mapping[str, str | None]], str | None]
 """What a parameter gets when it was not typed, None for nothing; it sees what was typed, by the
@@ -63,11 +74,16 @@ def model(session: Session, _typed: Mapping[str, str | None]) -> str | None:
 
 def result(session: Session, typed: Mapping[str, str | None]) -> str | None:
     """What was trained or merged last, else what `model` gives."""
+    return last_made(session) or model(session, typed)
+
+
+def last_made(session: Session) -> str | None:
+    """Where the model is that was trained or merged last; None where none was."""
     for entry in reversed(session.entries):
         made = any(line[:2] in MADE_BY for line in entry.plain)
         if made and entry.code == 0 and entry.outputs:
             return entry.outputs[0].path
-    return model(session, typed)
+    return None
 
 
 def teacher(session: Session, typed: Mapping[str, str | None]) -> str | None:

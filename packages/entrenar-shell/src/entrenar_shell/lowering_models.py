@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from entrenar_shell import knowledge
+from entrenar_shell import afterwards, knowledge
 from entrenar_shell.command import Command, Kind
 from entrenar_shell.form import HUB, Form, command
 
-__all__ = ["MEMORY", "MODELS"]
+__all__ = ["GENERATE", "GENERATE_VALUES", "MEMORY", "MODELS"]
 
 _NO_MODEL = "load one: load PATH as NAME, or fetch ORG/NAME; or say which"
 _MODEL: tuple[tuple[str, Kind], ...] = (("model", "model"), ("only", "tensor"))
@@ -25,9 +25,10 @@ _COMPARE = Form(
     "entrenar-inspect", "compare", fill={"a": knowledge.model},
     values=(("a", "model"), ("b", "model"), ("name_filter", "tensor")), hub=HUB, missing=_NO_MODEL,
 )  # fmt: skip
-_GENERATE = Form(
+GENERATE_VALUES: tuple[tuple[str, Kind], ...] = (("model", "model"),)
+GENERATE = Form(
     "entrenar-distill", "generate", fill={"model": knowledge.result},
-    values=(("model", "model"),), missing=_NO_MODEL,
+    values=GENERATE_VALUES, missing=_NO_MODEL, required=("prompt",),
 )  # fmt: skip
 _OPTIMIZE = Form(
     "entrenar-lora", "plan", fill={"model": knowledge.model}, values=(("model", "model"),),
@@ -37,6 +38,7 @@ _OPTIMIZE = Form(
 MODELS: tuple[Command, ...] = (
     command(
         "fetch", "models", "Download a model from the hub, and load it under its name.", _FETCH,
+        after=afterwards.fetched,
         examples=("fetch microsoft/codebert-base", "fetch org/name --revision v1.0"),
     ),
     command(
@@ -67,7 +69,7 @@ MODELS: tuple[Command, ...] = (
         examples=("compare teacher student", "compare student --values"),
     ),
     command(
-        "generate", "models", "Have a model go on with a text.", _GENERATE,
+        "generate", "models", "Have a model go on with a text.", GENERATE,
         examples=("generate 'Once upon a time'", "generate --model student --temperature 0 'def '"),
     ),
 )  # fmt: skip
@@ -79,6 +81,7 @@ MEMORY: tuple[Command, ...] = (
     ),
     command(
         "optimize", "memory", "Say how to fine-tune a model in the memory there is, as commands.",
-        _OPTIMIZE, examples=("optimize --vram 16GB", "optimize --ram 16GB --method lora"),
+        _OPTIMIZE, after=afterwards.advice,
+        examples=("optimize --vram 16GB", "optimize --ram 16GB --method lora"),
     ),
 )  # fmt: skip

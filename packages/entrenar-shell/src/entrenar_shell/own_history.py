@@ -26,12 +26,15 @@ class History:
     entries: tuple[Entry, ...]
 
     def __view__(self) -> list[Any]:
-        rows = [
-            [entry.number, entry.line, format_duration(entry.seconds), _status(entry.code),
-             ", ".join(f"{name} {value:.4g}" for name, value in entry.metrics.items())]
-            for entry in self.entries
-        ]  # fmt: skip
-        return [Table("Session history", ["#", "command", "duration", "status", "figures"], rows)]
+        columns = ["#", "command", "duration", "status"]
+        rows: list[list[Any]] = [
+            [e.number, e.line, format_duration(e.seconds), _status(e.code)] for e in self.entries
+        ]
+        if any(entry.metrics for entry in self.entries):
+            columns.append("figures")
+            for row, entry in zip(rows, self.entries, strict=True):
+                row.append(", ".join(f"{k} {value:.4g}" for k, value in entry.metrics.items()))
+        return [Table("Session history", columns, rows)]
 
 
 def _status(code: int) -> Text:

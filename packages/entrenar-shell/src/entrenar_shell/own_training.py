@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from entrenar_common.cli import Command as ClickCommand
 from entrenar_common.cli import Output, common_options
+from entrenar_common.plot import ASCII, UNICODE
 from entrenar_shell.command import Command
 from entrenar_shell.own import workbench
 
@@ -27,9 +30,12 @@ def _loss(out: Output, run: str | None, height: int) -> None:
       plot loss _4
       plot loss ./distilled-model --height 24
     """
-    from entrenar_shell.curves import drawn, log_of
+    from entrenar_shell.curves import Drawn, curves, log_of
 
-    out.emit(drawn(log_of(run, workbench().session), height), schema="entrenar.shell.plot/1")
+    found = curves(log_of(run, workbench().session))
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    drawn = Drawn(found, UNICODE if unicode else ASCII, height)
+    out.emit(found if out.json else drawn, schema="entrenar.shell.plot/1")
 
 
 COMMANDS: tuple[Command, ...] = (

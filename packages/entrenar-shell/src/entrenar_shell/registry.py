@@ -13,6 +13,7 @@ from entrenar_shell import (
     lowering_models,
     lowering_tools,
     lowering_train,
+    own_generate,
     own_history,
     own_jobs,
     own_models,
@@ -27,6 +28,7 @@ __all__ = ["commands", "find", "subcommands"]
 _COMMANDS: tuple[Command, ...] = (
     *own_models.COMMANDS,
     *lowering_models.MODELS,
+    *own_generate.COMMANDS,
     *lowering_models.MEMORY,
     *lowering_train.TRAIN_MEMORY,
     *lowering_train.TRAIN,
