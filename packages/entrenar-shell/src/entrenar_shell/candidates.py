@@ -44,17 +44,25 @@ def _summary(word: str, found: list[Command]) -> str:
 
 def options(made: Call, typed: str) -> list[Match]:
     """The names of options that can be given yet: those that every command has, and the short
-    ones, last. Where they do not begin with what was typed, their part after the hyphens does."""
+    ones, last."""
     found = []
-    for option in made.addable():
+    for option in made.addable() if made.options else ():
         for name in names(option):
-            rank = fit(name, typed)
-            if rank == 2:
-                rank = fit(name.lstrip("-"), typed.lstrip("-"))
+            rank = _option_fit(name, typed)
             if rank is not None:
                 order = (not option.expose_value, not name.startswith("--"), name)
                 found.append((order, Match(name, note=first_sentence(option), rank=rank)))
     return [match for _, match in sorted(found, key=lambda item: item[0])]
+
+
+def _option_fit(name: str, typed: str) -> int | None:
+    """The rank of an option's name: after two hyphens any part of it can be typed, and without
+    them its beginning."""
+    if name.startswith(typed):
+        return 0
+    if typed.startswith("--") and name.startswith("--"):
+        return fit(name[2:], typed[2:])
+    return 1 if name.startswith(f"--{typed}") else None
 
 
 def first_sentence(parameter: click.Parameter) -> str:

@@ -22,7 +22,8 @@ class Match:
     """A text that can stand where something was typed. `shown` is what a menu shows, `note` some
     words beside it. One that `goes_on`, such as a folder, is typed further; one that is `bare`,
     such as the name of a model, has its meaning only without quotes. The `rank` is 0 where it
-    begins with what was typed, 1 where letter case is the only difference, 2 where it holds it."""
+    begins with what was typed, 1 where letter case is the only difference, 2 where it holds it, if
+    that is more than a letter."""
 
     text: str
     shown: str = ""
@@ -39,7 +40,7 @@ def fit(name: str, typed: str) -> int | None:
     folded, wanted = name.casefold(), typed.casefold()
     if folded.startswith(wanted):
         return 1
-    return 2 if wanted in folded else None
+    return 2 if len(typed) > 1 and wanted in folded else None
 
 
 def best(matches: Iterable[Match]) -> list[Match]:
@@ -67,11 +68,13 @@ def sorted_names(names: Sequence[str], typed: str) -> list[Match]:
     if stop - start > LIMIT:
         return sorted(_branches(names, start, stop), key=lambda match: natural(match.text))
     found = sorted(names[start:stop], key=natural)
-    inside = (name for name in names if typed in name and not name.startswith(typed))
-    more = list(islice(inside, LIMIT - len(found)))
+    more: list[str] = []
+    if len(typed) > 1:
+        inside = (name for name in names if typed in name and not name.startswith(typed))
+        more += islice(inside, LIMIT - len(found))
     if not found and not more:
         wanted = typed.casefold()
-        more = list(islice((name for name in names if wanted in name.casefold()), LIMIT))
+        more += islice((name for name in names if wanted in name.casefold()), LIMIT)
     return [Match(name) for name in found] + [Match(name, rank=2) for name in more]
 
 
