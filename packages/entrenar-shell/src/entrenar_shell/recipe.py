@@ -90,6 +90,7 @@ def recipe(session: Session) -> Recipe:
     redone = [entry for entry in session.entries if _is_redone(entry)]
     written = {entry.number: _written(entry) for entry in redone}
     everything = [path for paths in written.values() for path in paths]
+    everything += [path for entry in redone for path in _targets(entry)]
     root = os.path.commonpath([str(Path(path).parent) for path in everything] or ["/"])
     found = _Redirected(root)
     entries = tuple(
@@ -123,12 +124,17 @@ def _problem(entry: Entry) -> str:
 
 def _written(entry: Entry) -> tuple[str, ...]:
     """Absolute paths of what an entry wrote: what is recorded, and what its lines name."""
-    found = [_absolute("/", state.path) for state in entry.outputs]
+    recorded = [_absolute("/", state.path) for state in entry.outputs]
+    dry = any("--dry-run" in line for line in entry.plain)
+    return tuple(dict.fromkeys([*recorded, *([] if dry else _targets(entry))]))
+
+
+def _targets(entry: Entry) -> Iterator[str]:
+    """What the lines of an entry name to write to, also where they only say what they would do."""
     for line in entry.plain:
         for value in _known_values(line):
-            if value.param.name in _WRITES and "--dry-run" not in line:
-                found.append(_absolute(entry.folder, line[value.index][value.start :]))
-    return tuple(dict.fromkeys(found))
+            if value.param.name in _WRITES:
+                yield _absolute(entry.folder, line[value.index][value.start :])
 
 
 def _known_values(line: PlainLine) -> list[Value]:
@@ -188,7 +194,11 @@ class _Redirected:
         for value in _known_values(line):
             if value.may_be_path:
                 word = line[value.index]
-                parts = self._parts(word[value.start :], entry.folder, named)
+                text = word[value.start :]
+                if value.param.name in _WRITES:
+                    parts = [self._below(_absolute(entry.folder, text), text, named)]
+                else:
+                    parts = self._parts(text, entry.folder, named)
                 words[value.index] = tuple(part for part in (word[: value.start], *parts) if part)
         return words, named
 
@@ -206,13 +216,14 @@ class _Redirected:
         return [text]
 
     def _place(self, text: str, folder: str, named: set[str]) -> Below | None:
-        path = _absolute(folder, text) if text else ""
-        output = self._output_of(path)
-        if output is None:
-            return None
+        path = _absolute(folder, text)
+        written = text and self._output_of(path) is not None
+        return self._below(path, text, named) if written else None
+
+    def _below(self, path: str, text: str, named: set[str]) -> Below:
         named.add(path)
-        if path == output:
-            self.spelt.setdefault(output, set()).add(text)
+        if path in self.outputs:
+            self.spelt.setdefault(path, set()).add(text)
         return Below(os.path.relpath(path, self.root))
 
     def _output_of(self, path: str) -> str | None:

@@ -6,13 +6,14 @@ fields of these names, wherever they are:
 
     seconds, tokens_per_second, rows_per_second   how long it took
     memory_bytes                                  what the process took
-    config_hash                                   follows from paths in the configuration; the
-                                                  configuration itself is compared
+    config_hash, run_id                           follow from paths in the configuration; the
+                                                  configuration itself is compared, in run.json
     checksum; sha256 and size of state.json       in a checkpoint's manifest.json: state.json says
                                                   how long the training took
 
 In tables of Markdown, HTML and CSV columns of times; in a page the charts and rows Tokens per
-second and Peak memory; in the report of a training the figures after its steps. Besides, wherever a
+second and Peak memory; in the report of a training the figures after its steps; in that of a
+distillation the hash of the configuration. Besides, wherever a
 text names a path that was written, the other may name its own, and lines that are broken after a
 backslash may be broken elsewhere. Files that say nothing but when something happened are not
 compared: spans.jsonl and TensorBoard's events. All else is compared: weights, adapters, exported
@@ -35,13 +36,14 @@ from entrenar_core.io import files
 
 __all__ = ["Paths", "difference"]
 
-TIMES = frozenset(
-    {"seconds", "tokens_per_second", "rows_per_second", "memory_bytes", "config_hash"}
+APART = frozenset(
+    {"seconds", "tokens_per_second", "rows_per_second", "memory_bytes", "config_hash", "run_id"}
 )
 COLUMNS = frozenset({"Time", "Tokens/s", "Texts/s", "Documents/s"})
 CHARTS = ("Tokens per second", "Peak memory")
 NOT_COMPARED = ("spans.jsonl", "events.out.tfevents.*")
 
+_HASH = re.compile(r"^(- configuration: )`[0-9a-f]{16}`$", re.M)
 _STEPS = re.compile(r"(\d+) in [^,<`]+, [^<`]+ tokens/s")
 _BROKEN = re.compile(r" *\\\n *")
 _FIGURE = re.compile(rf'<figure class="chart"><figcaption>(?:{"|".join(CHARTS)}).*?</figure>', re.S)
@@ -141,7 +143,7 @@ def _leaves(first: Any, second: Any, where: str) -> Iterator[tuple[str, Any, Any
     """What is at the same place in both, down to where they are no longer of one shape."""
     if isinstance(first, dict) and isinstance(second, dict) and list(first) == list(second):
         for name in first:
-            if name not in TIMES:
+            if name not in APART:
                 yield from _leaves(first[name], second[name], f"{where}.{name}".strip("."))
     elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         for i, (one, other) in enumerate(zip(first, second, strict=True)):
@@ -188,7 +190,7 @@ def _of_lines(first: str, second: str, paths: Paths) -> str | None:
 def _without_times(text: str) -> str:
     """Markdown with the cells of columns of times empty."""
     lines, timed = [], frozenset[int]()
-    for line in _STEPS.sub(r"\1", text).split("\n"):
+    for line in _HASH.sub(r"\1", _STEPS.sub(r"\1", text)).split("\n"):
         if not line.startswith("|"):
             lines.append(line)
             timed = frozenset()
@@ -218,7 +220,7 @@ def _table_lines(table: str) -> str:
 
 def _without_columns(text: str) -> str:
     rows = [line.split(",") for line in text.splitlines()]
-    timed = {i for i, name in enumerate(rows[0] if rows else []) if name in TIMES}
+    timed = {i for i, name in enumerate(rows[0] if rows else []) if name in APART}
     return "\n".join(",".join(c for i, c in enumerate(row) if i not in timed) for row in rows)
 
 
