@@ -93,7 +93,9 @@ def test_outputs_go_below_the_folder_that_is_given_or_where_it_runs(
     done, calls = execute(tmp_path / f"w{suffix}", *([str(root)] if given else []))
     assert done.returncode == 0, done.stderr
     at = root if given else tmp_path / "new place"
-    assert [call[-1] for call in calls] == [f"{at}/{line[-1].removeprefix('made/')}" for line in lines]
+    assert [call[-1] for call in calls] == [
+        f"{at}/{line[-1].removeprefix('made/')}" for line in lines
+    ]
 
 
 @SUFFIXES
@@ -162,9 +164,10 @@ def test_an_input_that_changed_since_it_was_read_is_said(tmp_path):
     (tmp_path / "t").unlink()
     gone = export(session, str(tmp_path / "gone.sh"))
     assert (gone.inputs, gone.changed) == (0, (str(tmp_path / "t"),))
-    assert f"# not there any more, when this was written: {tmp_path}/t" in (
-        tmp_path / "gone.sh"
-    ).read_text()
+    assert (
+        f"# not there any more, when this was written: {tmp_path}/t"
+        in (tmp_path / "gone.sh").read_text()
+    )
 
 
 @SUFFIXES

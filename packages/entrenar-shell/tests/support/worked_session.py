@@ -18,7 +18,7 @@ from entrenar_shell.session import Entry, Session
 from entrenar_shell.states import state_of
 from entrenar_shell.tools import tool
 
-WORDS = "the,a,red,blue,small,old,fox,dog,tree,house,runs,sleeps,sees,likes,under,near".split(",")
+WORDS = ["the", "a", "red", "blue", "small", "old", "fox", "dog", "tree", "house", "runs", "sleeps", "sees", "likes", "under", "near"]
 SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -119,7 +119,12 @@ def thirty() -> Iterator[tuple[str, str, str, int]]:
     yield f"{lora} extract --base out --tuned out --rank 2 --output none", "out", "", 10
     slerp = f"{lora} merge --method slerp --t 0.5 --model teacher --model"
     yield f"{slerp} merged --output slerp", "teacher merged", "slerp", 0
-    yield f"{slerp} teacher+taken --output plus.gguf --quantize q8_0", "teacher taken", "plus.gguf", 0
+    yield (
+        f"{slerp} teacher+taken --output plus.gguf --quantize q8_0",
+        "teacher taken",
+        "plus.gguf",
+        0,
+    )
     placed = f"{distill} run --config placed.yaml --teacher merged"
     yield placed, "placed.yaml text merged", "placed", 0
     yield f"{inspect} convert out --output made/s.pth", "out", "made/s.pth", 0
