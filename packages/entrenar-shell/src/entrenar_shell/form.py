@@ -249,11 +249,7 @@ def _param_of(command: click.Command, name: str) -> click.Option:
 
 
 def _missing(grammar: click.Command, param: click.Parameter, hint: str) -> UsageError:
-    shown = (
-        param.opts[0]
-        if isinstance(param, click.Option)
-        else param.make_metavar(click.Context(grammar))
-    )
+    shown = param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
     return UsageError(
         f"{grammar.name}: {shown} is missing", hint=hint or f"'{grammar.name} ?' shows how"
     )

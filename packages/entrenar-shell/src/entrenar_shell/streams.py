@@ -1,4 +1,4 @@
-"""Where standard output goes while a line is carried out: to a program, to a file, or nowhere else."""
+"""Where standard output goes while a line is carried out: to the terminal, a program or a file."""
 
 from __future__ import annotations
 
