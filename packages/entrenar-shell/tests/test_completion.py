@@ -118,7 +118,6 @@ merge models/‸                  ⇒ models/sub/ · models/t.safetensors
 merge _‸                        ⇒ _3 · _12
 files, quoted where they need it
 models > r‸                     ⇒ run.ent
-models > .t‸                    ⇒
 models > run‸                   ⇒ run.ent
 models >run‸                    ⇒ run.ent
 models >> run‸                  ⇒ run.ent

@@ -20,6 +20,8 @@ inspect t | less -r      ⇒ command:inspect value:t operator:| value:less -r
 models > 'a b' # c       ⇒ command:models operator:> string:'a b' comment:# c
 models &                 ⇒ command:models operator:&
 models ?                 ⇒ command:models operator:?
+models > ?               ⇒ command:models operator:> value:?
+models ? x               ⇒ command:models value:? value:x
 !ls -l                   ⇒ operator:! value:ls -l
 load 'a b                ⇒ command:load string:'a b
 load a\                  ⇒ command:load string:a\

@@ -181,12 +181,12 @@ def _unknown(made: Call, name: str) -> None:
 
 def _give(made: Call, slot: Slot, value: str) -> None:
     made.given.setdefault(slot.name, []).append(value)
-    is_option = isinstance(slot.parameter, click.Option)
-    goes_on = is_option and slot.index + 1 < slot.parameter.nargs
+    option = slot.parameter if isinstance(slot.parameter, click.Option) else None
+    goes_on = option is not None and slot.index + 1 < option.nargs
     made.awaits = Slot(slot.parameter, slot.index + 1) if goes_on else None
     fault = _fault(made, slot, value)
     if fault:
-        label = names(slot.parameter)[0] if isinstance(slot.parameter, click.Option) else slot.name
+        label = names(option)[0] if option else slot.parameter.human_readable_name
         made.mistakes.append(f"{label}: {escape_controls(fault)}")
 
 

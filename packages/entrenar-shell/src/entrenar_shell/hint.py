@@ -23,8 +23,8 @@ _ROLES = {
     "program": "«PROGRAM» of the system",
     "system": "for the system's own shell",
     "comment": "a comment",
-    "end": "",
 }
+_ENDS = {"&": "& runs the command as a job in the background"}
 
 
 def hint(text: str, cursor: int, world: World, *, columns: int = 80) -> str:
@@ -49,6 +49,8 @@ def _hint(text: str, cursor: int, world: World) -> str:
     begun = here.role in {"file", "program"} and not here.typed  # is about to be right
     if wrong is not None and not begun and not isinstance(wrong.error, IncompleteLine):
         return f"{wrong.error.message}; {wrong.error.hint}"
+    if here.role == "end":
+        return _ENDS.get(next(token.text for token in found if token.kind == "operator"), "")
     if here.role != "word":
         return _ROLES[here.role]
     words = list(takewhile(lambda token: token.kind == "word", found))
@@ -61,9 +63,8 @@ def _hint(text: str, cursor: int, world: World) -> str:
     if called is None:
         return _of_path(here, world)
     command, before = called
-    goes_on = bool(words) and words[-1].start > here.start
-    all_words = [word.text for word in words][len(here.words) - len(before) :]
-    wrongs = call(command, all_words if goes_on else before).mistakes
+    complete = before if here.typed else [w.text for w in words][len(here.words) - len(before) :]
+    wrongs = call(command, complete).mistakes
     return wrongs[0] if wrongs else _of_word(call(command, before), before, here.typed, world)
 
 

@@ -151,35 +151,37 @@ def pieces(text: str, *, commands: Collection[tuple[str, ...]] = ()) -> tuple[Pi
 def _kinds(found: list[Token], commands: Collection[tuple[str, ...]]) -> list[PieceKind]:
     """What each piece is, mistakes aside."""
     kinds: list[PieceKind] = []
-    before: list[Token] = []
-    last = next((token for token in reversed(found) if token.kind != "comment"), None)
+    path: tuple[str, ...] | None = ()  # of the command as far as it can be one
+    options = True
+    said = [token for token in found if token.kind != "comment"]
+    help_mark = said[-1] if all(token.kind == "word" for token in said) and said else None
     for token in found:
-        if token is last and asks_for_help(token):
-            kinds.append("operator")
-        elif token.kind == "word":
-            kinds.append(_word_kind(token, before, commands))
-            before.append(token)
+        if token.kind != "word" or (token is help_mark and asks_for_help(token)):
+            kinds.append(_OTHERS.get(token.kind, "operator"))
+            path = None
+            continue
+        path = _longer(path, token.text, commands)
+        if path is not None:
+            known = len(path) == 2 or not commands or any(c[:1] == path for c in commands)
+            kinds.append("command" if known or token.open else "error")
+        elif options and is_option(token.text):
+            kinds.append("option")
+            options = token.text != "--"
         else:
-            kinds.append(_OTHERS[token.kind])
-            before = [token]  # a file follows, no command
+            kinds.append("string" if token.quoted else "value")
     return kinds
 
 
-def _word_kind(
-    token: Token, before: list[Token], commands: Collection[tuple[str, ...]]
-) -> PieceKind:
-    path = (*(word.text for word in before), token.text)
-    if not before:
-        known = not commands or any(command[0] == token.text for command in commands)
-        return "command" if known or token.open else "error"
-    if len(path) == 2 and path in commands:
-        return "command"
-    if is_option(token.text) and all(word.text != "--" for word in before):
-        return "option"
-    return "string" if token.quoted else "value"
+def _longer(
+    path: tuple[str, ...] | None, word: str, commands: Collection[tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    """The path of a command with one word more, None where that belongs to none."""
+    if path is None:
+        return None
+    return (*path, word) if not path or (*path, word) in commands else None
 
 
-_OTHERS: dict[str, PieceKind] = {"operator": "operator", "comment": "comment", "system": "value"}
+_OTHERS: dict[str, PieceKind] = {"comment": "comment", "system": "value"}
 
 
 def is_option(text: str) -> bool:
