@@ -1,28 +1,34 @@
 """A session as a script: what bash and Python make of it."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from worked_session import Driver
 
 from entrenar_common.errors import RefusedError, StorageError, UsageError
 from entrenar_core.io.faults import inject
 from entrenar_shell.export import export
 from entrenar_shell.session import Entry, Session
 from entrenar_shell.states import state_of
+from worked_session import Driver
 
 ODD = ["plain", "it's", 'a "b"', "$HOME", "`id`", "a b", "-x", "#no", "ü", "a\nb", "*", "{0}", "\\"]
 """Names that a shell would make something else of."""
 
-TOOL = f"""#!{sys.executable}
-import json, os, sys
-with open(os.environ["SEEN"], "a") as file:
-    file.write(json.dumps([os.path.basename(sys.argv[0]), os.getcwd(), *sys.argv[1:]]) + "\\n")
-sys.exit(1 if "--fail" in sys.argv else 0)
+TOOL = """#!/bin/sh
+{ printf '%s\\0' "${0##*/}" "$PWD" "$@"; printf '\\1'; } >> "$SEEN"
+for word; do
+    [ "$word" = --fail ] && exit 1
+done
+exit 0
 """
+
+
+def calls_in(seen: Path) -> list[list[str]]:
+    """The program, folder and words of each call of a tool."""
+    data = seen.read_bytes().decode(errors="surrogateescape") if seen.exists() else ""
+    return [call.split("\0")[:-1] for call in data.split("\1")[:-1]]
 
 
 @pytest.fixture
@@ -48,8 +54,7 @@ def execute(tmp_path, bin_folder):
             [str(script), *words], cwd=new, env={"PATH": path, "SEEN": str(seen)},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        lines = seen.read_text().splitlines() if seen.exists() else []
-        return done, [json.loads(line) for line in lines]
+        return done, calls_in(seen)
 
     return run
 
@@ -93,9 +98,8 @@ def test_outputs_go_below_the_folder_that_is_given_or_where_it_runs(
     done, calls = execute(tmp_path / f"w{suffix}", *([str(root)] if given else []))
     assert done.returncode == 0, done.stderr
     at = root if given else tmp_path / "new place"
-    assert [call[-1] for call in calls] == [
-        f"{at}/{line[-1].removeprefix('made/')}" for line in lines
-    ]
+    names = [line[-1].removeprefix("made/") for line in lines]
+    assert [call[-1] for call in calls] == [f"{at}/{name}" for name in names]
 
 
 @SUFFIXES
@@ -191,8 +195,7 @@ def test_a_name_that_is_not_unicode_reaches_the_tool(tmp_path, bin_folder, execu
         env={"PATH": str(bin_folder), "SEEN": str(tmp_path / "seen")},
         check=True,
     )
-    lines = (tmp_path / "seen").read_text().splitlines()
-    assert [json.loads(line)[-1] for line in lines] == [name, name]
+    assert [call[-1] for call in calls_in(tmp_path / "seen")] == [name, name]
     assert calls[0][-1] == name
 
 

@@ -18,7 +18,7 @@ from entrenar_shell.session import Entry, Session
 from entrenar_shell.states import state_of
 from entrenar_shell.tools import tool
 
-WORDS = ["the", "a", "red", "blue", "small", "old", "fox", "dog", "tree", "house", "runs", "sleeps", "sees", "likes", "under", "near"]
+WORDS = ("the", "a", "red", "blue", "small", "old", "fox", "dog", "tree", "runs", "sees", "under")
 SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 64,
