@@ -5,8 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-import prompt_bench
 import pytest
+
+import prompt_bench
 from terminal import CTRL_C, CTRL_D, CTRL_L, CTRL_R, ENTER, PYTHON, UP, Terminal, environment
 
 pytestmark = pytest.mark.tier2
@@ -15,8 +16,7 @@ GREETING = [
     "Entrenar Shell v0.1.0 - Interactive Distillation Environment",
     "Type 'help' for commands, 'quit' to exit.",
 ]
-
-
+HISTORY = ".local/state/entrenar/shell_history"
 QUOTED = "say 'one\ntwo'"
 
 
@@ -56,8 +56,12 @@ def test_it_greets_and_waits(home, columns):
     with shell(home, columns=columns) as terminal:
         terminal.until("session here")
         assert terminal.lines[:3] == [*GREETING, "entrenar>"]
-        assert terminal.lines[-1] == "session here | no models"
-        assert not any(terminal.lines[3:-1])
+        terminal.until(lambda: terminal.lines[-2] != "")
+        assert terminal.lines[-2:] == [
+            "help lists the commands, Tab completes what is typed",
+            "session here | no models",
+        ]
+        assert not any(terminal.lines[3:-2])
 
 
 def test_what_may_follow_is_in_a_menu_while_typing(here):
@@ -65,7 +69,7 @@ def test_what_may_follow_is_in_a_menu_while_typing(here):
     here.until("Forget a model's name")
     assert here.lines[:2] == [
         "entrenar> unl",
-        "               unload  Forget a model's name",
+        "              unload  Forget a model's name.",
     ]
 
 
@@ -89,8 +93,8 @@ def test_another_size_of_the_window_draws_the_prompt_again(home):
         terminal.type("models")
         terminal.settle()
         terminal.resize(50, 10)
+        terminal.until(lambda: terminal.lines[0] == "entrenar> models")
         terminal.until(lambda: len(terminal.lines) == 10 and "session here" in terminal.lines[-1])
-        assert any(line.startswith("entrenar> models") for line in terminal.lines)
 
 
 def test_without_colour_none_is_written(home):
@@ -108,6 +112,9 @@ def test_a_terminal_that_cannot_move_its_cursor_has_a_plain_prompt(home):
         terminal.enter("models")
         terminal.until("ran 'models'")
         assert "\x1b" not in terminal.seen
+        terminal.type(CTRL_D)
+        assert terminal.end() == 0
+    assert "+models\n" in (home / HISTORY).read_text()
 
 
 # ---- keys ----------------------------------------------------------------------------------------
@@ -181,28 +188,33 @@ def test_a_resumed_session_says_what_it_holds_in_the_prompt_and_below(home):
 
 
 def test_what_was_typed_can_be_recalled_in_the_next_shell(home):
-    for recalled in (None, "models --json"):
-        with shell(home) as terminal:
-            terminal.until("session here")
-            if recalled:
-                terminal.type(CTRL_R + "mod")
-                terminal.until(lambda seen=terminal: any(recalled in x for x in seen.lines))
-                terminal.type(ENTER)  # which ends the search
-                terminal.settle()
-                terminal.type(ENTER)
-                terminal.until("ran 'models --json'")
-            else:
-                terminal.enter("models --json")
-                terminal.enter("load x --token hf_abcdefghijk")
-                terminal.enter("load unkept")
-                terminal.until("entrenar [unkept]>")
-                terminal.enter("hidden")
-                terminal.until("ran 'hidden'")
-            terminal.enter("quit")
-            assert terminal.end() == 0
-    kept = (home / ".local/state/entrenar/shell_history").read_text()
-    assert "hf_" not in kept
-    assert "hidden" not in kept
+    with shell(home) as terminal:
+        terminal.until("session here")
+        terminal.enter("models --json")
+        terminal.enter("quit")
+        assert terminal.end() == 0
+    with shell(home) as terminal:
+        terminal.until("session here")
+        terminal.type(CTRL_R + "mod")
+        terminal.until(lambda: any("models --json" in line for line in terminal.lines))
+        terminal.type(ENTER)  # which ends the search
+        terminal.until("entrenar> models --json")
+        terminal.type(ENTER)
+        terminal.until("ran 'models --json'")
+
+
+def test_secrets_and_what_is_typed_with_the_history_off_are_not_kept(home):
+    with shell(home) as terminal:
+        terminal.until("session here")
+        terminal.enter("fetch x --token hf_abcdefghijk")
+        terminal.enter("set history")
+        terminal.enter("hidden")
+        terminal.until("ran 'hidden'")
+        terminal.type(UP)
+        terminal.until(lambda: terminal.lines[-3:] and "entrenar> set history" in terminal.text)
+    assert "+set history\n" in (home / HISTORY).read_text()
+    assert "hf_" not in (home / HISTORY).read_text()
+    assert "hidden" not in (home / HISTORY).read_text()
 
 
 def test_an_unwritable_history_is_one_warning(home):
@@ -216,6 +228,52 @@ def test_an_unwritable_history_is_one_warning(home):
         assert terminal.text.count("the history is not kept") == 1
         terminal.type(UP + UP)
         terminal.until(lambda: terminal.lines[-3:] and "entrenar> first" in terminal.text)
+
+
+# ---- jobs ----------------------------------------------------------------------------------------
+
+
+def test_a_job_is_followed_below_and_its_end_told_above_what_is_typed(home):
+    with shell(home) as terminal:
+        terminal.until("session here")
+        fifo = home / "lines"
+        os.mkfifo(fifo)
+        terminal.enter("start lines")
+        with fifo.open("w") as lines:
+            lines.write("step 1 of 2\n")
+            lines.flush()
+            terminal.until(lambda: terminal.lines[-1].endswith("| job 1 start: step 1 of 2"))
+            terminal.type("mod")
+            lines.write("step 2 of 2\n")
+            lines.flush()
+            terminal.until(lambda: terminal.lines[-1].endswith("| job 1 start: step 2 of 2"))
+        terminal.until("job 1 is done: start lines (")
+        terminal.until(lambda: terminal.lines[-1] == "session here | no models")
+        terminal.enter("els")
+        terminal.until("ran 'models'")
+        terminal.enter("quit")
+        assert terminal.end() == 0
+    assert (home / "saved").read_text() == "[0]"
+
+
+def test_leaving_asks_while_a_job_runs(home):
+    with shell(home) as terminal:
+        terminal.until("session here")
+        fifo = home / "lines"
+        os.mkfifo(fifo)
+        terminal.enter("start lines")
+        with fifo.open("w"):
+            terminal.until(lambda: "job 1 start" in terminal.lines[-1])
+            terminal.type(CTRL_D)
+            terminal.until("job 1 runs: end and leave? [y/N]:")
+            terminal.enter("n")
+            terminal.enter("models")
+            terminal.until("ran 'models'")
+            terminal.enter("quit")
+            terminal.until(lambda: terminal.text.count("end and leave?") == 2)
+            terminal.enter("y")
+            assert terminal.end() == 0
+    assert (home / "saved").read_text() == "[130]"
 
 
 # ---- the end -------------------------------------------------------------------------------------

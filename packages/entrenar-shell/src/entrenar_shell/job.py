@@ -122,7 +122,7 @@ def _start(plain: Sequence[PlainLine], *, folder: str, log: Path) -> subprocess.
     try:
         with storage_errors("start a job in", folder):
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "entrenar_shell.job_process", json.dumps(plain)],
+                _process_words(plain),
                 stdin=subprocess.PIPE,
                 stdout=printed,
                 stderr=printed,
@@ -131,3 +131,7 @@ def _start(plain: Sequence[PlainLine], *, folder: str, log: Path) -> subprocess.
             )
     finally:
         os.close(printed)
+
+
+def _process_words(plain: Sequence[PlainLine]) -> list[str]:
+    return [sys.executable, "-P", "-m", "entrenar_shell.job_process", json.dumps(plain)]

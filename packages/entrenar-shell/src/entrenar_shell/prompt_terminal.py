@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from prompt_toolkit.application import Application
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
-    from entrenar_shell.world import World
     from entrenar_shell.history_file import HistoryFile
     from entrenar_shell.jobs import Jobs
     from entrenar_shell.session import Session
+    from entrenar_shell.world import World
 
-__all__ = ["Prompt"]
+__all__ = ["TerminalPrompt"]
 
 _REFRESH = 0.5
 """Seconds between two looks at the jobs that run."""
@@ -50,7 +50,7 @@ _STYLE = Style.from_dict(
 )
 
 
-class Prompt:
+class TerminalPrompt:
     """Reads what is typed. `world` says what the session has for the menu and the hint; `tell` is
     called for each job that ends, above the prompt where one is shown."""
 
@@ -75,7 +75,7 @@ class Prompt:
             complete_in_thread=True,
             history=PromptHistory(history, keep=keep),
             bottom_toolbar=self._toolbar,
-            prompt_continuation=lambda width, *_: "... ".rjust(width),
+            prompt_continuation=_continuation,
             key_bindings=_keys(),
             style=_STYLE,
             color_depth=None if color else ColorDepth.DEPTH_1_BIT,
@@ -131,6 +131,12 @@ class Prompt:
                 await run_in_terminal(self._tell)
             self._redraw()
             await asyncio.sleep(_REFRESH)
+
+
+def _continuation(width: int, _line: int, wrapped: int) -> str:
+    """What stands before a line that the one above goes on in; before one that was only too wide
+    for the terminal, nothing."""
+    return "" if wrapped else "... ".rjust(width)
 
 
 def _end(app: Application[str]) -> None:

@@ -63,7 +63,10 @@ class SessionWorld:
         from entrenar_shell.configuration import keys
         from entrenar_shell.settings import SETTINGS
 
-        return {s.name: s.help for s in SETTINGS.values()} | dict.fromkeys(keys(), "")
+        of_configurations = sorted(keys("distill") | keys("train"))
+        return {s.name: s.help for s in SETTINGS.values()} | {
+            key: "" for key in of_configurations if not key.endswith(".*")
+        }
 
     def choices(self, setting: str) -> Kind | Sequence[str]:
         """What a setting can be."""

@@ -21,10 +21,26 @@ if TYPE_CHECKING:
     from entrenar_common.output import Output
     from entrenar_shell.job import Job
     from entrenar_shell.jobs import Jobs
-    from entrenar_shell.prompt_terminal import Prompt
     from entrenar_shell.session import Session
 
-__all__ = ["Bench", "Repl", "ask"]
+__all__ = ["Bench", "Prompt", "Repl", "ask"]
+
+
+class Prompt(Protocol):
+    """What reads lines: see `prompt_terminal` and `prompt_plain`."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether a line is being typed and `close` ends that."""
+        ...
+
+    def read(self) -> str:
+        """What is typed next; KeyboardInterrupt, EOFError and OSError say that it is nothing."""
+        ...
+
+    def close(self) -> None:
+        """End the reading."""
+        ...
 
 
 class Bench(Protocol):

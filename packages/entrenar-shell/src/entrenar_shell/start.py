@@ -19,7 +19,7 @@ from entrenar_shell.settings import preference
 from entrenar_shell.store import SessionStore
 
 if TYPE_CHECKING:
-    from entrenar_shell.prompt_terminal import Prompt
+    from entrenar_shell.repl import Prompt
 
 __all__ = ["Start", "begin"]
 
@@ -102,32 +102,42 @@ def _carrying_out(start: Start, bench: Workbench) -> int:
 
 
 def _prompting(start: Start, bench: Workbench) -> int:
-    from entrenar_common.console import wants_color
-    from entrenar_shell.history_file import HistoryFile, history_path
     from entrenar_shell.repl import Repl, ask
 
     bench.asker = ask
-    typed = HistoryFile(history_path() if start.kept else None, warn=bench.out.warn)
-
-    def prompt(tell: Callable[[], None]) -> Prompt:
-        from entrenar_shell.prompt_terminal import Prompt  # loads the line editor
-        from entrenar_shell.prompt_world import SessionWorld
-
-        return Prompt(
-            lambda: bench.session,
-            world=SessionWorld(lambda: bench.session, bench.jobs),
-            jobs=bench.jobs,
-            tell=tell,
-            history=typed,
-            keep=lambda: start.kept and preference("history", bench.session) == "on",
-            color=wants_color(sys.stdout, color=bench.out.color),
-        )
-
-    code = Repl(bench, version=__version__).run(prompt)
+    code = Repl(bench, version=__version__).run(lambda tell: _prompt(start, bench, tell))
     saved = bench.save()
-    if saved == 0 and bench.store.kept:
+    if saved == 0 and bench.store.path:
         bench.out.note(f"Session saved to {bench.store.path}; --resume goes on with it")
     return code or saved
+
+
+def _prompt(start: Start, bench: Workbench, tell: Callable[[], None]) -> Prompt:
+    """What reads the lines, as the terminal can show it."""
+    from entrenar_common.console import is_terminal, wants_color
+    from entrenar_shell.history_file import HistoryFile, history_path
+
+    typed = HistoryFile(history_path() if start.kept else None, warn=bench.out.warn)
+
+    def keep() -> bool:
+        return preference("history", bench.session) == "on"
+
+    if not is_terminal(sys.stdout):
+        from entrenar_shell.prompt_plain import PlainPrompt
+
+        return PlainPrompt(lambda: bench.session, history=typed, keep=keep)
+    from entrenar_shell.prompt_terminal import TerminalPrompt  # loads the line editor
+    from entrenar_shell.prompt_world import SessionWorld
+
+    return TerminalPrompt(
+        lambda: bench.session,
+        world=SessionWorld(lambda: bench.session, bench.jobs),
+        jobs=bench.jobs,
+        tell=tell,
+        history=typed,
+        keep=keep,
+        color=wants_color(sys.stdout, color=bench.out.color),
+    )
 
 
 def _lines(start: Start) -> Iterable[str]:

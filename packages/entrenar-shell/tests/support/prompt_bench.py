@@ -9,17 +9,16 @@ import time
 from pathlib import Path
 
 from entrenar_common.output import Output
-from entrenar_shell.history_file import HistoryFile, history_path
-from entrenar_shell.job import Job
+from entrenar_shell import job, start
 from entrenar_shell.jobs import Jobs
-from entrenar_shell.prompt_terminal import Prompt
-from entrenar_shell.prompt_world import SessionWorld
 from entrenar_shell.repl import Repl
 from entrenar_shell.session import LoadedModel, Session
+from entrenar_shell.start import Start
 
 
 class PlainBench:
-    """Says what it was given; `quit`, `sleep` (until Ctrl-C), `fail` and `load NAME` do that."""
+    """Says what it was given; `quit`, `fail` and `load NAME` do that, `sleep` waits for Ctrl-C,
+    `set NAME` switches a setting off, and `start FILE` is a job that prints what is in a file."""
 
     def __init__(self) -> None:
         self.session = Session("here")
@@ -34,10 +33,13 @@ class PlainBench:
             self.ended = True
         elif word == "sleep":
             return self._sleep()
+        elif word == "set":
+            self.session.settings[rest] = "off"
         elif word == "load":
             self.session.models[rest] = LoadedModel(rest, f"/models/{rest}")
         elif word == "start":
-            self.jobs.start(line, plain=json.loads(rest), folder=os.getcwd())
+            job._process_words = lambda plain: list(plain[0])
+            self.jobs.start(line, plain=[("cat", rest)], folder=os.getcwd())
         else:
             print(f"ran {line!r}")
         return 3 if word == "fail" else 0
@@ -50,26 +52,13 @@ class PlainBench:
             print("woken")
         return 130
 
-    def record_job(self, job: Job) -> None:
-        self.recorded.append(job.code)
+    def record_job(self, ended: job.Job) -> None:
+        self.recorded.append(ended.code)
 
 
 def main() -> int:
     bench = PlainBench()
-    history = HistoryFile(history_path(), warn=bench.out.warn)
-
-    def prompt(tell):
-        return Prompt(
-            lambda: bench.session,
-            world=SessionWorld(lambda: bench.session, bench.jobs),
-            jobs=bench.jobs,
-            tell=tell,
-            history=history,
-            keep=lambda: "unkept" not in bench.session.models,
-            color=not os.environ.get("NO_COLOR"),
-        )
-
-    code = Repl(bench, version="0.1.0").run(prompt)
+    code = Repl(bench, version="0.1.0").run(lambda tell: start._prompt(Start(), bench, tell))
     Path("saved").write_text(json.dumps([*bench.session.models, *bench.recorded]))
     return code
 

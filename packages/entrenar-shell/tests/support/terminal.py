@@ -73,9 +73,9 @@ class Terminal:
         return "\n".join([*gone, *self.lines])
 
     def style(self, text: str) -> tuple[str, bool, bool]:
-        """The colour, whether bold and whether reverse, of where a text is on the screen last."""
-        row, line = next((y, x) for y, x in reversed(list(enumerate(self.lines))) if text in x)
-        cell = self._screen.buffer[row][line.rindex(text)]
+        """The colour, whether bold and whether reverse, of where a text is on the screen first."""
+        row, line = next((y, x) for y, x in enumerate(self.lines) if text in x)
+        cell = self._screen.buffer[row][line.index(text)]
         return cell.fg, cell.bold, cell.reverse
 
     def type(self, text: str) -> None:
