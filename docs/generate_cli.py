@@ -53,7 +53,9 @@ def _shell_page() -> str:
 
 def _command(command: Command) -> str:
     """The help of a command of the shell up to its options; `COMMAND ?` shows these."""
-    text = re.split(r"\n\n(?=Arguments:|Options:|Common options:)", help_text(command, width=WIDTH))[0]
+    text = re.split(
+        r"\n\n(?=Arguments:|Options:|Common options:)", help_text(command, width=WIDTH)
+    )[0]
     return f"### {' '.join(command.path)}\n\n```text\n{text}\n```"
 
 

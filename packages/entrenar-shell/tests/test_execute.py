@@ -185,7 +185,7 @@ class Tool:
         return self.code
 
 
-RUN = "entrenar-distill run --set dataset.name=x"
+RUN = "entrenar-distill run --output distilled-model --set dataset.name=x"
 
 
 @pytest.mark.parametrize("words", ["", " --dry-run"])
@@ -234,7 +234,7 @@ def test_a_plan_alone_is_shown_where_nobody_is(bench, monkeypatch, yes):
 def test_the_preference_to_be_asked_is_kept_in_the_session(bench, monkeypatch):
     tool = Tool(monkeypatch)
     assert codes(bench, "set yes on", "finetune --data x") == [0, 0]
-    assert tool.calls == ["entrenar-distill train --set data.train=x"]
+    assert tool.calls == ["entrenar-distill train --output trained-model --set data.train=x"]
 
 
 def test_a_job_is_started_with_the_plain_lines(bench, model, monkeypatch, capsys):
