@@ -161,7 +161,8 @@ def _short(value: Any) -> str:
 
 
 def _text(first: Path, second: Path, paths: Paths) -> str | None:
-    return _of_lines(*(_joined(files.read_text(path)) for path in (first, second)), paths)
+    one, other = (_joined(files.read_text(path)) for path in (first, second))
+    return _of_lines(one, other, paths)
 
 
 def _markdown(first: Path, second: Path, paths: Paths) -> str | None:
