@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.tier2
 
-TOOLS = ("distill", "lora", "inspect", "bench")
+TOOLS = ("distill", "lora", "inspect", "bench", "shell")
 SHOW_HELP = "from entrenar_{tool}.cli import main; main({args}, standalone_mode=False)"
 
 
@@ -32,6 +32,7 @@ def loaded(code: str) -> set[str]:
 )
 def test_help_loads_nothing_heavy(code):
     heavy = {"numpy", "scipy", "numba", "rich", "pydantic", "yaml", "tokenizers", "huggingface_hub"}
+    heavy |= {"prompt_toolkit"}
     assert loaded(code) & heavy == set()
 
 

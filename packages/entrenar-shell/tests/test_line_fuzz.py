@@ -70,12 +70,14 @@ def _operands(line: Line) -> int:
     return sum(operand is not None for operand in (line.pipe, line.file, line.system))
 
 
+@pytest.mark.tier2
 @given(texts)
 @settings(deadline=None, max_examples=200)
 def test_any_text_is_a_line_or_a_usage_error(text: str) -> None:
     check(text)
 
 
+@pytest.mark.tier2
 @given(texts, st.integers(0, 30))
 @settings(deadline=None, max_examples=200)
 def test_any_text_has_completions_and_a_hint_that_fits(text: str, cursor: int) -> None:
@@ -84,6 +86,7 @@ def test_any_text_has_completions_and_a_hint_that_fits(text: str, cursor: int) -
     assert is_safe(hint(text, cursor, WORLD, columns=40))
 
 
+@pytest.mark.tier2
 @given(st.lists(writable, min_size=1, max_size=5))
 @settings(deadline=None, max_examples=300)
 def test_words_written_as_a_line_are_read_as_the_same(words: list[str]) -> None:
@@ -136,6 +139,7 @@ NOT_SHARED = re.compile(r"[|>&#\r\n\0\x1b\x85]|^[ \t]*!|(^|[ \t])\?[ \t]*$")
 for a character."""
 
 
+@pytest.mark.tier2
 def test_words_are_those_that_shlex_finds() -> None:
     rng = random.Random(13)
     compared = incomplete = 0
@@ -154,6 +158,7 @@ def test_words_are_those_that_shlex_finds() -> None:
     assert incomplete > 100
 
 
+@pytest.mark.tier2
 @given(st.lists(st.sampled_from(["a", "b c", "#", "'", '"', "\\", "é"]), max_size=8).map("".join))
 @settings(deadline=None, max_examples=300)
 def test_a_comment_after_a_line_changes_nothing(text: str) -> None:

@@ -13,6 +13,7 @@ from entrenar_shell.tools import TOOLS, tool
 from entrenar_shell.words import parse
 
 T, S, H = "/m/teacher", "/m/student.gguf", "org/hub"
+OUT, TUNED = "--output distilled-model", "--output trained-model"
 TRAINED = ("entrenar-distill", "run", "--teacher", T)
 
 
@@ -87,7 +88,7 @@ CASES = [
     # training
     (
         "distill --temperature 4.0 --alpha 0.7 --epochs 3 --dry-run", KEYS,
-        f"entrenar-distill run --teacher {T} --student {S} --set training.seed=3 "
+        f"entrenar-distill run --teacher {T} --student {S} {OUT} --set training.seed=3 "
         "--set distillation.temperature=4.0 --set distillation.alpha=0.7 --set training.epochs=3 "
         "--dry-run",
     ),
@@ -99,32 +100,32 @@ CASES = [
     ("distill --config d.yaml", ONE, "entrenar-distill run --config d.yaml"),
     (
         "distill", session("t", "s", settings={"student": S}),
-        f"entrenar-distill run --teacher {T} --student {S}",
+        f"entrenar-distill run --teacher {T} --student {S} {OUT}",
     ),
     (
         "distill --set training.seed=4", KEYS,
-        f"entrenar-distill run --teacher {T} --student {S} --set training.seed=4",
+        f"entrenar-distill run --teacher {T} --student {S} {OUT} --set training.seed=4",
     ),
     (
         "distill --epochs 2", session("t", settings={"training.epochs": "9"}),
-        f"entrenar-distill run --teacher {T} --set training.epochs=2",
+        f"entrenar-distill run --teacher {T} {OUT} --set training.epochs=2",
     ),
     (
         "distill --data 'x y.txt'", ONE,
-        f"entrenar-distill run --teacher {T} --set 'dataset.name=x y.txt'",
+        f"entrenar-distill run --teacher {T} {OUT} --set 'dataset.name=x y.txt'",
     ),
     (
         "finetune --data x.csv --rank 4 --learning-rate 1e-4", ONE,
-        f"entrenar-distill train --set model.path={T} --set data.train=x.csv --set lora.rank=4 "
+        f"entrenar-distill train {TUNED} --set model.path={T} --set data.train=x.csv --set lora.rank=4 "
         "--set optimizer.lr=1e-4",
     ),
-    ("finetune", KEYS, "entrenar-distill train --set training.seed=3 --set lora.rank=8 "
+    ("finetune", KEYS, f"entrenar-distill train {TUNED} --set training.seed=3 --set lora.rank=8 "
                        f"--set model.path={T}"),
     ("finetune --dry-run", SET, "entrenar-distill train --config /c.yaml --output /out --validate"),
-    ("finetune --model s", session("s", "t"), f"entrenar-distill train --set model.path={S}"),
+    ("finetune --model s", session("s", "t"), f"entrenar-distill train {TUNED} --set model.path={S}"),
     (
         "finetune", session(settings={"model": "/a: b"}),
-        """entrenar-distill train --set 'model.path="/a: b"'""",
+        ""f"entrenar-distill train {TUNED} --set 'model.path="/a: b"'""",
     ),
     ("evaluate --data x", ONE, f"entrenar-distill evaluate --model {T} --data x"),
     (

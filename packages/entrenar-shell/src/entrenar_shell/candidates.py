@@ -72,15 +72,13 @@ def first_sentence(parameter: click.Parameter) -> str:
 
 
 def values(world: World, made: Call, slot: Slot, typed: str) -> list[Match]:
-    """What a value can be, by its kind where the command says one."""
-    kinds = dict(made.command.values)
-    kind = kinds.get(slot.name)
-    if kind is not None:
-        return _KINDS[kind](world, made, slot, typed)
+    """What a value can be: of a setting, what that says; else by the kind that the command gives
+    it, or by its type."""
     setting = setting_before(made, slot)
     if setting is not None:
         return _choices(world, made, slot, setting, typed)
-    return _by_type(world, slot, typed)
+    kind = dict(made.command.values).get(slot.name)
+    return _KINDS[kind](world, made, slot, typed) if kind else _by_type(world, slot, typed)
 
 
 def _fitting(offered: Iterable[tuple[str, str]], typed: str) -> list[Match]:

@@ -108,6 +108,14 @@ def config(session: Session, _typed: Mapping[str, str | None]) -> str | None:
     return session.settings.get("config")
 
 
-def output(session: Session, _typed: Mapping[str, str | None]) -> str | None:
-    """The setting `output`."""
-    return session.settings.get("output")
+def output(default: str) -> Fill:
+    """The setting `output`, else, where no configuration says where, `default`: what a line writes
+    is then in its words, for whoever runs it elsewhere."""
+
+    def fill(session: Session, typed: Mapping[str, str | None]) -> str | None:
+        if "output" in session.settings:
+            return session.settings["output"]
+        configured = config(session, typed) or typed.get("config")
+        return None if configured or "output.dir" in session.settings else default
+
+    return fill

@@ -30,7 +30,7 @@ def _without_config(session: Session, typed: Mapping[str, str | None]) -> str | 
 
 _DISTILL = Form(
     "entrenar-distill", "run",
-    fill={**_BASE, "output": knowledge.output},
+    fill={**_BASE, "output": knowledge.output("distilled-model")},
     shorts=(
         Short("--temperature", "Temperature of the predictions (distillation.temperature).",
               "distillation.temperature"),
@@ -44,7 +44,7 @@ _DISTILL = Form(
 )  # fmt: skip
 _FINETUNE = Form(
     "entrenar-distill", "train",
-    fill={"config": knowledge.config, "output": knowledge.output},
+    fill={"config": knowledge.config, "output": knowledge.output("trained-model")},
     shorts=(
         Short("--model", "Model to start from (model.path).", "model.path", fill=_without_config),
         Short("--data", "Text or table to train on (data.train).", "data.train"),

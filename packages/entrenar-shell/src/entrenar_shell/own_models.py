@@ -74,9 +74,16 @@ def _load(out: Output, source: str, called: tuple[str, ...]) -> None:
 
 
 def _source(word: str, session: Session) -> str:
+    """Where a model is; a name on the hub has its organisation before it."""
     from entrenar_shell.settings import SETTINGS
 
-    return SETTINGS["model"].check(word, session)
+    source = SETTINGS["model"].check(word, session)
+    if "/" not in source:
+        raise NotFoundError(
+            f"{escape_controls(word)}: no such file or folder",
+            hint="check the path; a model on the hub is ORG/NAME",
+        )
+    return source
 
 
 @click.command("models", cls=ClickCommand)

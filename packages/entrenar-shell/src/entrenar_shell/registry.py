@@ -17,6 +17,7 @@ from entrenar_shell import (
     own_history,
     own_jobs,
     own_models,
+    own_session,
     own_settings,
     own_system,
     own_training,
@@ -38,6 +39,7 @@ _COMMANDS: tuple[Command, ...] = (
     *lowering_export.EXPORT,
     *own_history.COMMANDS,
     *own_settings.COMMANDS,
+    *own_session.COMMANDS,
     *own_system.COMMANDS,
 )
 

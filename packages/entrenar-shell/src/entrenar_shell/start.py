@@ -93,8 +93,10 @@ def _today() -> str:
 
 def _carrying_out(start: Start, bench: Workbench) -> int:
     code = run_lines(bench, _lines(start), keep_going=start.keep_going)
-    for job in bench.jobs:  # nothing that was begun is left behind
-        code = code or job.wait() or 0
+    for job in bench.jobs.running():  # nothing that was begun is left behind
+        job.wait()
+    for job in bench.jobs.ended():
+        code = code or job.code or 0
         bench.record_job(job)
     return code or bench.save()
 

@@ -164,7 +164,7 @@ def _all() -> list[Command]:
             "Change a setting.",
             _argument("name"),
             _argument("value"),
-            values={"name": "setting"},
+            values={"name": "setting", "value": "model"},  # the setting knows better
         ),
         _command("cancel", "train", "Stop a job.", _argument("job"), values={"job": "job"}),
         _command(

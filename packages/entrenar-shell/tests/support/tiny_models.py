@@ -10,7 +10,24 @@ from entrenar_core.data.tokenizer import train_bpe
 
 __all__ = ["tiny_world"]
 
-WORDS = "the,a,red,blue,small,old,fox,dog,tree,house,runs,sleeps,sees,likes,under".split(",")
+WORDS = [
+    "the",
+    "a",
+    "red",
+    "blue",
+    "small",
+    "old",
+    "fox",
+    "dog",
+    "tree",
+    "house",
+    "runs",
+    "sleeps",
+    "sees",
+    "likes",
+    "under",
+    "near",
+]
 SHAPE = {
     "intermediate_size": 64,
     "num_attention_heads": 4,
