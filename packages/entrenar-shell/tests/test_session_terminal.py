@@ -35,7 +35,7 @@ STUDENT = "set student org/student"
 PLAN = "distill --temperature 4.0 --alpha 0.7 --epochs 3 --dry-run"
 HISTORY = "history"
 MISSPELT = "histry"
-EXPORT = "export safetensors ./my-model"
+EXPORT = "export safetensors ./my-model --include-metadata"
 QUESTION = "[y/N]:"
 
 
