@@ -1,4 +1,4 @@
-"""Models downloaded from a loopback hub: what is said of them, once and again, and what is refused."""
+"""Models downloaded from a loopback hub: what is said of them, and what cannot be had."""
 
 import json
 import math

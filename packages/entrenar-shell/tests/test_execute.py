@@ -255,11 +255,11 @@ def test_a_job_is_started_with_the_plain_lines(bench, model, monkeypatch, capsys
 
 
 def test_interrupts_while_waiting_are_the_programs(monkeypatch):
-    class Process:
-        waits = [KeyboardInterrupt(), -9]
+    waits = [KeyboardInterrupt(), -9]
 
+    class Process:
         def wait(self):
-            found = self.waits.pop(0)
+            found = waits.pop(0)
             if isinstance(found, BaseException):
                 raise found
             return found

@@ -116,16 +116,17 @@ CASES = [
     ),
     (
         "finetune --data x.csv --rank 4 --learning-rate 1e-4", ONE,
-        f"entrenar-distill train {TUNED} --set model.path={T} --set data.train=x.csv --set lora.rank=4 "
-        "--set optimizer.lr=1e-4",
+        f"entrenar-distill train {TUNED} --set model.path={T} --set data.train=x.csv "
+        "--set lora.rank=4 --set optimizer.lr=1e-4",
     ),
     ("finetune", KEYS, f"entrenar-distill train {TUNED} --set training.seed=3 --set lora.rank=8 "
                        f"--set model.path={T}"),
     ("finetune --dry-run", SET, "entrenar-distill train --config /c.yaml --output /out --validate"),
-    ("finetune --model s", session("s", "t"), f"entrenar-distill train {TUNED} --set model.path={S}"),
+    ("finetune --model s", session("s", "t"),
+     f"entrenar-distill train {TUNED} --set model.path={S}"),
     (
         "finetune", session(settings={"model": "/a: b"}),
-        ""f"entrenar-distill train {TUNED} --set 'model.path="/a: b"'""",
+        f"""entrenar-distill train {TUNED} --set 'model.path="/a: b"'""",
     ),
     ("evaluate --data x", ONE, f"entrenar-distill evaluate --model {T} --data x"),
     (

@@ -18,6 +18,10 @@ from entrenar_shell.session import Entry
 __all__ = ["COMMANDS", "History"]
 
 
+_SHOWN = ("loss", "held_out_loss", "accuracy")
+"""Figures that have a place in the table; --json has all."""
+
+
 @dataclass(frozen=True)
 class History:
     """What was done in a session, oldest first."""
@@ -33,8 +37,16 @@ class History:
         if any(entry.metrics for entry in self.entries):
             columns.append("figures")
             for row, entry in zip(rows, self.entries, strict=True):
-                row.append(", ".join(f"{k} {value:.4g}" for k, value in entry.metrics.items()))
+                row.append(_figures(entry))
         return [Table("Session history", columns, rows)]
+
+
+def _figures(entry: Entry) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}"
+        for name, value in entry.metrics.items()
+        if name.rpartition(".")[2] in _SHOWN
+    )
 
 
 def _status(code: int) -> Text:
