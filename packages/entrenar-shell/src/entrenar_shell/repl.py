@@ -48,8 +48,12 @@ class Bench(Protocol):
 
     session: Session
     jobs: Jobs
-    out: Output
     ended: bool
+
+    @property
+    def out(self) -> Output:
+        """What says something beside what commands print."""
+        ...
 
     def run(self, line: str) -> int:
         """Carry out a line, and give its exit code."""
