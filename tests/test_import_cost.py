@@ -36,6 +36,23 @@ def test_help_loads_nothing_heavy(code):
     assert loaded(code) & heavy == set()
 
 
+PROMPT = (
+    "import entrenar_shell.start, entrenar_shell.repl, entrenar_shell.prompt_world, "
+    "entrenar_shell.prompt_terminal as prompt"
+)
+
+
+def test_the_prompt_of_the_shell_loads_nothing_but_the_line_editor():
+    found = loaded(PROMPT)
+    assert found & {"numpy", "rich", "pydantic", "yaml", "tokenizers", "huggingface_hub"} == set()
+    assert found & {f"entrenar_{tool}" for tool in TOOLS} == {"entrenar_shell"}
+
+
+def test_the_prompt_takes_little_longer_to_load_than_the_line_editor():
+    # which takes 0.1 to 0.2 s, most of what a person waits for
+    assert least_seconds(PROMPT) < 2.5 * least_seconds("import prompt_toolkit")
+
+
 def test_kernels_load_no_compiler_before_the_first_call():
     assert loaded("import entrenar_core.kernels") & {"numba", "llvmlite"} == set()
 

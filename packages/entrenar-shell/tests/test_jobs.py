@@ -59,7 +59,7 @@ def sleeper(monkeypatch, tmp_path):
         job.wait()
 
 
-def until(condition, seconds: float = 20) -> None:
+def until(condition, seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -68,20 +68,20 @@ def until(condition, seconds: float = 20) -> None:
 
 def test_a_job_ends_with_the_code_and_the_output_of_its_tool(jobs, tmp_path):
     job = jobs.start("x", plain=(MISSING,), folder=str(tmp_path))
-    assert job.wait(30) == NotFoundError.exit_code
+    assert job.wait(200) == NotFoundError.exit_code
     assert "error[E-NOTFOUND]: /no/such/model" in job.log.read_text()
     assert job.progress().startswith("hint: ")
 
 
 def test_lines_run_after_each_other_until_one_fails(jobs, tmp_path):
     job = jobs.start("x", plain=(VERSION, MISSING, VERSION), folder=str(tmp_path))
-    assert job.wait(30) == NotFoundError.exit_code
+    assert job.wait(200) == NotFoundError.exit_code
     assert job.log.read_text().count("entrenar-inspect 0.1.0\n") == 1
 
 
 def test_a_log_is_its_owners_alone(jobs, tmp_path):
     job = jobs.start("x", plain=(VERSION,), folder=str(tmp_path))
-    job.wait(30)
+    job.wait(200)
     assert stat.S_IMODE(job.log.stat().st_mode) == 0o600
     assert stat.S_IMODE(job.log.parent.stat().st_mode) == 0o700
 
@@ -91,7 +91,7 @@ def test_a_new_log_takes_the_place_of_the_oldest(jobs, tmp_path):
     folder.mkdir(parents=True)
     for number in range(205):
         (folder / f"20200101-000000-1-{number:03}.log").write_text("")
-    jobs.start("x", plain=(VERSION,), folder=str(tmp_path)).wait(30)
+    jobs.start("x", plain=(VERSION,), folder=str(tmp_path)).wait(200)
     left = sorted(path.name for path in folder.iterdir())
     assert len(left) == 200
     assert left[0] == "20200101-000000-1-006.log"
@@ -100,7 +100,7 @@ def test_a_new_log_takes_the_place_of_the_oldest(jobs, tmp_path):
 def test_an_end_is_told_once(jobs, tmp_path):
     job = jobs.start("x", plain=(VERSION,), folder=str(tmp_path))
     assert jobs.running() == [job]
-    job.wait(30)
+    job.wait(200)
     assert jobs.ended() == [job]
     assert jobs.ended() == []
     assert jobs.running() == []
@@ -108,27 +108,27 @@ def test_an_end_is_told_once(jobs, tmp_path):
 
 def test_the_seconds_of_a_job_stop_at_its_end(jobs, tmp_path):
     job = jobs.start("x", plain=(VERSION,), folder=str(tmp_path))
-    job.wait(30)
+    job.wait(200)
     assert job.seconds == job.seconds > 0
 
 
 def test_a_job_is_in_a_session_of_its_own(jobs, tmp_path):
     job = jobs.start("x", plain=(VERSION,), folder=str(tmp_path))
     assert os.getsid(job._process.pid) == job._process.pid != os.getsid(0)
-    job.wait(30)
+    job.wait(200)
 
 
 def test_cancelling_interrupts_first(sleeper):
     job = sleeper("lambda *_: sys.exit(75)", "lambda *_: sys.exit(1)")
     job.cancel()
-    assert job.wait(20) == 75
+    assert job.wait(200) == 75
     assert job.cancelled
 
 
 def test_what_does_not_end_is_terminated_and_then_killed(sleeper):
     job = sleeper("signal.SIG_IGN", "signal.SIG_IGN")
     job.cancel(grace=((signal.SIGINT, 0.1), (signal.SIGTERM, 0.1), (signal.SIGKILL, 10)))
-    assert job.wait(20) == 128 + signal.SIGKILL
+    assert job.wait(200) == 128 + signal.SIGKILL
 
 
 def test_cancelling_twice_waits_for_no_checkpoint(sleeper):
@@ -136,7 +136,7 @@ def test_cancelling_twice_waits_for_no_checkpoint(sleeper):
     job.cancel()
     assert job.wait(0.2) is None
     job.cancel()
-    assert job.wait(20) == 128 + signal.SIGTERM
+    assert job.wait(200) == 128 + signal.SIGTERM
 
 
 def test_the_process_of_a_job_is_interrupted_when_its_shell_is_gone():
@@ -148,12 +148,12 @@ def test_the_process_of_a_job_is_interrupted_when_its_shell_is_gone():
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
     assert process.stdout.readline() == b"ready\n"
     process.stdin.close()  # as the system does for a process that was killed
-    assert process.wait(20) == -signal.SIGINT
+    assert process.wait(200) == -signal.SIGINT
     process.stdout.close()
 
 
 def test_a_number_that_no_job_has_is_not_found(jobs, tmp_path):
-    jobs.start("x", plain=(VERSION,), folder=str(tmp_path)).wait(30)
+    jobs.start("x", plain=(VERSION,), folder=str(tmp_path)).wait(200)
     with pytest.raises(NotFoundError, match="no job 2"):
         jobs.find(2)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from entrenar_common.progress import NullProgress
 from entrenar_common.testing import render_plain
 from entrenar_core.io.safetensors_file import SafetensorsFile
 from entrenar_inspect.layers import layers
@@ -154,7 +155,7 @@ def test_the_memory_of_the_model_is_estimated(done):
 def test_its_layers_are_a_table_as_wide_as_the_terminal_allows(done):
     (folder,) = (done.folder / "hf/hub/models--org--teacher/snapshots").iterdir()
     with open_artifact(str(folder)) as artifact:
-        expected = render_plain(layers(artifact), width=done.columns)
+        expected = render_plain(layers(artifact, progress=NullProgress()), width=done.columns)
     assert done.shown[LAYERS] == expected.rstrip("\n").split("\n")
 
 

@@ -52,7 +52,7 @@ class Bench(Protocol):
 
     @property
     def out(self) -> Output:
-        """What says something apart from the results of lines."""
+        """What says something beside what commands print."""
         ...
 
     def run(self, line: str) -> int:

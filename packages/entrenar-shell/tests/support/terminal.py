@@ -95,7 +95,7 @@ class Terminal:
         self._screen.resize(rows, columns)
         self._child.setwinsize(rows, columns)
 
-    def until(self, condition: Callable[[], bool] | str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], bool] | str, seconds: float = 200) -> None:
         """Wait until a condition holds, or a text is on the screen."""
         met = (lambda: condition in self.text) if isinstance(condition, str) else condition
         deadline = time.monotonic() + seconds
@@ -117,7 +117,7 @@ class Terminal:
         self._stream.feed(piece)
         return True
 
-    def end(self, seconds: float = 60) -> int:
+    def end(self, seconds: float = 200) -> int:
         """Wait for the end of the program; its exit code, that of a shell for a signal."""
         deadline = time.monotonic() + seconds
         while self._child.isalive():
