@@ -16,6 +16,7 @@ from entrenar_distill.cli import main as distill
 from entrenar_distill.config import DistillConfig
 from entrenar_inspect.cli import main as inspect
 from entrenar_lora.cli import main as lora
+from entrenar_shell.cli import main as shell
 
 pytestmark = pytest.mark.tier2
 
@@ -88,7 +89,8 @@ def test_options_exist(name):
     text = PAGES[name].read_text(encoding="utf-8")
     unknown = []
     for tool, command, words in re.findall(r"^entrenar-(\w+) (\w+)(.*)$", text, re.MULTILINE):
-        known = {option for p in TOOLS[tool].commands[command].params for option in p.opts}
+        asked = shell if tool == "shell" else TOOLS[tool].commands[command]
+        known = {option for p in asked.params for option in p.opts}
         known |= {"--help", "--version"}
         unknown += [word for word in re.findall(r"--[\w-]+", words) if word not in known]
     assert unknown == []

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.tier2
 
-TOOLS = ("distill", "lora", "inspect", "bench")
+TOOLS = ("distill", "lora", "inspect", "bench", "shell")
 SHOW_HELP = "from entrenar_{tool}.cli import main; main({args}, standalone_mode=False)"
 
 
@@ -32,7 +32,25 @@ def loaded(code: str) -> set[str]:
 )
 def test_help_loads_nothing_heavy(code):
     heavy = {"numpy", "scipy", "numba", "rich", "pydantic", "yaml", "tokenizers", "huggingface_hub"}
+    heavy |= {"prompt_toolkit"}
     assert loaded(code) & heavy == set()
+
+
+PROMPT = (
+    "import entrenar_shell.start, entrenar_shell.repl, entrenar_shell.prompt_world, "
+    "entrenar_shell.prompt_terminal as prompt"
+)
+
+
+def test_the_prompt_of_the_shell_loads_nothing_but_the_line_editor():
+    found = loaded(PROMPT)
+    assert found & {"numpy", "rich", "pydantic", "yaml", "tokenizers", "huggingface_hub"} == set()
+    assert found & {f"entrenar_{tool}" for tool in TOOLS} == {"entrenar_shell"}
+
+
+def test_the_prompt_takes_little_longer_to_load_than_the_line_editor():
+    # which takes 0.1 to 0.2 s, most of what a person waits for
+    assert least_seconds(PROMPT) < 2.5 * least_seconds("import prompt_toolkit")
 
 
 def test_kernels_load_no_compiler_before_the_first_call():

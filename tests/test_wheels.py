@@ -9,7 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(ROOT.glob("packages/*"))
-TOOLS = ("entrenar-distill", "entrenar-lora", "entrenar-inspect", "entrenar-bench", "entrenar-shell")
+TOOLS = (
+    "entrenar-distill",
+    "entrenar-lora",
+    "entrenar-inspect",
+    "entrenar-bench",
+    "entrenar-shell",
+)
 
 pytestmark = pytest.mark.tier3
 

@@ -1,6 +1,8 @@
 """`entrenar-distill export`: the command line, the report, and runs that start from its files."""
 
+import hashlib
 import json
+import shutil
 
 import pytest
 
@@ -158,3 +160,60 @@ def test_options_of_a_largest_size_go_together(command, world, tmp_path, options
     code, _, err = command("--input", world / "teacher", "--output", tmp_path / "a", *options)
     assert code == 10
     assert word in err
+
+
+# ---- where it comes from -----------------------------------------------------------------------
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "beside", "written"),
+    [
+        ("gguf", "t.gguf", "t.gguf.provenance.json", "t.gguf"),
+        ("safetensors", "t", "t/provenance.json", "t/model.safetensors"),
+        ("safetensors", "t.safetensors", "t.safetensors.provenance.json", "t.safetensors"),
+    ],
+)
+def test_where_a_model_comes_from_is_written_beside_it(
+    command, world, tmp_path, form, name, beside, written
+):
+    code, out, err = command(
+        "--input", world / "teacher", "--format", form, "--output", tmp_path / name,
+        "--include-metadata", "--json",
+    )  # fmt: skip
+    assert (code or 0, err) == (0, "")
+    assert json.loads(out)["data"]["provenance"] == str(tmp_path / beside)
+    found = json.loads((tmp_path / beside).read_text())
+    weights = world / "teacher" / "model.safetensors"
+    assert found["source"]["files"]["model.safetensors"]["sha256"] == sha256(weights)
+    new = tmp_path / written
+    assert found["output"]["files"][new.name] == {
+        "bytes": new.stat().st_size, "sha256": sha256(new)
+    }  # fmt: skip
+    assert found["run"] is None
+
+
+def test_what_the_run_said_of_its_model_goes_with_it(command, world, tmp_path):
+    source = tmp_path / "student"
+    shutil.copytree(world / "teacher", source)
+    (source / "report.json").write_text('{"scores": [{"loss": 2.5}], "phases": [{"seconds": 1}]}')
+    (source / "distill.yaml").write_text("training: {epochs: 3}\n")
+    command(
+        "--input", source, "--format", "gguf", "--output", tmp_path / "t.gguf", "--include-metadata"
+    )
+    found = json.loads((tmp_path / "t.gguf.provenance.json").read_text())
+    assert found["run"] == {
+        "configuration": {"distill.yaml": "training: {epochs: 3}\n"},
+        "report": {"scores": [{"loss": 2.5}]},
+    }
+
+
+def test_nothing_is_written_beside_a_model_unless_it_is_asked_for(command, world, tmp_path):
+    _, out, _ = command(
+        "--input", world / "teacher", "--format", "gguf", "--output", tmp_path / "t.gguf", "--json"
+    )
+    assert json.loads(out)["data"]["provenance"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["t.gguf"]

@@ -59,21 +59,27 @@ class _Reporting(click.Command):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
+        out: Output | None = None,
         **extra: Any,
     ) -> Any:
-        """Run the command line, and end the program (or return the exit code) with its outcome."""
+        """Run the command line, and end the program (or return the exit code) with its outcome.
+
+        A caller that wants more than the exit code gives the `out` that the command prints by.
+        """
         words = list(sys.argv[1:] if args is None else args)
         program = prog_name or self.name or "entrenar"
         self._main_shell_completion(extra, program, complete_var)
         # Click meets a misspelt option before it processes the others, so look for this one here.
-        out = Output(color=False if "--no-color" in words else None)
-        out.words = (program, *words)
+        shown = out or Output()
+        if "--no-color" in words:
+            shown.color = False
+        shown.words = (program, *words)
 
         def run() -> Any:
-            with self.make_context(program, list(words), obj=out, **extra) as context:
+            with self.make_context(program, list(words), obj=shown, **extra) as context:
                 return self.invoke(context)
 
-        code = outcome.of(run, out, program)
+        code = outcome.of(run, shown, program)
         if standalone_mode:
             sys.exit(code)
         return code

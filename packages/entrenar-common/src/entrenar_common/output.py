@@ -21,7 +21,8 @@ __all__ = ["Output"]
 class Output:
     """What a command writes through, as its common options ask.
 
-    `color` is None where the terminal and NO_COLOR decide.
+    `color` is None where the terminal and NO_COLOR decide. `record` is the result that was printed,
+    None before.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Output:
         self.verbose = verbose
         self.color = color
         self.debug = debug
+        self.record: Any = None
         self._emitted = False
         self._last_piece = ""
         self.words: tuple[str, ...] = ()
@@ -57,7 +59,7 @@ class Output:
                 f"a second result, {schema}, for one command",
                 hint="put both into one record; notes go to standard error",
             )
-        self._emitted = True
+        self._emitted, self.record = True, record
         self.close()
         from entrenar_common import tables
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "Points", "plot", "sparkline"]
+__all__ = ["ASCII", "UNICODE", "Glyphs", "Points", "plot", "scale_labels", "sparkline"]
 
 # A braille character is 2 dots wide and 4 high; the bits of its columns, from the top dot down.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -65,6 +65,23 @@ def plot(
         column = _place(step, steps, columns)
         shown[_row(value, rows, scale)][column] = glyphs.mark
     return ["".join(row) for row in shown]
+
+
+def scale_labels(scale: tuple[float, float], rows: int) -> list[str]:
+    """What stands at the left of `rows` rows: the scale at the top, middle and bottom one, with as
+    many digits as tell it apart."""
+    low, high = scale
+    span = (high - low) or abs(low) or 1.0
+    digits = min(12, max(0, 2 - math.floor(math.log10(span))))
+    form = f".{digits}f" if max(abs(low), abs(high)) < 1e7 else ".3g"
+    middle = (rows - 1) // 2
+    texts = {
+        row: format(high - (high - low) * row / (rows - 1), form) for row in (0, middle, rows - 1)
+    }
+    if low == high:  # a constant is drawn in the middle
+        texts = {middle: format(low, form)}
+    widest = max(map(len, texts.values()))
+    return [f"{texts.get(row, ''):>{widest}} " for row in range(rows)]
 
 
 def sparkline(points: Points, columns: int, *, glyphs: Glyphs) -> str:

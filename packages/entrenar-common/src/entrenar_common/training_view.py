@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import RenderableType
 
 from entrenar_common.lines import Line, Lines, Piece
-from entrenar_common.plot import Glyphs, plot, sparkline
+from entrenar_common.plot import Glyphs, plot, scale_labels, sparkline
 from entrenar_common.progress import format_field, format_seconds, format_steps
 from entrenar_common.series import Curve
 from entrenar_common.text import escape_controls
@@ -144,7 +144,7 @@ def _plot(state: TrainingState, width: int, rows: int, glyphs: Glyphs) -> list[L
         return [[(waiting or "no finite loss yet", "note")], *([] for _ in range(rows + 1))]
     values = [value for _, value in [*line, *marks]]
     scale = (min(values), max(values))
-    labels = _labels(scale, rows)
+    labels = scale_labels(scale, rows)
     margin = len(labels[0])
     columns = width - margin - 1
     if columns < 1:
@@ -169,22 +169,6 @@ def _marked(row: str, glyphs: Glyphs) -> Iterator[Piece]:
         if number:
             yield glyphs.mark, "warning"
         yield part, "bar.complete"
-
-
-def _labels(scale: tuple[float, float], rows: int) -> list[str]:
-    """The scale at the top, middle and bottom row, with as many digits as tell it apart."""
-    low, high = scale
-    span = (high - low) or abs(low) or 1.0
-    digits = min(12, max(0, 2 - math.floor(math.log10(span))))
-    form = f".{digits}f" if max(abs(low), abs(high)) < 1e7 else ".3g"
-    middle = (rows - 1) // 2
-    texts = {
-        row: format(high - (high - low) * row / (rows - 1), form) for row in (0, middle, rows - 1)
-    }
-    if low == high:  # a constant is drawn in the middle
-        texts = {middle: format(low, form)}
-    widest = max(map(len, texts.values()))
-    return [f"{texts.get(row, ''):>{widest}} " for row in range(rows)]
 
 
 def _readings(state: TrainingState, width: int, glyphs: Glyphs) -> list[Line]:

@@ -388,3 +388,23 @@ def test_a_filesystem_without_locks_is_a_storage_error(tmp_path):
         files.lock(tmp_path / ".lock"),
     ):
         pass
+
+
+def test_a_file_and_a_folder_can_be_the_users_alone(tmp_path):
+    files.make_folder(tmp_path / "a" / "b", mode=0o700)
+    files.write_bytes(tmp_path / "a" / "b" / "c", b"x", mode=0o600)
+    files.write_bytes(tmp_path / "a" / "b" / "c", b"y", mode=0o600)
+    modes = [(tmp_path / path).stat().st_mode & 0o777 for path in ("a/b", "a/b/c")]
+    assert modes == [0o700, 0o600]
+    files.set_mode(tmp_path / "a" / "b" / "c", 0o644)
+    assert (tmp_path / "a" / "b" / "c").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_is_moved_and_takes_no_other_ones_place(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "taken").write_bytes(b"b")
+    with pytest.raises(StorageError, match="exists already"):
+        files.move(tmp_path / "a", tmp_path / "taken")
+    files.move(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path) == ["b", "taken"]
+    assert (tmp_path / "b").read_bytes() == b"a"

@@ -129,10 +129,17 @@ def run(
     "Repeatable.",
 )
 @click.option("--seq-len", default=512, show_default=True, help="Tokens of a window of that text.")
+@click.option(
+    "--include-metadata",
+    is_flag=True,
+    help="Write where the model comes from beside it, as provenance.json: hashes of all files, and "
+    "the configuration and the scores of the run that trained it.",
+)
 @common_options
 def export(
-    out: Output, source, form, output, quantization, max_bytes, calibrate, pre, eval_data, seq_len
-) -> None:
+    out: Output, source, form, output, quantization, max_bytes, calibrate, pre, eval_data, seq_len,
+    include_metadata,
+) -> None:  # fmt: skip
     """Write a model in another file format, and compare the file with the model.
 
     \b
@@ -145,7 +152,8 @@ def export(
 
     report = export(
         source, output, form=form, quantization=quantization, pre=pre, max_bytes=max_bytes,
-        calibrate=calibrate, eval_data=eval_data, seq_len=seq_len, progress=out.progress(),
+        calibrate=calibrate, eval_data=eval_data, seq_len=seq_len,
+        include_metadata=include_metadata, progress=out.progress(),
     )  # fmt: skip
     out.emit(report, schema="entrenar.distill.export/1")
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.train.evaluate import score
+from entrenar_distill.provenance import write_provenance
 from entrenar_distill.texts import BATCH_TOKENS, load_language_model, load_separating_tokenizer
 
 CALIBRATION_BATCHES = 64
@@ -48,7 +49,8 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, how large it is, and what was lost."""
+    """What was written, how large it is, and what was lost; `provenance` is the file that says
+    where it comes from, None where none was asked for."""
 
     input: str
     output: str
@@ -62,6 +64,7 @@ class ExportReport:
     notes: tuple[str, ...]
     perplexity: Perplexity | None
     seconds: float
+    provenance: str | None = None
 
     def __view__(self) -> list[Any]:
         items = [
@@ -80,6 +83,8 @@ class ExportReport:
                     f"{format_count(found.tokens)} tokens",
                 ),
             )
+        if self.provenance is not None:
+            items.insert(1, ("provenance", self.provenance))
         parts: list[Any] = [Fields("Exported", items), loss_table(self.losses)]
         return parts + [Text(f"Note: {note}.") for note in self.notes]
 
@@ -99,13 +104,15 @@ def export(
     calibrate: Sequence[str] = (),
     eval_data: Sequence[str] = (),
     seq_len: int = 512,
+    include_metadata: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the model `source`, a folder, a GGUF file or a name on the hub, to `output`.
 
     With `max_bytes`, the formats of a GGUF file are chosen so that it is no larger, by what the
     loss on the text at the paths `calibrate` feels. With `eval_data`, paths of text too, the
-    perplexity of the model on it is measured before and after. Raises ConfigError for options that
+    perplexity of the model on it is measured before and after. With `include_metadata`, where it
+    comes from is written beside it (see `provenance`). Raises ConfigError for options that
     do not go together, and what `entrenar_core.convert.export.export` raises.
     """
     started = time.monotonic()
@@ -129,7 +136,9 @@ def export(
             path, Path(output), max_bytes=max_bytes, batches=batches, pre=pre, progress=progress
         )
     after = measure(done.path) if measure else None
-    return _report(source, path, form, done, before, after, time.monotonic() - started)
+    provenance = write_provenance(source, path, done, form=form) if include_metadata else None
+    report = _report(source, path, form, done, before, after, time.monotonic() - started)
+    return report if provenance is None else replace(report, provenance=str(provenance))
 
 
 def _check_options(

@@ -39,7 +39,8 @@ def train(
     """Train or fine-tune a model as one YAML file says; write it with a report.
 
     Text alone makes a language model; a table with labels beside its texts a classifier, or with
-    numbers a regression. docs/train.md describes all keys, and --set changes any of them.
+    numbers a regression. docs/train.md describes all keys, and --set changes any of them; without
+    --config they are the whole configuration.
 
     \b
     Examples:
@@ -47,6 +48,7 @@ def train(
       entrenar-distill train --config train.yaml --find-rate
       entrenar-distill train --config train.yaml --set lora.rank=8 --output ./model
       entrenar-distill train --config train.yaml --resume auto
+      entrenar-distill train --set model.path=./model --set data.train=texts --output ./tuned
     """
     from entrenar_core.train import declarative
     from entrenar_core.train.config import json_schema
@@ -56,8 +58,11 @@ def train(
     if print_schema:
         click.echo(json.dumps(json_schema(declarative.TrainSpec), indent=2))
         return
-    if config is None:
-        raise UsageError("missing option '--config'", hint="give a YAML file: --config train.yaml")
+    if config is None and not overrides:
+        raise UsageError(
+            "missing option '--config'",
+            hint="give a YAML file: --config train.yaml, or all that it would say with --set",
+        )
     spec = declarative.resolve(config, overrides, output=output)
     if validate:
         plan = declarative.plan(spec, resume=resume, progress=out.progress())

@@ -7,6 +7,7 @@ from entrenar_inspect import (
     __version__,
     compare_command,
     convert_command,
+    fetch_command,
     info_command,
     layers_command,
     memory_command,
@@ -25,3 +26,4 @@ main.add_command(memory_command.memory)
 main.add_command(compare_command.compare)
 main.add_command(convert_command.convert)
 main.add_command(validate_command.validate)
+main.add_command(fetch_command.fetch)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import click
 
     from entrenar_shell.session import Session
 
-__all__ = ["GROUPS", "Command", "Group", "Kind", "Lower", "PlainLine"]
+__all__ = ["GROUPS", "After", "Command", "Group", "Kind", "Lower", "PlainLine"]
 
 Group = Literal["models", "memory", "train", "adapters", "export", "system"]
 GROUPS: tuple[Group, ...] = ("models", "memory", "train", "adapters", "export", "system")
@@ -30,6 +30,9 @@ PlainLine = tuple[str, ...]
 
 Lower = Callable[[Sequence[str], "Session"], list[PlainLine]]
 
+After = Callable[[Any, "Session"], str]
+"""What a command's record means for the session; gives what to print below it, "" for nothing."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -39,7 +42,7 @@ class Command:
     of a plain command with what the session fills in made optional. `lower` is of a plain command
     alone; it raises UsageError for words that are no such command. `asks` says that it is long
     work, which a person confirms first and a script with --yes. `values` say, by the name of a
-    click parameter, what completes it.
+    click parameter, what completes it. `after` is called when a plain command has succeeded.
     """
 
     path: tuple[str, ...]
@@ -50,3 +53,4 @@ class Command:
     asks: bool = False
     values: tuple[tuple[str, Kind], ...] = ()
     aliases: tuple[str, ...] = ()
+    after: After | None = None

@@ -31,6 +31,7 @@ __all__ = [
     "append_line",
     "lock",
     "make_folder",
+    "move",
     "open_atomic",
     "os_calls",
     "parse_json",
@@ -40,6 +41,7 @@ __all__ = [
     "read_json",
     "read_text",
     "remove_tree",
+    "set_mode",
     "sha256_file",
     "sync",
     "temporary_name",
@@ -108,8 +110,8 @@ def temporary_name(name: str) -> str:
 
 
 @contextmanager
-def open_atomic(path: AnyPath) -> Iterator[AtomicWriter]:
-    """Writes the file `path` whole or not at all.
+def open_atomic(path: AnyPath, *, mode: int = 0o666) -> Iterator[AtomicWriter]:
+    """Writes the file `path` whole or not at all, with the permissions `mode` less the umask's.
 
     The body writes to the AtomicWriter; when it ends the file appears under its name, on the disk.
     Any exception removes the temporary file and leaves what was there before.
@@ -126,7 +128,7 @@ def open_atomic(path: AnyPath) -> Iterator[AtomicWriter]:
     temporary = path.with_name(temporary_name(path.name))
     published = False
     with storage_errors("create a file", path):
-        fd = os_calls.open(temporary, _CREATE, 0o666)
+        fd = os_calls.open(temporary, _CREATE, mode)
     ahead = SyncAhead(fd)
     try:
         try:
@@ -161,9 +163,9 @@ def _fsync_folder(folder: Path) -> None:
             _close_quietly(fd)
 
 
-def write_bytes(path: AnyPath, data: bytes) -> None:
+def write_bytes(path: AnyPath, data: bytes, *, mode: int = 0o666) -> None:
     """Writes `data` to `path`, whole or not at all."""
-    with open_atomic(path) as file:
+    with open_atomic(path, mode=mode) as file:
         file.write(data)
 
 
@@ -215,9 +217,10 @@ def sync(path: AnyPath) -> None:
             _close_quietly(fd)
 
 
-def make_folder(path: AnyPath) -> None:
-    """Creates the folder and its parents; one that is there already is fine."""
-    path = Path(path)
+def make_folder(path: AnyPath, *, mode: int = 0o777) -> None:
+    """Creates the folder and its parents, the folder with the permissions `mode` less the umask's;
+    one that is there already is fine, and stays as it is."""
+    final = path = Path(path)
     missing = []
     while not path.is_dir():
         missing.append(path)
@@ -227,7 +230,7 @@ def make_folder(path: AnyPath) -> None:
     for folder in reversed(missing):
         with storage_errors("create the folder", folder):
             try:
-                os_calls.mkdir(folder)
+                os_calls.mkdir(folder, mode if folder == final else 0o777)
             except FileExistsError:
                 if not folder.is_dir():  # another process may have created it meanwhile
                     raise
@@ -245,6 +248,22 @@ def publish_folder(temporary: AnyPath, final: AnyPath) -> None:
     with storage_errors("rename the finished folder to", final):
         os_calls.rename(temporary, final)
     _fsync_folder(final.parent)
+
+
+def move(path: AnyPath, final: AnyPath) -> None:
+    """Gives a file another name in its folder; one that has the name already is not replaced."""
+    path, final = Path(path), Path(final)
+    if final.exists() or final.is_symlink():
+        raise StorageError(f"{final}: exists already", hint="move it away")
+    with storage_errors("rename to", final):
+        os_calls.rename(path, final)
+    _fsync_folder(final.parent)
+
+
+def set_mode(path: AnyPath, mode: int) -> None:
+    """Gives a file or a folder the permissions `mode`."""
+    with storage_errors("change the permissions of", path):
+        os_calls.chmod(path, mode)
 
 
 def remove_tree(path: AnyPath) -> None:

@@ -58,6 +58,7 @@ class OsCalls:
     mkdir: Callable[..., None] = os.mkdir
     unlink: Callable[..., None] = os.unlink
     rmdir: Callable[..., None] = os.rmdir
+    chmod: Callable[..., None] = os.chmod
     flock_exclusive: Callable[[int], None] = _flock_exclusive
 
 

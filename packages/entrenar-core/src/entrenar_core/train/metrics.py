@@ -57,6 +57,10 @@ class MetricsLog:
         """The records of one phase, oldest first."""
         return [record for _, record in self._lines() if record["phase"] == phase]
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The records of all phases, in the order of the file."""
+        return (record for _, record in self._lines())
+
     def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """The whole lines, with their newline; a log grows for months, so none is too long."""
         if not self.path.exists():
