@@ -110,6 +110,7 @@ def start(hub, tmp_path_factory):
             folder,
             HF_ENDPOINT=served.endpoint,
             HF_HOME=str(folder / "hf"),
+            HF_HUB_DISABLE_PROGRESS_BARS="1",  # they are drawn when a thread has time for it
             NUMBA_CACHE_DIR=str(kernels),
         )
         return Shell([*WORDS, *options], env=env, cwd=folder, columns=columns, rows=40)

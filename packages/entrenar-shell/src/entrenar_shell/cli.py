@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -51,11 +52,14 @@ def main(
       entrenar-shell -c "load ./teacher as t" -c "memory --batch 32 --seq 512" --json
       entrenar-shell --yes --keep-going experiments.ent
     """
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    if interactive and script is None and not lines:
+        gc.disable()  # until the prompt is there: nothing of what is loaded for it is garbage
     from entrenar_shell.start import Start, begin
 
     start = Start(
         script=script, lines=lines, yes=yes, keep_going=keep_going, session=session,
         resume=resume, kept=not no_history,
-        interactive=sys.stdin.isatty() and sys.stdout.isatty(),
+        interactive=interactive,
     )  # fmt: skip
     return begin(start, out)

@@ -21,7 +21,6 @@ from entrenar_shell.job import Job
 from entrenar_shell.jobs import Jobs
 from entrenar_shell.manner import Manner
 from entrenar_shell.own import WORKBENCH
-from entrenar_shell.registry import find
 from entrenar_shell.request import Request
 from entrenar_shell.session import Session
 from entrenar_shell.settings import preference
@@ -98,6 +97,8 @@ class Workbench:
     def perform(self, name: str, words: Sequence[str]) -> int:
         """Carry out a plain command as a part of the line in work, and give its exit code."""
         assert self._work is not None
+        from entrenar_shell.registry import find
+
         request = Request.of(find([name])[0], words)
         return self._run_all(request, request.lines(self.session), self._work)
 
@@ -171,6 +172,8 @@ class Workbench:
         if not line.words:
             work.kept = False
             return 0
+        from entrenar_shell.registry import find  # the prompt is there before all commands are
+
         command, rest = find([Quoted(w.text) if w.quoted else w.text for w in line.words])
         if line.help or _asks_for_help(rest):
             from entrenar_shell.own_system import help_text

@@ -22,22 +22,25 @@ if TYPE_CHECKING:
     from entrenar_shell.command import Command
     from entrenar_shell.world import World
 
+    Commands = Mapping[tuple[str, ...], Command]
+
 __all__ = ["LineColours", "LineCompleter", "coloured"]
 
 
 class LineColours(Lexer):
-    """Each stretch of a line in the style of what it is, among the commands of `world`."""
+    """Each stretch of a line in the style of what it is, among the commands there are by now."""
 
-    def __init__(self, world: World) -> None:
-        self._coloured = lru_cache(maxsize=64)(lambda text: coloured(text, world.commands))
+    def __init__(self, commands: Callable[[], Commands]) -> None:
+        self._commands = commands
+        self._coloured = lru_cache(maxsize=64)(lambda text, _known: coloured(text, commands()))
 
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
         """The styled text of each line of the document, by its number from 0."""
-        lines = self._coloured(document.text)
+        lines = self._coloured(document.text, len(self._commands()))
         return lambda number: lines[number] if number < len(lines) else []
 
 
-def coloured(text: str, commands: Mapping[tuple[str, ...], Command]) -> list[StyleAndTextTuples]:
+def coloured(text: str, commands: Commands) -> list[StyleAndTextTuples]:
     """The lines of a text as pairs of a style and what is shown in it.
 
     >>> coloured("models # all", {})
@@ -54,7 +57,7 @@ def coloured(text: str, commands: Mapping[tuple[str, ...], Command]) -> list[Sty
     return lines
 
 
-def _stretches(text: str, commands: Mapping[tuple[str, ...], Command]) -> Iterator[tuple[str, str]]:
+def _stretches(text: str, commands: Commands) -> Iterator[tuple[str, str]]:
     at = 0
     for statement in statements(text):
         for piece in pieces(statement.text, commands=commands):

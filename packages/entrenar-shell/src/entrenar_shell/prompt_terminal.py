@@ -6,7 +6,8 @@ The history, what completes a word and the hint are found in threads: typing wai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.application import Application
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
+    from entrenar_shell.command import Command
     from entrenar_shell.history_file import HistoryFile
     from entrenar_shell.jobs import Jobs
     from entrenar_shell.session import Session
@@ -67,10 +69,11 @@ class TerminalPrompt:
     ) -> None:
         self._session, self._jobs, self._tell = session, jobs, tell
         self._world = world
+        self._commands: Mapping[tuple[str, ...], Command] = {}
         self._hint = HintBeside(self._find_hint, changed=self._redraw)
         self._line: PromptSession[str] = PromptSession(
             lambda: [("class:prompt", prompt_text(session()))],
-            lexer=LineColours(world),
+            lexer=LineColours(lambda: self._commands),
             completer=LineCompleter(world),
             complete_in_thread=True,
             history=PromptHistory(history, keep=keep),
@@ -84,6 +87,8 @@ class TerminalPrompt:
             search_ignore_case=True,
             include_default_pygments_style=False,
         )
+
+        self._line.app.after_render += self._load_once
 
     def read(self) -> str:
         """What is typed next, several lines where it was pasted or goes on.
@@ -103,6 +108,15 @@ class TerminalPrompt:
         app = self._line.app
         if app.loop is not None:
             app.loop.call_soon_threadsafe(_end, app)
+
+    def _load_once(self, _app: object) -> None:
+        """Once the prompt is there, load all commands, so that no key and no line waits for it."""
+        self._line.app.after_render -= self._load_once
+        threading.Thread(target=self._load, daemon=True).start()
+
+    def _load(self) -> None:
+        self._commands = self._world.commands
+        self._redraw()
 
     def _find_hint(self, text: str, cursor: int) -> str:
         from entrenar_shell.hint import hint  # in the thread, once the prompt is there

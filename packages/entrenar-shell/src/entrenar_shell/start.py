@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -105,7 +106,14 @@ def _prompting(start: Start, bench: Workbench) -> int:
     from entrenar_shell.repl import Repl, ask
 
     bench.asker = ask
-    code = Repl(bench, version=__version__).run(lambda tell: _prompt(start, bench, tell))
+
+    def prompt(tell: Callable[[], None]) -> Prompt:
+        try:
+            return _prompt(start, bench, tell)
+        finally:
+            gc.enable()
+
+    code = Repl(bench, version=__version__).run(prompt)
     saved = bench.save()
     if saved == 0 and bench.store.path:
         bench.out.note(f"Session saved to {bench.store.path}; --resume goes on with it")
