@@ -62,4 +62,5 @@ def process_words(line: Sequence[str]) -> list[str]:
     program, *words = line
     tool(program)  # or it is none
     module = program.replace("-", "_")
-    return [sys.executable, "-c", f"from {module}.cli import main; main()", *words]
+    # -P: what lies in the current folder is not imported.
+    return [sys.executable, "-P", "-c", f"from {module}.cli import main; main()", *words]
