@@ -76,6 +76,9 @@ def test_any_other_field_is_a_finding_that_says_where(compare, one, two, where):
         ("./out-2/a and out", "/new/out-2/a and /new/out", True),
         ("out/a", "/new/out/b", False),
         ("run \\\n    --a out \\\n    --b", "run --a /new/out \\\n  --b", True),
+        ("/bin/entrenar-lora merge out/a", "entrenar-lora merge '/new/out/a'", True),
+        ("/bin/entrenar-lora merge out", "/bin/entrenar-bench merge out", False),
+        ("/bin/entrenar-lora", "/usr/bin/entrenar-lora", False),  # no command: a path
     ],
 )
 def test_a_path_that_was_written_may_be_the_other_ones(compare, one, two, same):

@@ -347,6 +347,14 @@ def test_a_copy_takes_no_name_that_a_session_has(folder, saved):
     assert second.open("work").session.name == "work-3"
 
 
+def test_a_damaged_session_that_is_open_elsewhere_stays_and_the_copy_is_empty(folder, saved):
+    first, second = SessionStore(folder), SessionStore(folder)
+    first.open("work")
+    (folder / "work.json").write_bytes(saved[:20])
+    assert second.open("work").session == Session("work-2")
+    assert (folder / "work.json").read_bytes() == saved[:20]
+
+
 def test_a_session_that_is_closed_can_be_opened_by_another_shell(folder, saved):
     first = SessionStore(folder)
     first.open("work")

@@ -242,16 +242,17 @@ class Workbench:
     def _run_all(self, request: Request, lines: Sequence[PlainLine], work: _Work) -> int:
         """Run lines one after the other up to the first that does not succeed."""
         self._need_models(lines)
+        out = work.out
         for line in lines:
             work.plain.append(line)
-            out = self.manner.output(self.session)
+            out = self.manner.output(self.session)  # each has one result
             code = tool(line[0]).main(list(line[1:]), line[0], standalone_mode=False, out=out)
             work.record = out.record
             if code:
                 return code
         if request.command.after is not None and work.record is not None:
             said = request.command.after(work.record, self.session)
-            if said and not work.out.json and not out.json:
+            if said and not out.json:
                 click.echo(said)
         return 0
 

@@ -41,9 +41,11 @@ def find(program: str, words: Sequence[str]) -> tuple[Command, list[str]]:
 
 
 def _command(program: str, name: str, own: click.Command) -> Command:
-    kinds = tuple(
-        (str(param.name), _KINDS[str(param.name)]) for param in own.params if param.name in _KINDS
-    )
+    kinds = [(name, _KINDS[name]) for name in map(_name, own.params) if name in _KINDS]
     hub = HUB if program == "entrenar-inspect" else ""
-    form = Form(program, name, values=kinds, hub=hub)
+    form = Form(program, name, values=tuple(kinds), hub=hub)
     return command(f"{program} {name}", "system", own.get_short_help_str(200), form)
+
+
+def _name(param: click.Parameter) -> str:
+    return str(param.name)

@@ -88,14 +88,10 @@ def recipe(session: Session) -> Recipe:
     entries that failed, and those that have written something which their words do not name.
     """
     redone = [entry for entry in session.entries if _is_redone(entry)]
-    written = {entry.number: _written(entry) for entry in redone}
-    everything = [path for paths in written.values() for path in paths]
-    everything += [path for entry in redone for path in _targets(entry)]
+    everything = [path for entry in redone for path in (*_written(entry), *_targets(entry))]
     root = os.path.commonpath([str(Path(path).parent) for path in everything] or ["/"])
     found = _Redirected(root)
-    entries = tuple(
-        (entry, found.steps(entry, written.get(entry.number, ()))) for entry in session.entries
-    )
+    entries = tuple((entry, found.steps(entry)) for entry in session.entries)
     return Recipe(
         entries,
         found.outputs,
@@ -163,14 +159,14 @@ class _Redirected:
         self.inputs: dict[str, FileState] = {}
         self.states: dict[str, FileState] = {}
 
-    def steps(self, entry: Entry, written: Sequence[str]) -> tuple[Step, ...]:
+    def steps(self, entry: Entry) -> tuple[Step, ...]:
         if problem := _problem(entry):
             return tuple(_left_out(entry, line, problem) for line in entry.plain)
         for state in entry.inputs:
             on_disk = state.path.startswith("/")  # not on the hub
             if on_disk and self._output_of(state.path) is None:
                 self.inputs.setdefault(state.path, state)
-        before = dict(self.outputs)
+        before, written = dict(self.outputs), _written(entry)
         self.outputs |= {path: os.path.relpath(path, self.root) for path in written}
         made = [self._words(line, entry) for line in entry.plain]
         named = {path for _, paths in made for path in paths}

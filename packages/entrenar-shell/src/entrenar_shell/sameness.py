@@ -14,8 +14,9 @@ fields of these names, wherever they are:
 In tables of Markdown, HTML and CSV columns of times; in a page the charts and rows Tokens per
 second and Peak memory; in the report of a training the figures after its steps; in that of a
 distillation the hash of the configuration. Besides, wherever a
-text names a path that was written, the other may name its own, and lines that are broken after a
-backslash may be broken elsewhere. Files that say nothing but when something happened are not
+text names a path that was written, the other may name its own, quoted otherwise where it needs it;
+a tool may be called by its path or by its name, and lines that are broken after a backslash may be
+broken elsewhere. Files that say nothing but when something happened are not
 compared: spans.jsonl and TensorBoard's events. All else is compared: weights, adapters, exported
 models, tokenizers and whatever is not named here byte for byte.
 """
@@ -33,6 +34,7 @@ from typing import Any
 
 from entrenar_common.errors import FormatError
 from entrenar_core.io import files
+from entrenar_shell.tools import TOOLS
 
 __all__ = ["Paths", "difference"]
 
@@ -46,6 +48,7 @@ NOT_COMPARED = ("spans.jsonl", "events.out.tfevents.*")
 _HASH = re.compile(r"^(- configuration: )`[0-9a-f]{16}`$", re.M)
 _STEPS = re.compile(r"(\d+) in [^,<`]+, [^<`]+ tokens/s")
 _BROKEN = re.compile(r" *\\\n *")
+_TOOL = re.compile(rf"(?<!\S)'?/[^\s'\"]*/({'|'.join(TOOLS)})'?(?= )")
 _FIGURE = re.compile(rf'<figure class="chart"><figcaption>(?:{"|".join(CHARTS)}).*?</figure>', re.S)
 _TABLE = re.compile(r"<table>.*?</table>", re.S)
 _ROW = re.compile(r"<tr>.*?</tr>", re.S)
@@ -58,7 +61,7 @@ class Paths:
     call it, by what the second calls it."""
 
     def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
-        self._names = {new: "|".join(map(re.escape, old)) for new, old in names.items()}
+        self._names = {_plain(new): [_plain(name) for name in old] for new, old in names.items()}
         longest = sorted(self._names, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
 
@@ -66,12 +69,19 @@ class Paths:
         """Whether two texts are the same but for paths that were written."""
         if first == second:
             return True
+        first, second = _plain(first), _plain(second)
         pattern, end = "", 0
         for found in self._known.finditer(second):
+            names = [found[0], *self._names[found[0]]]
             pattern += re.escape(second[end : found.start()])
-            pattern += f"(?:{re.escape(found[0])}|{self._names[found[0]]})"
+            pattern += f"(?:{'|'.join(map(re.escape, names))})"
             end = found.end()
         return re.fullmatch(pattern + re.escape(second[end:]), first) is not None
+
+
+def _plain(text: str) -> str:
+    """A text with tools by their names and without quotes, which some paths need in a command."""
+    return _TOOL.sub(r"\1", text).replace("'", "").replace('"', "")
 
 
 def difference(first: Path, second: Path, paths: Paths) -> str | None:
@@ -161,7 +171,8 @@ def _short(value: Any) -> str:
 
 
 def _text(first: Path, second: Path, paths: Paths) -> str | None:
-    return _of_lines(*(_joined(files.read_text(path)) for path in (first, second)), paths)
+    one, other = (_joined(files.read_text(path)) for path in (first, second))
+    return _of_lines(one, other, paths)
 
 
 def _markdown(first: Path, second: Path, paths: Paths) -> str | None:

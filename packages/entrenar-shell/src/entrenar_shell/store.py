@@ -93,12 +93,7 @@ class SessionStore:
             return self._read(name)
         try:
             files.make_folder(self.folder, mode=_FOLDER)
-            with self._lock(name) as held:
-                found = self._read(name)
-                self._hold(name, held.pop_all())
-                return found
-        except CheckpointError as error:
-            return self._open_copy(name, error)
+            return self._open_locked(name)
         except StorageError as error:
             return self._unkept(self._as_far_as_read(name), error.message)
 
@@ -275,8 +270,17 @@ class SessionStore:
                     self._hold(free, held.pop_all())
                     return free
 
+    def _open_locked(self, name: str) -> Opened:
+        try:
+            with self._lock(name) as held:
+                found = self._read(name)
+                self._hold(name, held.pop_all())
+                return found
+        except CheckpointError as error:
+            return self._open_copy(name, error)
+
     def _open_copy(self, name: str, error: CheckpointError) -> Opened:
-        session = self._as_read(name)
+        session = self._as_far_as_read(name)
         session.name = self._hold_free(name)
         owner = error.message.rpartition(", locked by ")[2]
         note = f"session {name} is open in another shell ({owner}): this is a copy, {session.name}"

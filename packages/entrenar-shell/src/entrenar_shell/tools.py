@@ -60,5 +60,6 @@ def process_words(line: Sequence[str]) -> list[str]:
     """What starts a tool's command line as a process of its own with this Python, however the
     tools' programs are installed."""
     program, *words = line
-    module = tool(program).name.replace("-", "_")
+    tool(program)  # or it is none
+    module = program.replace("-", "_")
     return [sys.executable, "-c", f"from {module}.cli import main; main()", *words]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,10 @@ def _distillation(
     from entrenar_distill.config import resolve
     from entrenar_distill.inputs import dataset_spec
 
-    found: DistillConfig = resolve(config, **given, overrides=pairs)
+    found: DistillConfig = resolve(
+        config, teacher=given["teacher"], student=given["student"], output=given["output"],
+        overrides=pairs,
+    )  # fmt: skip
     models = [path for teacher in found.teachers for path in (teacher.model_id, teacher.cache)]
     models += [found.student.model_id, found.student.tokenizer]
     return found.output.dir, models, [dataset_spec(found.dataset)]
@@ -136,7 +139,7 @@ def _training(
     return found.output.dir, models, texts
 
 
-_CONFIGURATIONS = {
+_CONFIGURATIONS: dict[PlainLine, Callable[..., Found]] = {
     ("entrenar-distill", "run"): _distillation,
     ("entrenar-distill", "train"): _training,
 }
