@@ -81,7 +81,7 @@ def test_the_hint_for_what_is_typed_is_in_the_toolbar(here):
 
 def test_what_is_typed_is_coloured(here):
     here.type("models --json 'a b'")
-    here.settle()
+    here.until("'a b'")
     assert here.style("models") == ("default", True, False)
     assert here.style("--json")[0] == "cyan"
     assert here.style("'a b'")[0] == "green"
@@ -91,7 +91,7 @@ def test_another_size_of_the_window_draws_the_prompt_again(home):
     with shell(home) as terminal:
         terminal.until("session here")
         terminal.type("models")
-        terminal.settle()
+        terminal.until("entrenar> models")
         terminal.resize(50, 10)
         terminal.until(lambda: terminal.lines[0] == "entrenar> models")
         terminal.until(lambda: len(terminal.lines) == 10 and "session here" in terminal.lines[-1])
@@ -101,7 +101,7 @@ def test_without_colour_none_is_written(home):
     with shell(home, NO_COLOR="1") as terminal:
         terminal.until("session here")
         terminal.type("models --json 'a b'")
-        terminal.settle()
+        terminal.until("'a b'")
         assert terminal.style("--json")[0] == "default"
         assert terminal.style("'a b'")[0] == "default"
 
@@ -139,9 +139,7 @@ def test_ctrl_c_ends_what_runs_and_the_session_goes_on(here):
 def test_ctrl_d_leaves_on_an_empty_line_only(home):
     with shell(home) as terminal:
         terminal.until("session here")
-        terminal.type("models" + CTRL_D)
-        terminal.settle()
-        terminal.enter("")
+        terminal.enter("models" + CTRL_D)
         terminal.until("ran 'models'")
         terminal.type(CTRL_D)
         assert terminal.end() == 0
@@ -156,6 +154,7 @@ def test_an_open_quote_goes_on_in_the_next_line(here):
 
 def test_pasted_lines_wait_for_enter_and_run_one_after_the_other(here):
     here.paste("first\nsecond\n\nthird")
+    here.until("... third")
     here.settle()
     assert "ran" not in here.text
     here.type(ENTER)
@@ -195,8 +194,9 @@ def test_what_was_typed_can_be_recalled_in_the_next_shell(home):
         assert terminal.end() == 0
     with shell(home) as terminal:
         terminal.until("session here")
-        terminal.type(CTRL_R + "mod")
-        terminal.until(lambda: any("models --json" in line for line in terminal.lines))
+        while "models --json" not in terminal.text:  # what was typed is read in a thread
+            terminal.type(CTRL_C + CTRL_R + "mod")
+            terminal.settle()
         terminal.type(ENTER)  # which ends the search
         terminal.until("entrenar> models --json")
         terminal.type(ENTER)
