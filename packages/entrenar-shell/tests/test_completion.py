@@ -240,7 +240,7 @@ def test_a_menu_shows_the_name_of_a_file_without_its_folder_and_what_it_is() -> 
 
 NOTES = r"""
 load ti‸        ⇒ org/tiny
-load _3‸        ⇒ /work/out/student
+load _3‸        ⇒ /made/out/student
 mod‸            ⇒ List the loaded models.
 exp‸            ⇒ apr, gguf
 exi‸            ⇒ = quit

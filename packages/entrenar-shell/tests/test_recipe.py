@@ -13,7 +13,7 @@ EXPORT = ("entrenar-distill", "export", "--input", "/in/t", "--format", "gguf", 
 def entry(number: int, line: str | tuple[str, ...], code: int = 0, outputs=(), inputs=()) -> Entry:
     words = tuple(line.split()) if isinstance(line, str) else line
     return Entry(
-        number, "typed", (words,), "/work", 0.0, 0.0, code,
+        number, "typed", (words,), "/made", 0.0, 0.0, code,
         tuple(FileState(path, 1, 1) for path in inputs),
         tuple(FileState(path, 1, 1) for path in outputs),
     )  # fmt: skip
@@ -31,19 +31,19 @@ def lines(*entries: Entry) -> list[str]:
 
 def test_what_a_command_writes_and_a_later_one_reads_moves():
     made = "entrenar-distill export --input /in/t --format gguf --output out/a.gguf"
-    looked = "entrenar-inspect info /work/out/a.gguf"
-    assert lines(entry(1, made, outputs=["/work/out/a.gguf"]), entry(2, looked)) == [
+    looked = "entrenar-inspect info /made/out/a.gguf"
+    assert lines(entry(1, made, outputs=["/made/out/a.gguf"]), entry(2, looked)) == [
         "entrenar-distill export --input /in/t --format gguf --output /new/a.gguf",
         "entrenar-inspect info /new/a.gguf",
     ]
 
 
 def test_what_was_read_before_it_was_written_stays():
-    looked = entry(1, "entrenar-inspect info a.gguf", inputs=["/work/a.gguf"])
-    made = entry(2, (*EXPORT, "a.gguf"), outputs=["/work/a.gguf"])
+    looked = entry(1, "entrenar-inspect info a.gguf", inputs=["/made/a.gguf"])
+    made = entry(2, (*EXPORT, "a.gguf"), outputs=["/made/a.gguf"])
     assert lines(looked, made)[0] == "entrenar-inspect info a.gguf"
     assert [state.path for state in recipe(Session("s", entries=[looked, made])).inputs] == [
-        "/work/a.gguf"
+        "/made/a.gguf"
     ]
 
 
@@ -51,9 +51,9 @@ def test_outputs_keep_their_places_to_each_other():
     made = [entry(i, (*EXPORT, name)) for i, name in enumerate(("x/a.gguf", "../b.gguf", "x"), 1)]
     found = recipe(Session("s", entries=made))
     assert found.outputs == {
-        "/work/x/a.gguf": "work/x/a.gguf", "/b.gguf": "b.gguf", "/work/x": "work/x"
+        "/made/x/a.gguf": "made/x/a.gguf", "/b.gguf": "b.gguf", "/made/x": "made/x"
     }  # fmt: skip
-    assert found.folders == ("work", "work/x")
+    assert found.folders == ("made", "made/x")
 
 
 def test_a_file_in_a_folder_that_was_written_moves_with_it():
@@ -96,7 +96,7 @@ def test_a_choice_or_a_number_that_is_called_like_an_output_stays():
 
 
 def test_an_output_that_only_a_configuration_names_is_given():
-    run = entry(1, "entrenar-distill run --config c.yaml", outputs=["/work/out"])
+    run = entry(1, "entrenar-distill run --config c.yaml", outputs=["/made/out"])
     looked = entry(2, "entrenar-inspect info out")
     assert lines(run, looked) == [
         "entrenar-distill run --config c.yaml --output /new/out",
@@ -105,10 +105,10 @@ def test_an_output_that_only_a_configuration_names_is_given():
 
 
 def test_a_command_whose_output_cannot_be_moved_is_left_out():
-    run = entry(1, (*EXPORT, "a.gguf"), outputs=["/work/a.gguf", "/work/elsewhere"])
+    run = entry(1, (*EXPORT, "a.gguf"), outputs=["/made/a.gguf", "/made/elsewhere"])
     looked = entry(2, "entrenar-inspect info elsewhere")
     assert lines(run, looked) == [
-        "(its words do not name what it wrote, /work/elsewhere)",
+        "(its words do not name what it wrote, /made/elsewhere)",
         "entrenar-inspect info elsewhere",
     ]
 
@@ -147,13 +147,13 @@ def test_a_session_that_was_tampered_with_does_not_lead_out_of_the_root():
 
 
 def test_inputs_are_what_was_not_written_before():
-    made = entry(1, (*EXPORT, "out"), inputs=["/in/t"], outputs=["/work/out"])
-    looked = entry(2, "entrenar-inspect info out", inputs=["/work/out", "/in/t"])
+    made = entry(1, (*EXPORT, "out"), inputs=["/in/t"], outputs=["/made/out"])
+    looked = entry(2, "entrenar-inspect info out", inputs=["/made/out", "/in/t"])
     found = recipe(Session("s", entries=[made, looked]))
     assert [state.path for state in found.inputs] == ["/in/t"]
 
 
 def test_an_own_command_has_no_steps():
-    own = Entry(1, "models", (), "/work", 0.0, 0.0, 0)
+    own = Entry(1, "models", (), "/made", 0.0, 0.0, 0)
     ((kept, steps),) = recipe(Session("s", entries=[own])).entries
     assert (kept, steps) == (own, ())

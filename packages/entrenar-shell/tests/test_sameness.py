@@ -7,7 +7,7 @@ import pytest
 
 from entrenar_shell.sameness import Paths, difference
 
-PATHS = Paths({"/new/out": ["/work/out", "out"], "/new/out-2": ["/work/out-2", "./out-2"]})
+PATHS = Paths({"/new/out": ["/made/out", "out"], "/new/out-2": ["/made/out-2", "./out-2"]})
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_any_other_field_is_a_finding_that_says_where(compare, one, two, where):
     ("one", "two", "same"),
     [
         ("out/report.md", "/new/out/report.md", True),
-        ("/work/out/report.md", "/new/out/report.md", True),
+        ("/made/out/report.md", "/new/out/report.md", True),
         ("run --output out-again", "run --output /new/out-again", True),
         ("without", "with/new/out", True),  # nothing else could have been meant
         ("out", "/new/elsewhere", False),
