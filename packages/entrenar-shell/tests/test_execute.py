@@ -128,7 +128,7 @@ def test_a_bug_of_the_shell_does_not_end_it(bench, monkeypatch, capsys):
     def broken(_words):
         raise KeyError("words")
 
-    monkeypatch.setattr("entrenar_shell.execute.find", broken)
+    monkeypatch.setattr("entrenar_shell.registry.find", broken)
     assert bench.run("models") == 70
     assert "this is a bug in entrenar-shell" in capsys.readouterr().err
 
