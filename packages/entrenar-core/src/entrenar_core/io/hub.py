@@ -5,7 +5,7 @@ from pathlib import Path
 
 from entrenar_common.errors import NotFoundError
 from entrenar_common.text import escape_controls
-from entrenar_core.io.hub_bars import bars_only_on_a_terminal
+from entrenar_core.io.hub_bars import bars_only_on_a_terminal, closed_bars
 from entrenar_core.io.hub_errors import Asked, hub_errors
 from entrenar_core.io.hub_model import HubModel, is_hub_name
 from entrenar_core.io.hub_weights import safetensors_of
@@ -95,8 +95,12 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # a slow import
 
     asked = Asked(name, revision, or_folder=True)
-    with hub_errors(asked), bars_only_on_a_terminal():
+    with hub_errors(asked), bars_only_on_a_terminal(), closed_bars() as bars:
         found = snapshot_download(
-            name, revision=revision, allow_patterns=_ALLOWED, ignore_patterns=_IGNORED
+            name,
+            revision=revision,
+            allow_patterns=_ALLOWED,
+            ignore_patterns=_IGNORED,
+            tqdm_class=bars,
         )
     return Path(found)

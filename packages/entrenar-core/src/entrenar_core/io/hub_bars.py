@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -20,3 +21,23 @@ def bars_only_on_a_terminal() -> Iterator[None]:
         yield
     finally:
         utils.enable_progress_bars()
+
+
+@contextmanager
+def closed_bars() -> Iterator[type]:
+    """A class of bars, each of which is at its end when the body is: huggingface_hub leaves one
+    open, which would end itself in the middle of what is printed next."""
+    from huggingface_hub.utils import tqdm
+
+    made: list[tqdm] = []
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            made.append(self)
+
+    try:
+        yield Bar
+    finally:
+        for bar in made:
+            bar.close()
