@@ -68,7 +68,7 @@ class SessionWorld:
             key: "" for key in of_configurations if not key.endswith(".*")
         }
 
-    def choices(self, setting: str) -> Kind | Sequence[str]:
+    def choices(self, setting: str) -> Kind | tuple[str, ...]:
         """What a setting can be."""
         from entrenar_shell.settings import SETTINGS
 

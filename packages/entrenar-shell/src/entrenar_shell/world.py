@@ -53,7 +53,7 @@ class World(Protocol):
         """The names of settings, with a few words on each."""
         ...
 
-    def choices(self, setting: str) -> Kind | Sequence[str]:
+    def choices(self, setting: str) -> Kind | tuple[str, ...]:
         """What a setting can be: one of these texts, where there are any, or a value of a kind."""
         ...
 

@@ -27,7 +27,7 @@ class PlainWorld:
     tensor_names: Mapping[str | None, Sequence[str]] = field(default_factory=dict)
     folders: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def choices(self, setting: str) -> Kind | Sequence[str]:
+    def choices(self, setting: str) -> Kind | tuple[str, ...]:
         """What a setting can be."""
         return self.setting_choices.get(setting, ())
 
