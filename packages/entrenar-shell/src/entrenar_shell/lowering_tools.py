@@ -41,7 +41,9 @@ def find(program: str, words: Sequence[str]) -> tuple[Command, list[str]]:
 
 
 def _command(program: str, name: str, own: click.Command) -> Command:
-    kinds = [(name, _KINDS[name]) for name in map(_name, own.params) if name in _KINDS]
+    kinds: list[tuple[str, Kind]] = [
+        (name, _KINDS[name]) for name in map(_name, own.params) if name in _KINDS
+    ]
     hub = HUB if program == "entrenar-inspect" else ""
     form = Form(program, name, values=tuple(kinds), hub=hub)
     return command(f"{program} {name}", "system", own.get_short_help_str(200), form)
