@@ -85,6 +85,22 @@ def test_the_schema_is_printed_without_a_configuration(capsys):
     assert json.loads(capsys.readouterr().out) == json_schema(TrainSpec)
 
 
+def test_set_alone_can_be_the_whole_configuration(world, train, capsys):
+    words = [
+        word
+        for key, value in {
+            "model.path": world / "teacher", "data.train": world / "text",
+            "data.max_length": 32, "data.held_out": 0.2, "training.max_steps": 4,
+        }.items()
+        for word in ("--set", f"{key}={value}")
+    ]  # fmt: skip
+    assert not main.main(["train", "--validate", "--json", *words], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)["data"]
+    _, printed = train("--validate", "--json")
+    same = json.loads(printed.out)["data"]
+    assert {**found, "output": None} == {**same, "output": None}
+
+
 def test_without_a_configuration_the_command_says_so(capsys):
     assert main.main(["train"], standalone_mode=False) == 2
     assert "missing option '--config'" in capsys.readouterr().err

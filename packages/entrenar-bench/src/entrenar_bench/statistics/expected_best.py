@@ -24,8 +24,8 @@ def expected_best(values: ArrayLike, *, goal: Goal = "lower") -> Floats:
     The value of rank i, from the worst, is the best of i − 1 over k − 1 choices of k. NaN where a
     value is not finite.
 
-    >>> expected_best([3.0, 1.0, 2.0]).tolist()
-    [2.0, 1.3333333333333333, 1.0]
+    >>> expected_best([3.0, 1.0, 2.0]).round(4).tolist()
+    [2.0, 1.3333, 1.0]
     """
     found = as_runs(values)
     n = found.size
