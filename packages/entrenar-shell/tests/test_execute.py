@@ -77,7 +77,7 @@ def test_a_line_that_is_none_leaves_the_file_as_it_was(bench, tmp_path):
 def test_what_is_printed_is_read_by_a_program(bench, model, capfd):
     assert codes(bench, "load teacher as t", "models | tr a-z A-Z", "models | head -n 1") == [0] * 3
     printed = capfd.readouterr().out
-    assert "TEACHER" in printed
+    assert "ARCHITECTURE │ PARAMETERS" in printed
     assert printed.endswith("Models\n")
 
 

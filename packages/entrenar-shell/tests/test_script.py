@@ -183,8 +183,9 @@ def test_yes_can_be_said_once_for_all(shell, folder, yes):
 def test_a_session_is_kept_only_where_it_has_a_name(shell, folder, tmp_path):
     shell("-c", "load teacher as t")
     assert shell("--session", "kept", "-c", "load teacher as t").returncode == 0
-    assert "teacher" in shell("--session", "kept", "-c", "models").stdout
-    assert "teacher" in shell("--resume", "-c", "models").stdout
+    for options in (["--session", "kept"], ["--resume"]):
+        found = json.loads(shell(*options, "--json", "-c", "models").stdout)["data"]["models"]
+        assert [model["name"] for model in found] == ["t"]
 
 
 @pytest.mark.parametrize(
