@@ -1,12 +1,13 @@
-"""The same study twice, in two folders, through the command line: what differs?
+"""The same study again, in other folders, through the command line: what differs?
 
     python benchmarks/study_twice.py [--config FILE --teacher FOLDER ...] [--seeds 2] [--json]
 
 Without `--config` a toy is made in each folder: its text, its teacher, its configuration. The first
 study does one run at a time and the second two, so runs meet other processes and other threads, and
-end in another order. Compared are the metrics of every run as the table of the study has them, the
-bytes of every student, and the bytes of the report in each format without its timings. Metrics of
-the machine, such as seconds, are left out. Exits with 1 where anything differs.
+end in another order: compared are the metrics of every run as the table of the study has them, and
+the bytes of every student. The third is made by the command of the second: compared are also the
+bytes of the report in each format without its timings. Metrics of the machine, such as seconds, are
+left out. Exits with 1 where anything differs.
 """
 
 import argparse
@@ -48,6 +49,31 @@ class Twice:
         )
 
 
+@dataclass(frozen=True)
+class Found:
+    """Of studies with other numbers of runs at a time, and of one command given twice."""
+
+    with_other_jobs: Twice
+    again: Twice
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.with_other_jobs.differences + self.again.differences
+
+
+def made(place: Path, arguments: Sequence[str], *, seeds: str, toy: bool) -> Found:
+    """Make the studies in folders of `place`, with a `toy` in each where it is wanted."""
+    folders = [place / name for name in ("one", "two", "two-again")]
+    for jobs, folder in zip((1, 2, 2), folders, strict=True):
+        files.make_folder(folder)
+        if toy:
+            make_toy(folder, named=".")
+        study(folder, arguments, seeds=seeds, jobs=jobs)
+    one, two, again = folders
+    return Found(compared(one, two, formats=()), compared(two, again))
+
+
 def study(folder: Path, arguments: Sequence[str], *, seeds: str, jobs: int) -> None:
     """Sweep two temperatures in `folder`, and write its reports there."""
     entrenar_bench(folder, "temperature", "--range", "1..2", "--step", "1", *arguments, "--seeds",
@@ -62,8 +88,8 @@ def entrenar_bench(folder: Path, *arguments: str) -> None:
     subprocess.run([*TOOL, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def compared(one: Path, other: Path) -> Twice:
-    """What differs between the studies of two folders."""
+def compared(one: Path, other: Path, *, formats: Sequence[str] = FORMATS) -> Twice:
+    """What differs between the studies of two folders, and their reports in `formats`."""
     left, right = rows(one), rows(other)
     names = [name for name in next(iter(left.values()), {}) if not is_reading(name)]
     differences = (
@@ -78,10 +104,10 @@ def compared(one: Path, other: Path) -> Twice:
         student = Path(f"{STUDY}.runs", run, "model.safetensors")
         if files.sha256_file(one / student) != files.sha256_file(other / student):
             differences.append(f"{run}: the student's bytes differ")
-    for form in FORMATS:
+    for form in formats:
         if (one / f"report.{form}").read_bytes() != (other / f"report.{form}").read_bytes():
             differences.append(f"report.{form} differs")
-    return Twice(len(left), len(names), len(FORMATS), tuple(differences))
+    return Twice(len(left), len(names), len(formats), tuple(differences))
 
 
 def rows(folder: Path) -> dict[str, dict[str, str]]:
@@ -104,13 +130,7 @@ def main() -> None:
     for text in asked.set:
         arguments += ["--set", text]
     with tempfile.TemporaryDirectory(prefix="entrenar-") as place:
-        folders = Path(place, "one"), Path(place, "other")
-        for jobs, folder in enumerate(folders, 1):
-            files.make_folder(folder)
-            if asked.config is None:
-                make_toy(folder, named=".")
-            study(folder, arguments, seeds=asked.seeds, jobs=jobs)
-        found = compared(*folders)
+        found = made(Path(place), arguments, seeds=asked.seeds, toy=asked.config is None)
     Output(json=asked.json).emit(found, schema="entrenar.benchmark.study-twice/1")
     if found.differences:
         sys.exit(1)

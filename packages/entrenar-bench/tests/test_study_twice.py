@@ -9,15 +9,20 @@ import pytest
 import study_twice
 
 from entrenar_bench.cli import main
-from entrenar_bench.toy import CONFIG, make_toy
+from entrenar_bench.toy import CONFIG
 
 pytestmark = pytest.mark.tier3
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """The same study in two folders, one and two runs at a time."""
-    place = tmp_path_factory.mktemp("twice")
+def place(tmp_path_factory):
+    """Where the folders of the studies are."""
+    return tmp_path_factory.mktemp("twice")
+
+
+@pytest.fixture(scope="module")
+def found(place):
+    """What differs between the same studies."""
     kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
 
     def run(folder, *arguments):
@@ -29,28 +34,24 @@ def folders(tmp_path_factory):
         patch.setenv("NUMBA_CACHE_DIR", str(kernels))
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         patch.setattr(study_twice, "entrenar_bench", run)
-        for jobs, name in enumerate(("one", "other"), 1):
-            (place / name).mkdir()
-            make_toy(place / name, named=".")
-            study_twice.study(place / name, ["--config", CONFIG], seeds="2", jobs=jobs)
-    return place / "one", place / "other"
+        return study_twice.made(place, ["--config", CONFIG], seeds="2", toy=True)
 
 
-def test_the_same_study_twice_has_the_same_metrics_students_and_reports(folders):
-    found = study_twice.compared(*folders)
+def test_the_same_study_twice_has_the_same_metrics_students_and_reports(found):
     assert found.differences == ()
-    assert (found.runs, found.reports) == (4, 3)
-    assert found.metrics > 3
+    assert (found.again.runs, found.again.reports) == (4, 3)
+    assert found.again.metrics > 3
 
 
-def test_a_last_digit_and_a_byte_of_a_report_are_noticed(folders, tmp_path):
-    changed = tmp_path / "changed"
-    shutil.copytree(folders[0], changed)
+@pytest.mark.usefixtures("found")
+def test_a_last_digit_and_a_byte_of_a_report_are_noticed(place, tmp_path):
+    one, changed = place / "one", tmp_path / "changed"
+    shutil.copytree(one, changed)
     table, report = changed / study_twice.TABLE, changed / "report.md"
     loss = next(iter(study_twice.rows(changed).values()))["loss"]
     table.write_text(table.read_text().replace(loss, loss[:-1] + str((int(loss[-1]) + 1) % 10)))
     report.write_text(report.read_text() + "\n")
-    differences = study_twice.compared(folders[0], changed).differences
+    differences = study_twice.compared(one, changed).differences
     assert len(differences) == 2
     assert f"loss is {loss}" in differences[0]
     assert differences[1] == "report.md differs"
