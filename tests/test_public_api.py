@@ -32,7 +32,15 @@ EACH_ALONE = """
 import doctest, importlib, os, sys, traceback
 # What others wrote is loaded before: a fork for each module then costs only our own part.
 import click, hypothesis, ml_dtypes, numba, numpy, pydantic, rich.console, tokenizers, yaml
+running = {}
+def collect():
+    child, status = os.wait()
+    name = running.pop(child)
+    if status:
+        print(name, flush=True)
 for name in sys.argv[1:]:
+    if len(running) == os.cpu_count():
+        collect()
     child = os.fork()
     if child == 0:
         try:
@@ -42,8 +50,9 @@ for name in sys.argv[1:]:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        print(name)
+    running[child] = name
+while running:
+    collect()
 """
 
 
