@@ -44,6 +44,12 @@ def test_every_line_with_words_gets_an_entry(bench, model):
     assert bench.session.entries[1].plain == (("entrenar-inspect", "info", str(model)),)
 
 
+@pytest.mark.parametrize("line", ["!true HF_TOKEN=abc", "frobnicate --token abc"])
+def test_a_line_with_a_secret_gets_none(bench, line):
+    bench.run(line)
+    assert bench.session.entries == []
+
+
 def test_an_entry_says_what_was_read_and_written(bench, model, tmp_path):
     codes(bench, "load teacher as t", "convert t --output t.pth")
     entry = bench.session.entries[-1]

@@ -87,7 +87,7 @@ class Workbench:
         above, self._work = self._work, work
         code = self._reported(lambda: self._line(work), work.out)
         self._work = above
-        if work.kept:
+        if work.kept and not _is_secret(work):
             self.record(
                 work.line, work.plain, code=code, started=started,
                 seconds=time.monotonic() - began, found=work.record,
@@ -264,6 +264,14 @@ class Workbench:
         for model in self.session.models.values():
             if model.source in words:
                 need(model)
+
+
+def _is_secret(work: _Work) -> bool:
+    """Whether a line must not be kept: a session is a file. What has become command lines of the
+    tools holds no token, as none of them takes one."""
+    from entrenar_shell.history_file import holds_secret
+
+    return not work.plain and holds_secret(work.line)
 
 
 def _asks_for_help(words: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ The file has prompt_toolkit's format: an empty line, `# ` and a time, and each l
 typed after a `+`. It is only ever appended to, with one write for what was typed at once, so
 several shells share it. It is its owner's alone (0600).
 
-What begins with a space, or holds what looks like a token, is not kept anywhere.
+What begins with a space, or holds what looks like a token, is not kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from entrenar_core.io import files
 from entrenar_core.io.os_calls import storage_errors
 from entrenar_shell.places import state_folder
 
-__all__ = ["HistoryFile", "history_path", "keeps", "typed_texts"]
+__all__ = ["HistoryFile", "history_path", "holds_secret", "keeps", "typed_texts"]
 
 _SECRET = re.compile(
     r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}"  # as the hub writes its tokens
@@ -48,7 +48,16 @@ def keeps(text: str) -> bool:
     >>> keeps("models"), keeps(" models"), keeps("fetch a/b --token hf_abcdefghijkl")
     (True, False, False)
     """
-    return bool(text.strip()) and not text[0].isspace() and not _SECRET.search(text)
+    return bool(text.strip()) and not text[0].isspace() and not holds_secret(text)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a text has what looks like a token, a key or a password.
+
+    >>> holds_secret("!export HF_TOKEN=x"), holds_secret("models")
+    (True, False)
+    """
+    return _SECRET.search(text) is not None
 
 
 class HistoryFile:
