@@ -1,16 +1,13 @@
 """Sweeps that ask for one point after the other, and go on as if they had never been stopped."""
 
 import math
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import growing
+from drivers import start_driver, wait_until
 from entrenar_bench.runs import Runs
 from entrenar_bench.study import Status, Study, run_trials
 from entrenar_common.errors import ConfigError, RefusedError
@@ -210,26 +207,6 @@ def test_two_drivers_in_turns_ask_for_every_point_once(path):
 # ---- processes ---------------------------------------------------------------------------------
 
 
-def start_driver(path: Path, *, trials: int, jobs: int = 1, seconds: float = 120):
-    paths = [str(Path(growing.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        [sys.executable, DRIVER, path, "slow_same", str(jobs), str(trials), str(seconds)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert process.stdout.readline() == "open\n"
-    return process
-
-
-def wait_until(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 def wanted(trials: int) -> list[str]:
     return ["base", *(f"x={0.125 * k:g}" for k in range(trials))]
 
@@ -237,7 +214,7 @@ def wanted(trials: int) -> list[str]:
 @pytest.mark.tier2
 def test_two_drivers_share_a_sweep_that_grows(path):
     opened(path, walk(5, step=0.125)).close()
-    drivers = [start_driver(path, trials=5) for _ in range(2)]
+    drivers = [start_driver(DRIVER, path, "slow_same", 1, 5, 120) for _ in range(2)]
     for driver in drivers:
         shown = driver.communicate(timeout=60)
         assert "finished=12" in shown[0], shown
@@ -250,7 +227,7 @@ def test_two_drivers_share_a_sweep_that_grows(path):
 @pytest.mark.tier2
 def test_another_driver_goes_on_where_one_was_killed(path):
     opened(path, walk(5, step=0.125)).close()
-    driver = start_driver(path, trials=5, seconds=1.5)
+    driver = start_driver(DRIVER, path, "slow_same", 1, 5, 1.5)
     growth = walk(5, step=0.125)
     with Study.open(path, growth.plan, lease_seconds=1.5) as study:
         wait_until(lambda: study.counts()[Status.FINISHED] >= 5)

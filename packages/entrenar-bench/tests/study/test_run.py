@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import study_runners
+from drivers import start_driver, wait_until
 from entrenar_bench.study import Arm, Plan, Status, Study, read_mirror, run_trials
 from entrenar_common.errors import ConfigError
 
@@ -22,26 +20,6 @@ DRIVER = Path(__file__).with_name("driver.py")
 def path(tmp_path, plan) -> Path:
     Study.create(tmp_path / "a.study", plan).close()
     return tmp_path / "a.study"
-
-
-def start_driver(path: Path, runner: str, *, jobs: int = 1, seconds: float = 120):
-    paths = [str(Path(study_runners.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        [sys.executable, DRIVER, path, runner, str(jobs), str(seconds)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert process.stdout.readline() == "open\n"
-    return process
-
-
-def wait_until(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_runs_are_done_in_processes_and_kept_with_their_steps(path):
@@ -98,7 +76,7 @@ def test_no_jobs_are_refused(path):
 def test_two_drivers_share_a_study(tmp_path):
     arms = tuple(Arm(f"{i}", {"x": 0.05 * i}) for i in range(5))
     Study.create(tmp_path / "a.study", Plan(arms, (0, 1, 2))).close()
-    drivers = [start_driver(tmp_path / "a.study", "slow") for _ in range(2)]
+    drivers = [start_driver(DRIVER, tmp_path / "a.study", "slow", 1, 120) for _ in range(2)]
     for driver in drivers:
         assert "finished=15, failed=0" in driver.communicate(timeout=60)[0]
         assert driver.returncode == 0
@@ -112,7 +90,7 @@ def test_two_drivers_share_a_study(tmp_path):
 
 def test_a_killed_driver_takes_its_workers_along_and_another_goes_on(tmp_path):
     Study.create(tmp_path / "a.study", Plan((Arm("a", {"x": 0.3}),), (0, 1, 2, 3))).close()
-    driver = start_driver(tmp_path / "a.study", "slow", seconds=1.5)
+    driver = start_driver(DRIVER, tmp_path / "a.study", "slow", 1, 1.5)
     with Study.open(tmp_path / "a.study", lease_seconds=1.5) as study:
         wait_until(lambda: study.counts()[Status.FINISHED] >= 1)
         wait_until(lambda: study.counts()[Status.RUNNING] == 1)
@@ -127,7 +105,7 @@ def test_a_killed_driver_takes_its_workers_along_and_another_goes_on(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_driver_lets_its_run_wait_again(tmp_path, number):
     Study.create(tmp_path / "a.study", Plan((Arm("a", {"x": 60}),), (0,))).close()
-    driver = start_driver(tmp_path / "a.study", "slow")
+    driver = start_driver(DRIVER, tmp_path / "a.study", "slow", 1, 120)
     with Study.open(tmp_path / "a.study") as study:
         wait_until(lambda: study.counts()[Status.RUNNING] == 1)
         driver.send_signal(number)

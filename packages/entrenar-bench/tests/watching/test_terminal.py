@@ -2,13 +2,13 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pexpect
 import pytest
 
 import study_runners
+from drivers import wait_until
 from entrenar_bench.study import Status, Study
 
 pytestmark = pytest.mark.tier3
@@ -48,13 +48,6 @@ def start(config, tmp_path):
 
 def until_it_hangs(child):
     child.expect("temperature=2, seed .: student step 20/20")
-
-
-def wait_until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def end_of(child):
