@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from entrenar_common.plot import UNICODE, Glyphs, Points, plot
+from entrenar_common.plot import UNICODE, Glyphs, Points, plot, scale_labels
 
 __all__ = ["panels"]
 
@@ -39,7 +39,7 @@ def panels(
     if not finite:
         return ["(no finite loss to draw)"]
     lowest, highest = _scale(finite)
-    labels = _labels(lowest, highest, height)
+    labels = scale_labels((lowest, highest), height)
     margin = len(labels[0])
     fitting = max(1, (width - margin) // (least + _GAP))
     names = list(finite)
@@ -66,17 +66,6 @@ def _scale(finite: Mapping[str, Points]) -> tuple[float, float]:
         margin = abs(lowest) / 10 or 1.0
         return lowest - margin, highest + margin
     return lowest, highest
-
-
-def _labels(lowest: float, highest: float, height: int) -> list[str]:
-    """The scale at the top, middle and bottom line, with as many digits as tell it apart."""
-    digits = max(0, 2 - math.floor(math.log10(highest - lowest)))
-    texts = {
-        row: f"{highest - (highest - lowest) * row / max(1, height - 1):.{digits}f}"
-        for row in {0, height // 2, height - 1}
-    }
-    width = max(map(len, texts.values()))
-    return [f"{texts.get(row, ''):>{width}} " for row in range(height)]
 
 
 def _panel(

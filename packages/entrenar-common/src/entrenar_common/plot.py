@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "Points", "plot", "scale_labels", "sparkline"]
+__all__ = ["ASCII", "UNICODE", "Glyphs", "Points", "framed", "plot", "scale_labels", "sparkline"]
 
 # A braille character is 2 dots wide and 4 high; the bits of its columns, from the top dot down.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -65,6 +65,45 @@ def plot(
         column = _place(step, steps, columns)
         shown[_row(value, rows, scale)][column] = glyphs.mark
     return ["".join(row) for row in shown]
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A plot with what stands around it: a label at the left of each row, both apart by
+    `glyphs.axis`; the floor below them, and the steps at its ends."""
+
+    labels: list[str]
+    rows: list[str]
+    floor: str
+    below: str
+
+
+def framed(
+    line: Points,
+    marks: Points,
+    *,
+    width: int,
+    rows: int,
+    steps: tuple[float, float],
+    glyphs: Glyphs,
+) -> Framed | None:
+    """A plot as high as its values reach, `width` columns wide in all and `rows` + 2 lines high;
+    None where there is no room. The arguments are those of `plot`."""
+    values = [value for _, value in (*line, *marks)]
+    scale = (min(values), max(values))
+    labels = scale_labels(scale, rows)
+    margin = len(labels[0])
+    columns = width - margin - 1
+    if columns < 1:
+        return None
+    first, last = (f"{step:.0f}" for step in steps)
+    below = first if first == last else first + last.rjust(columns - len(first))
+    return Framed(
+        labels,
+        plot(line, marks, columns=columns, rows=rows, steps=steps, scale=scale, glyphs=glyphs),
+        " " * margin + glyphs.corner + glyphs.floor * columns,
+        " " * (margin + 1) + below,
+    )
 
 
 def scale_labels(scale: tuple[float, float], rows: int) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import RenderableType
 
 from entrenar_common.lines import Line, Lines, Piece
-from entrenar_common.plot import Glyphs, plot, scale_labels, sparkline
+from entrenar_common.plot import Glyphs, framed, sparkline
 from entrenar_common.progress import format_field, format_seconds, format_steps
 from entrenar_common.series import Curve
 from entrenar_common.text import escape_controls
@@ -142,24 +142,17 @@ def _plot(state: TrainingState, width: int, rows: int, glyphs: Glyphs) -> list[L
     if not line:
         waiting = "waiting for the first step" if state.step == state.first_step else ""
         return [[(waiting or "no finite loss yet", "note")], *([] for _ in range(rows + 1))]
-    values = [value for _, value in [*line, *marks]]
-    scale = (min(values), max(values))
-    labels = scale_labels(scale, rows)
-    margin = len(labels[0])
-    columns = width - margin - 1
-    if columns < 1:
-        return [[] for _ in range(rows + 2)]
     steps = (line[0][0], max(state.step, line[-1][0]))
-    drawn = plot(line, marks, columns=columns, rows=rows, steps=steps, scale=scale, glyphs=glyphs)
-    first, last = str(steps[0]), str(steps[1])
-    below = first + last.rjust(columns - len(first)) if first != last else first
+    found = framed(line, marks, width=width, rows=rows, steps=steps, glyphs=glyphs)
+    if found is None:
+        return [[] for _ in range(rows + 2)]
     return [
         *(
             [(label, "note"), (glyphs.axis, "frame"), *_marked(row, glyphs)]
-            for label, row in zip(labels, drawn, strict=True)
+            for label, row in zip(found.labels, found.rows, strict=True)
         ),
-        [(" " * margin + glyphs.corner + glyphs.floor * columns, "frame")],
-        [(" " * (margin + 1) + below, "note")],
+        [(found.floor, "frame")],
+        [(found.below, "note")],
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import NotFoundError, UsageError
-from entrenar_common.plot import Glyphs, plot, scale_labels
+from entrenar_common.plot import Glyphs, framed
 from entrenar_common.tables import Text
 from entrenar_core.train.metrics import MetricsLog
 from entrenar_shell.knowledge import last_made, meant
@@ -61,20 +61,14 @@ class Drawn:
 
     def _lines(self, curve: Curve) -> list[str]:
         line = list(zip(curve.steps, curve.losses, strict=True))
-        values = [value for _, value in (*line, *curve.held_out)]
-        scale = (min(values), max(values))
-        labels = scale_labels(scale, self.height)
-        margin = len(labels[0])
-        columns = _WIDTH - margin - 1
         steps = (curve.steps[0], curve.steps[-1])
-        rows = plot(
-            line, curve.held_out, columns=columns, rows=self.height, steps=steps, scale=scale,
-            glyphs=self.glyphs,
-        )  # fmt: skip
-        start, end = str(steps[0]), str(steps[1])
-        drawn = [f"{label}{self.glyphs.axis}{row}" for label, row in zip(labels, rows, strict=True)]
-        floor = " " * margin + self.glyphs.corner + self.glyphs.floor * columns
-        return [*drawn, floor, " " * (margin + 1) + start + end.rjust(columns - len(start))]
+        found = framed(
+            line, curve.held_out, width=_WIDTH, rows=self.height, steps=steps, glyphs=self.glyphs
+        )
+        assert found is not None  # labels are never that wide
+        axis = self.glyphs.axis
+        rows = zip(found.labels, found.rows, strict=True)
+        return [*(f"{label}{axis}{row}" for label, row in rows), found.floor, found.below]
 
 
 def log_of(run: str | None, session: Session) -> Path:

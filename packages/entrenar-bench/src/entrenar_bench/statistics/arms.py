@@ -17,7 +17,7 @@ from entrenar_bench.statistics.comparison import (
     measured,
 )
 from entrenar_bench.statistics.multiplicity import CORRECTIONS
-from entrenar_bench.statistics.sample import State
+from entrenar_bench.statistics.sample import State, known
 from entrenar_bench.statistics.verdict import Goal
 from entrenar_common.errors import NotFoundError
 from entrenar_common.tables import Table, Text
@@ -48,8 +48,8 @@ class Comparisons:
             ["arm", *([] if one else ["against"]), "estimate", "low", "high", "p", "adjusted"],
             [
                 [c.arm, *([] if one else [c.baseline]), f"{c.estimate:+.3g}",
-                 _known(c.low, "+.3g"), _known(c.high, "+.3g"),
-                 _known(c.p, ".3g"), _known(c.p_adjusted, ".3g")]
+                 known(c.low, "+.3g"), known(c.high, "+.3g"),
+                 known(c.p, ".3g"), known(c.p_adjusted, ".3g")]
                 for c in self.comparisons
             ],
         )  # fmt: skip
@@ -57,11 +57,6 @@ class Comparisons:
             yield Text(found.sentence)
         for note in dict.fromkeys([*self.notes, *(n for c in self.comparisons for n in c.notes)]):
             yield Text(note)
-
-
-def _known(value: float, form: str) -> str | None:
-    """A number as text; None, an empty cell, where no test gave one."""
-    return None if math.isnan(value) else format(value, form)
 
 
 def compare_arms(

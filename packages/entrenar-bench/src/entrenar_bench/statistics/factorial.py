@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from entrenar_bench.statistics.multiplicity import holm
-from entrenar_bench.statistics.sample import Floats, State, as_runs, state_of
+from entrenar_bench.statistics.sample import Floats, State, as_runs, known, state_of
 from entrenar_bench.statistics.t_tests import interval
 from entrenar_common.errors import ConfigError
 from entrenar_common.tables import Table, Text
@@ -70,12 +70,12 @@ class FactorialEffects:
             f"for {len(self.effects)} (holm)",
             ["effect", "estimate", "low", "high", "p", "adjusted"],
             [
-                [e.name, f"{e.estimate:+.3g}", *(_known(x, "+.3g") for x in (e.low, e.high)),
-                 *(_known(x, ".3g") for x in (e.p, e.p_adjusted))]
+                [e.name, f"{e.estimate:+.3g}", *(known(x, "+.3g") for x in (e.low, e.high)),
+                 *(known(x, ".3g") for x in (e.p, e.p_adjusted))]
                 for e in self.effects
             ],
-            caption="of one part: mean with it − mean without it; ×: how much more parts do "
-            "together than each by itself",
+            caption="of one part: mean with it − mean without it; ×: half of how much more a "
+            "part does where the others are there",
         )  # fmt: skip
         for note in self.notes:
             yield Text(note)
@@ -178,8 +178,3 @@ def _average(effects: Sequence[FactorialEffect], alpha: float) -> Iterator[str]:
             f"parts depend on each other ({', '.join(found)}): the effect of one of them alone is "
             "a mean of effects that differ"
         )
-
-
-def _known(value: float, form: str) -> str | None:
-    """A number as text; None, an empty cell, where no test gave one."""
-    return None if math.isnan(value) else format(value, form)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from entrenar_common.errors import ShapeError
 
-__all__ = ["Floats", "State", "as_runs", "state_of"]
+__all__ = ["Floats", "State", "as_runs", "known", "state_of"]
 
 Floats = NDArray[np.float64]
 
@@ -53,3 +54,12 @@ def state_of(*samples: ArrayLike, scale: float | None = None) -> State:
         if float(np.ptp(sample)) > _ROUNDING * size:
             return State.TESTED
     return State.NO_VARIANCE
+
+
+def known(value: float, form: str) -> str | None:
+    """A number as text; None, an empty cell, where no test gave one.
+
+    >>> known(0.25, ".1f"), known(float("nan"), ".1f")
+    ('0.2', None)
+    """
+    return None if math.isnan(value) else format(value, form)
