@@ -50,6 +50,7 @@ LARGE = {
     "added text": '{% set n = namespace(x="a" * 8000000) %}{{ n.x + n.x }}',
     "a power": "{{ 10 ** (10 ** 8) }}",
     "formatted text": '{{ "%900000000d" % 1 }}',
+    "text formatted with a width that is given": '{{ "%*d" % (900000000, 1) }}',
     "a range": "{{ range(1000000000) }}",
     "output of a loop": '{% for i in range(9) %}{{ "a" * 1000000 }}{% endfor %}',
     "output of two bytes a character": '{{ "é" * 4500000 }}',
@@ -83,6 +84,12 @@ def test_an_unsafe_access_is_refused(name):
 def test_what_is_too_large_is_refused(name):
     with pytest.raises(RefusedError, match=r"makes|writes|[Rr]ange"):
         render(LARGE[name])
+
+
+def test_digits_beside_what_is_formatted_are_not_its_width():
+    source = '{{ "%3d of 900000000, %s" % (7, "é") }}'
+    with ChatTemplate.of(chat_tokenizer(), source) as template:
+        assert template.render(MESSAGES).text == "  7 of 900000000, é"
 
 
 @pytest.mark.parametrize("name", ENDLESS)

@@ -304,5 +304,8 @@ def test_a_step_does_not_depend_on_how_it_is_cut(name, dtype, tmp_path):
     for record in records[1:]:
         assert record.keys() == records[0].keys()
         for key in records[0].keys() - machine - {"phase", "step"}:
-            assert record[key] == pytest.approx(records[0][key], rel=bound), key
+            # a divergence is a difference of entropies of up to log 3, and as exact as they are
+            absolute = bound if key == "divergence" else 0.0
+            close = pytest.approx(records[0][key], rel=bound, abs=absolute)
+            assert record[key] == close, key
     assert all(difference(found, weights[0]) < bound for found in weights[1:])

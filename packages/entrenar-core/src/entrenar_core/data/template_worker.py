@@ -11,6 +11,7 @@ one line. What templates can use is what transformers documents for `apply_chat_
 
 import contextlib
 import json
+import re
 import resource
 import signal
 import sys
@@ -27,6 +28,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 _SEQUENCES = (str, bytes, list, tuple)
+_SIZES = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(\d+|\*|)(?:\.(\d+|\*))?")
+"""The width and the precision of what `%` puts into a text."""
 _LARGEST_POWER = 4096  # bits: numbers in prompts are small, and a ** b ** c never ends
 _MESSAGE = 400
 
@@ -106,11 +109,22 @@ class _Environment(ImmutableSandboxedEnvironment):
             if bits > _LARGEST_POWER:
                 raise SecurityError(f"** makes a number of {bits} bits")
 
+    def check_format(self, left: Any, right: Any) -> None:
+        """Of text formatted by `%`, widths and precisions, also those that are given as `*`."""
+        if isinstance(left, str):
+            given = right if isinstance(right, tuple) else (right,)
+            named = [size for found in _SIZES.findall(left) for size in found]
+            sizes = [int(size[:19]) for size in named if size not in ("", "*")]
+            if "*" in named:
+                sizes += [n for n in given if isinstance(n, int)]
+            self.check_size("%", max(sizes, default=0))
+
 
 _LIMITS = {
     "*": _Environment.check_product,
     "+": _Environment.check_sum,
     "**": _Environment.check_power,
+    "%": _Environment.check_format,
 }
 
 
