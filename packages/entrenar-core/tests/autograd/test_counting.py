@@ -10,6 +10,7 @@ from entrenar_core.autograd import ops
 from entrenar_core.autograd.counting import seen_pairs
 from entrenar_core.autograd.observe import watching_operations
 from entrenar_core.autograd.ops.expected import FromHidden
+from entrenar_core.autograd.precision import Products, multiplied_in
 from entrenar_core.kernels.divergences import Divergence
 
 N, I, O, R = 6, 4, 5, 3
@@ -31,18 +32,18 @@ def watched(function):
 
 
 @pytest.fixture
-def multiplied(monkeypatch):
+def multiplied():
     """The operations of each product that the kernels are asked for."""
-    found, matmul = [], kernels.matmul
+    found = []
 
     def counted(a, b, **options):
-        y = matmul(a, b, **options)
+        y = kernels.matmul(a, b, **options)
         inner = a.shape[0] if options.get("trans_a") else a.shape[1]
         found.append(2 * math.prod(y.shape) * inner)
         return y
 
-    monkeypatch.setattr(kernels, "matmul", counted)
-    return found
+    with multiplied_in(Products(counted, kernels.matmul_stack)):
+        yield found
 
 
 def distilled(*, needs_weight=True):

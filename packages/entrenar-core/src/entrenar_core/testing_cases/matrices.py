@@ -88,30 +88,53 @@ def _add_low_rank(rows: int, columns: int, rank: int, kind: str = "") -> Case:
     return Case(f"({rows}, {columns}) rank {rank}{kind and f' to {kind}'}", make)
 
 
+PRODUCTS = [
+    _matmul(1, 1, 1),
+    _matmul(1, 33, 17, trans_b=True),
+    _matmul(33, 1, 17),
+    _matmul(37, 53, 29),
+    _matmul(37, 53, 29, trans_a=True),
+    _matmul(37, 53, 29, trans_b=True),
+    _matmul(37, 53, 29, trans_a=True, trans_b=True),
+    _matmul(37, 53, 29, out="plain"),
+    _matmul(37, 53, 29, out="plain", add=True),
+    _matmul(37, 53, 29, a="columns", b="columns", out="columns"),
+    _matmul(37, 53, 29, a="columns", trans_a=True, b="columns", out="columns", add=True),
+    _matmul(37, 53, 29, b="columns", trans_b=True, out="columns", add=True),
+    _matmul(1, 53, 29, a="row", trans_b=True),
+    _matmul(1, 53, 29, a="row", out="row", add=True),
+    _matmul(53, 29, 1, b="row", trans_b=False),
+    _matmul(52, 71, 38, trans_b=True),
+    _matmul(29, 63, 574, trans_a=True),
+    _matmul(260, 200, 130, trans_b=True),
+    _matmul(WIDE, 3, 2),
+    _matmul(3, WIDE, 2, trans_b=True),
+    _matmul(2, 3, WIDE, trans_a=True),
+]
+"""Cases of `matmul`, whatever it rounds its operands to."""
+
+STACKS = [
+    _matmul_stack(1, 1, 1, 1),
+    _matmul_stack(2, 37, 53, 29),
+    _matmul_stack(7, 37, 53, 29),
+    _matmul_stack(9, 37, 53, 29, "columns"),
+    _matmul_stack(9, 37, 53, 29, "transposed"),
+    _matmul_stack(9, 37, 53, 29, "repeated"),
+    _matmul_stack(9, 1, 33, 17),
+    _matmul_stack(9, 33, 17, 1),
+    _matmul_stack(2, 130, 120, 110),
+    _matmul_stack(5, 130, 120, 110),
+    _matmul_stack(WIDE, 1, 3, 2),
+]
+
 CASES: dict[str, list[Case]] = {
-    "matmul.matmul": [
-        _matmul(1, 1, 1),
-        _matmul(1, 33, 17, trans_b=True),
-        _matmul(33, 1, 17),
-        _matmul(37, 53, 29),
-        _matmul(37, 53, 29, trans_a=True),
-        _matmul(37, 53, 29, trans_b=True),
-        _matmul(37, 53, 29, trans_a=True, trans_b=True),
-        _matmul(37, 53, 29, out="plain"),
-        _matmul(37, 53, 29, out="plain", add=True),
-        _matmul(37, 53, 29, a="columns", b="columns", out="columns"),
-        _matmul(37, 53, 29, a="columns", trans_a=True, b="columns", out="columns", add=True),
-        _matmul(37, 53, 29, b="columns", trans_b=True, out="columns", add=True),
-        _matmul(1, 53, 29, a="row", trans_b=True),
-        _matmul(1, 53, 29, a="row", out="row", add=True),
-        _matmul(53, 29, 1, b="row", trans_b=False),
-        _matmul(52, 71, 38, trans_b=True),
-        _matmul(29, 63, 574, trans_a=True),
-        _matmul(260, 200, 130, trans_b=True),
-        _matmul(WIDE, 3, 2),
-        _matmul(3, WIDE, 2, trans_b=True),
-        _matmul(2, 3, WIDE, trans_a=True),
+    "matmul.matmul": PRODUCTS,
+    "matmul_bf16.matmul_bf16": [
+        *PRODUCTS,
+        _matmul(9, 49, 2306, trans_b=True),
+        _matmul(200, 300, 1537, trans_a=True, out="plain", add=True),
     ],
+    "matmul_bf16.matmul_stack_bf16": STACKS,
     "narrow.widen": [_widen(1, 1), _widen(7, 129), _widen(WIDE, 3), _widen(3, 65_536, every=True)],
     "narrow.rounded": [
         _rounded(rows, columns, kind)
@@ -126,17 +149,5 @@ CASES: dict[str, list[Case]] = {
         _add_low_rank(9, 32, 200),
         _add_low_rank(33, 64, 4, "float32"),
     ],
-    "matmul_stack.matmul_stack": [
-        _matmul_stack(1, 1, 1, 1),
-        _matmul_stack(2, 37, 53, 29),
-        _matmul_stack(7, 37, 53, 29),
-        _matmul_stack(9, 37, 53, 29, "columns"),
-        _matmul_stack(9, 37, 53, 29, "transposed"),
-        _matmul_stack(9, 37, 53, 29, "repeated"),
-        _matmul_stack(9, 1, 33, 17),
-        _matmul_stack(9, 33, 17, 1),
-        _matmul_stack(2, 130, 120, 110),
-        _matmul_stack(5, 130, 120, 110),
-        _matmul_stack(WIDE, 1, 3, 2),
-    ],
+    "matmul_stack.matmul_stack": STACKS,
 }

@@ -7,6 +7,7 @@ import numpy as np
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
+from entrenar_core.autograd.precision import products
 from entrenar_core.autograd.tape import into, joint
 
 
@@ -178,16 +179,17 @@ def _projected(inner, gradients, weight, bias, residual):
     shape = inner.shape
     if shape[1] != weight.shape[1]:
         raise ValueError("weight is (out_features, in_features)")
+    multiply = products().matmul
     y = starting_sum((len(inner), len(weight)), bias, residual)
-    y = kernels.matmul(inner, weight, trans_b=True, out=y, add=y is not None)
+    y = multiply(inner, weight, trans_b=True, out=y, add=y is not None)
 
     def pull(g, *dests):
         rows, dest = _flat_rows(g), dests[-1]  # (N, D)
         again = None if dest is None else np.empty(shape, g.dtype)
-        found = gradients(kernels.matmul(rows, weight), again)
+        found = gradients(multiply(rows, weight), again)
         if dest is None:
             return *found, None
-        dweight = kernels.matmul(rows, again, trans_a=True, out=dest.array, add=dest.add)
+        dweight = multiply(rows, again, trans_a=True, out=dest.array, add=dest.add)
         return *found, dweight
 
     def pull_bias(g):

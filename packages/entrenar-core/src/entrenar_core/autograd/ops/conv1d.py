@@ -6,6 +6,7 @@ from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
+from entrenar_core.autograd.precision import products
 from entrenar_core.autograd.tape import into
 
 
@@ -22,21 +23,21 @@ def conv1d(x, weight, bias=None, residual=None):
             f"{weight.shape[0]}",
             hint="weight is (in_features, out_features)",
         )
-    rows = x.reshape(-1, x.shape[-1])  # (N, I)
+    rows, multiply = x.reshape(-1, x.shape[-1]), products().matmul  # (N, I)
     shape = (*x.shape[:-1], weight.shape[1])
     y = starting_sum((len(rows), shape[-1]), bias, residual)
-    y = kernels.matmul(rows, weight, out=y, add=y is not None)
+    y = multiply(rows, weight, out=y, add=y is not None)
 
     def flat(g):
         return np.ascontiguousarray(g).reshape(-1, weight.shape[1])  # (N, O)
 
     def pull_x(g, dest):
         out = None if dest.array is None else dest.array.reshape(rows.shape)
-        dx = kernels.matmul(flat(g), weight, trans_b=True, out=out, add=dest.add)
+        dx = multiply(flat(g), weight, trans_b=True, out=out, add=dest.add)
         return dx.reshape(x.shape) if out is None else dest.array
 
     def pull_weight(g, dest):
-        return kernels.matmul(rows, flat(g), trans_a=True, out=dest.array, add=dest.add)
+        return multiply(rows, flat(g), trans_a=True, out=dest.array, add=dest.add)
 
     vjps = (into(pull_x), into(pull_weight), lambda g: flat(g).sum(axis=0), lambda g: g)
     return y.reshape(shape), vjps
@@ -49,23 +50,23 @@ def gelu_conv1d(x, weight, bias=None, residual=None, *, approximate=False):
 
     x (..., F), bias (D,), residual (..., D) → (..., D). gelu(x) is computed again backwards.
     """
-    rows = x.reshape(-1, x.shape[-1])  # (N, F)
+    rows, multiply = x.reshape(-1, x.shape[-1]), products().matmul  # (N, F)
     shape = (*x.shape[:-1], weight.shape[1])
     y = starting_sum((len(rows), shape[-1]), bias, residual)
     inner = kernels.gelu(rows, approximate=approximate)
-    y = kernels.matmul(inner, weight, out=y, add=y is not None)
+    y = multiply(inner, weight, out=y, add=y is not None)
 
     def flat(g):
         return np.ascontiguousarray(g).reshape(-1, weight.shape[1])  # (N, D)
 
     def pull(g, _dest, dest_weight):
         g = flat(g)
-        dinner, again = kernels.matmul(g, weight, trans_b=True), np.empty_like(rows)
+        dinner, again = multiply(g, weight, trans_b=True), np.empty_like(rows)
         dx = kernels.gelu_grad(dinner, rows, approximate=approximate, out=dinner, value=again)
         dweight = None
         if dest_weight is not None:
             out, add = dest_weight
-            dweight = kernels.matmul(again, g, trans_a=True, out=out, add=add)
+            dweight = multiply(again, g, trans_a=True, out=out, add=add)
         return dx.reshape(x.shape), dweight
 
     return y.reshape(shape), (into(pull, 2), lambda g: flat(g).sum(axis=0), lambda g: g)

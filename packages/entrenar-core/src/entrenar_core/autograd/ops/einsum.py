@@ -9,6 +9,7 @@ from entrenar_common.errors import ShapeError, UnsupportedError
 from entrenar_core.autograd.op import op
 from entrenar_core.autograd.ops.matmul import product
 from entrenar_core.autograd.ops.operands import array, operands
+from entrenar_core.autograd.precision import Products, products
 
 
 @op
@@ -28,17 +29,17 @@ def einsum(subscripts, *arrays):
         (x,), (term,) = arrays, terms
         y, rest = _summed(x, term, out)
         return _arranged(y, rest, out), (None, lambda g: _expanded(g, out, term, x.shape))
-    (a, b), (in_a, in_b) = arrays, terms
+    (a, b), (in_a, in_b), by = arrays, terms, products()
 
     def pull_a(g):
         kept = _letters(in_a, in_b + out)
-        return _expanded(_contracted(g, out, b, in_b, kept), kept, in_a, a.shape)
+        return _expanded(_contracted(g, out, b, in_b, kept, by), kept, in_a, a.shape)
 
     def pull_b(g):
         kept = _letters(in_b, in_a + out)
-        return _expanded(_contracted(g, out, a, in_a, kept), kept, in_b, b.shape)
+        return _expanded(_contracted(g, out, a, in_a, kept, by), kept, in_b, b.shape)
 
-    return _contracted(a, in_a, b, in_b, out), (None, pull_a, pull_b)
+    return _contracted(a, in_a, b, in_b, out, by), (None, pull_a, pull_b)
 
 
 def _parsed(subscripts: Any, arrays: list[Any]) -> tuple[list[str], str]:
@@ -84,7 +85,7 @@ def _check(what: str, terms: list[str], out: str, arrays: list[Any]) -> None:
                 )
 
 
-def _contracted(a: Any, in_a: str, b: Any, in_b: str, out: str) -> Any:
+def _contracted(a: Any, in_a: str, b: Any, in_b: str, out: str, by: Products) -> Any:
     """Σ a·b over the letters that `out` has not, as one product of matrices."""
     a, in_a = _summed(a, in_a, in_b + out)
     b, in_b = _summed(b, in_b, in_a + out)
@@ -101,7 +102,7 @@ def _contracted(a: Any, in_a: str, b: Any, in_b: str, out: str) -> Any:
     m, k, n = (math.prod(shape(letters)) for letters in (left, inner, right))
     a = _arranged(a, in_a, batch + left + inner).reshape(*shape(batch), m, k)
     b = _arranged(b, in_b, batch + inner + right).reshape(*shape(batch), k, n)
-    z = product(a, b) if inner else a * b
+    z = product(a, b, by) if inner else a * b
     return _arranged(z.reshape(shape(batch + left + right)), batch + left + right, out)
 
 

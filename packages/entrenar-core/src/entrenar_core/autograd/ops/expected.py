@@ -7,6 +7,7 @@ import numpy as np
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd import observe
+from entrenar_core.autograd.precision import products
 from entrenar_core.kernels.divergences import Divergence
 
 
@@ -90,7 +91,7 @@ class FromHidden:
         add = self._bias is not None
 
         def product(rows: Any, weight: Any) -> tuple[Any, None]:
-            return kernels.matmul(rows, weight, trans_b=True, out=out, add=add), None
+            return products().matmul(rows, weight, trans_b=True, out=out, add=add), None
 
         # told of by itself: it is the teacher's part of what the student's loss takes
         given = (self._rows[chunk], self._weight)

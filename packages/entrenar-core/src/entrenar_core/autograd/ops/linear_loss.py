@@ -16,6 +16,7 @@ import numpy as np
 from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op, takes_held
+from entrenar_core.autograd.precision import products
 from entrenar_core.autograd.tape import into
 
 CHUNK = 1024
@@ -173,6 +174,7 @@ class _Head:
 
     def __init__(self, hidden, weight, needs, bias=None, *, largest=CHUNK):
         self.shape, self.weight, self.bias = hidden.shape, weight, bias
+        self.multiply = products().matmul
         self.rows = hidden.reshape(-1, hidden.shape[-1])  # (N, D)
         self.dhidden = np.empty(self.rows.shape, hidden.dtype) if needs[0] else None
         # the first chunk overwrites it; without one it is the gradient
@@ -190,14 +192,14 @@ class _Head:
         if self.bias is not None:
             out[...] = self.bias
         add = self.bias is not None
-        return kernels.matmul(rows, self.weight, trans_b=True, out=out, add=add)
+        return self.multiply(rows, self.weight, trans_b=True, out=out, add=add)
 
     def pull(self, chunk, dlogits):
         """Turn the gradient of a chunk's logits into those of hidden and weight."""
         if self.dhidden is not None:
-            kernels.matmul(dlogits, self.weight, out=self.dhidden[chunk])
+            self.multiply(dlogits, self.weight, out=self.dhidden[chunk])
         if self.dweight is not None:
-            kernels.matmul(
+            self.multiply(
                 dlogits, self.rows[chunk], trans_a=True, out=self.dweight, add=chunk.start > 0
             )
         if self.dbias is not None:

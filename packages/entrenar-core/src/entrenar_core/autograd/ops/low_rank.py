@@ -1,9 +1,9 @@
 """Products with a weight that has a low-rank update: Hu et al. 2021, arXiv:2106.09685."""
 
 from entrenar_common.errors import ShapeError
-from entrenar_core import kernels
 from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.matmul import starting_sum
+from entrenar_core.autograd.precision import products
 from entrenar_core.autograd.tape import into
 
 
@@ -21,40 +21,46 @@ def low_rank_linear(
     """
     _check("low_rank_linear", x.shape[-1], weight.shape[::-1] if transposed else weight.shape, a, b)
     rows, outputs = x.reshape(-1, x.shape[-1]), len(b)  # (N, I)
+    multiply = products().matmul
     seen = rows if dropped is None else dropped.reshape(rows.shape)
     shape = (*x.shape[:-1], outputs)
     y = starting_sum((len(rows), outputs), bias, residual)
-    y = kernels.matmul(rows, weight, trans_b=not transposed, out=y, add=y is not None)
-    inner = kernels.matmul(seen, a, trans_b=True)  # (N, R)
+    y = multiply(rows, weight, trans_b=not transposed, out=y, add=y is not None)
+    inner = multiply(seen, a, trans_b=True)  # (N, R)
     inner *= scale
-    kernels.matmul(inner, b, trans_b=True, out=y, add=True)
+    multiply(inner, b, trans_b=True, out=y, add=True)
 
     def flat(g):
         return g.reshape(-1, outputs)  # (N, O)
 
     def inner_gradient(g):
-        found = kernels.matmul(flat(g), b)  # (N, R)
+        found = multiply(flat(g), b)  # (N, R)
         found *= scale
         return found
 
     def input_gradient(g, dinner, dest):
         out = None if dest.array is None else dest.array.reshape(rows.shape)
-        dx = kernels.matmul(g, weight, trans_b=transposed, out=out, add=dest.add)
+        dx = multiply(g, weight, trans_b=transposed, out=out, add=dest.add)
         if dropped is None:
-            kernels.matmul(dinner, a, out=dx, add=True)
+            multiply(dinner, a, out=dx, add=True)
         return dx.reshape(x.shape) if out is None else dest.array
+
+    def gradient(left, right, dest):
+        if dest is None:
+            return None
+        return multiply(left, right, trans_a=True, out=dest.array, add=dest.add)
 
     def pull(g, to_x, to_weight, to_a, to_b):
         g, dinner = flat(g), inner_gradient(g)
         return (
             None if to_x is None else input_gradient(g, dinner, to_x),
-            _gradient(rows, g, to_weight) if transposed else _gradient(g, rows, to_weight),
-            _gradient(dinner, seen, to_a),
-            _gradient(g, inner, to_b),
+            gradient(rows, g, to_weight) if transposed else gradient(g, rows, to_weight),
+            gradient(dinner, seen, to_a),
+            gradient(g, inner, to_b),
         )
 
     def pull_dropped(g):
-        return kernels.matmul(inner_gradient(g), a).reshape(x.shape)
+        return multiply(inner_gradient(g), a).reshape(x.shape)
 
     def pull_bias(g):
         return flat(g).sum(axis=0)
@@ -66,24 +72,19 @@ def low_rank_linear(
 def low_rank_weight(weight, a, b, *, scale, transposed=False):
     """W + scale · B A, whole: weight (O, I), or (I, O) with `transposed`; a (R, I), b (O, R)."""
     _check("low_rank_weight", a.shape[1], weight.shape[::-1] if transposed else weight.shape, a, b)
-    total = kernels.matmul(b * b.dtype.type(scale), a)  # (O, I)
+    multiply = products().matmul
+    total = multiply(b * b.dtype.type(scale), a)  # (O, I)
     total = weight + (total.T if transposed else total)
 
     def pull_a(g):
         g = g.T if transposed else g
-        return kernels.matmul(b * b.dtype.type(scale), g, trans_a=True)
+        return multiply(b * b.dtype.type(scale), g, trans_a=True)
 
     def pull_b(g):
         g = g.T if transposed else g
-        return kernels.matmul(g, a * a.dtype.type(scale), trans_b=True)
+        return multiply(g, a * a.dtype.type(scale), trans_b=True)
 
     return total, (lambda g: g, pull_a, pull_b)
-
-
-def _gradient(left, right, dest):
-    if dest is None:
-        return None
-    return kernels.matmul(left, right, trans_a=True, out=dest.array, add=dest.add)
 
 
 def _check(name, inputs, weight, a, b):

@@ -8,6 +8,7 @@ from entrenar_common.errors import ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op, takes_held
 from entrenar_core.autograd.ops.operands import operands
+from entrenar_core.autograd.precision import WHOLE, products
 from entrenar_core.autograd.tape import into
 
 SMALL = 8192
@@ -29,21 +30,21 @@ def linear(x, weight, bias=None, residual=None):
             f"{weight.shape} takes {weight.shape[1]}",
             hint="weight is (out_features, in_features)",
         )
-    rows = x.reshape(-1, x.shape[-1])  # (N, I)
+    rows, multiply = x.reshape(-1, x.shape[-1]), products().matmul  # (N, I)
     shape = (*x.shape[:-1], weight.shape[0])
     y = starting_sum((len(rows), shape[-1]), bias, residual)
-    y = kernels.matmul(rows, weight, trans_b=True, out=y, add=y is not None)
+    y = multiply(rows, weight, trans_b=True, out=y, add=y is not None)
 
     def flat(g):
         return g.reshape(-1, weight.shape[0])  # (N, O)
 
     def pull_x(g, dest):
         out = None if dest.array is None else dest.array.reshape(rows.shape)
-        dx = kernels.matmul(flat(g), weight, out=out, add=dest.add)
+        dx = multiply(flat(g), weight, out=out, add=dest.add)
         return dx.reshape(x.shape) if out is None else dest.array
 
     def pull_weight(g, dest):
-        return kernels.matmul(flat(g), rows, trans_a=True, out=dest.array, add=dest.add)
+        return multiply(flat(g), rows, trans_a=True, out=dest.array, add=dest.add)
 
     vjps = (into(pull_x), into(pull_weight), lambda g: flat(g).sum(axis=0), lambda g: g)
     return y.reshape(shape), vjps
@@ -103,44 +104,47 @@ def matmul(x, y):
 
 def _one_matrix(x, y):
     """One y for all of x: the rows of x are one matrix too."""
+    by = products()
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (R, K)
     b = y[:, None] if y.ndim == 1 else y  # (K, N)
-    z = product(rows, b)  # (R, N)
+    z = product(rows, b, by)  # (R, N)
 
     def pull_x(g):
-        return product(g.reshape(z.shape), b.T).reshape(x.shape)
+        return product(g.reshape(z.shape), b.T, by).reshape(x.shape)
 
     def pull_y(g):
-        return product(rows.T, g.reshape(z.shape)).reshape(y.shape)
+        return product(rows.T, g.reshape(z.shape), by).reshape(y.shape)
 
     return z.reshape(x.shape[:-1] + y.shape[1:]), (pull_x, pull_y)
 
 
 def _stack(x, y):
+    by = products()
     a = x[None, :] if x.ndim == 1 else x
-    z = product(a, y)  # (..., M, N)
+    z = product(a, y, by)  # (..., M, N)
 
     def pull_x(g):
-        dx = product(g.reshape(z.shape), y.swapaxes(-1, -2))  # (..., M, K)
+        dx = product(g.reshape(z.shape), y.swapaxes(-1, -2), by)  # (..., M, K)
         return dx[..., 0, :] if x.ndim == 1 else dx
 
     def pull_y(g):
-        return product(a.swapaxes(-1, -2), g.reshape(z.shape))
+        return product(a.swapaxes(-1, -2), g.reshape(z.shape), by)
 
     return z[..., 0, :] if x.ndim == 1 else z, (pull_x, pull_y)
 
 
-def product(a, b):
-    """a @ b for arrays of at least two axes, whatever number of threads the same in float32."""
+def product(a, b, by):
+    """a @ b for arrays of at least two axes, by the kernels `by` (Products), whatever number of
+    threads the same in float32."""
     if a.ndim == b.ndim == 2:
-        return _matrices(a, b)
+        return _matrices(a, b, by)
     (m, k), n = a.shape[-2:], b.shape[-1]
-    if a.dtype != np.float32 or m * n * k <= SMALL:
+    if by is WHOLE and (a.dtype != np.float32 or m * n * k <= SMALL):
         return np.matmul(a, b)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = _flat(a, batch), _flat(b, batch)  # (S, M, K), (S, K, N)
     trans_a, trans_b = _lies_by_columns(a), _lies_by_columns(b)
-    z = kernels.matmul_stack(
+    z = by.matmul_stack(
         a.swapaxes(1, 2) if trans_a else a,
         b.swapaxes(1, 2) if trans_b else b,
         trans_a=trans_a,
@@ -149,11 +153,9 @@ def product(a, b):
     return z.reshape(*batch, m, n)
 
 
-def _matrices(a, b):
+def _matrices(a, b, by):
     trans_a, trans_b = _lies_by_columns(a), _lies_by_columns(b)
-    return kernels.matmul(
-        a.T if trans_a else a, b.T if trans_b else b, trans_a=trans_a, trans_b=trans_b
-    )
+    return by.matmul(a.T if trans_a else a, b.T if trans_b else b, trans_a=trans_a, trans_b=trans_b)
 
 
 def _flat(x, batch):

@@ -7,9 +7,7 @@ in registers: 99 % of what one core can do.
 
 from typing import Any
 
-import llvmlite.binding
-from numba.core import config
-
+from entrenar_core.kernels.cpu.features import compiles_for
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     F32,
@@ -28,14 +26,7 @@ from entrenar_core.kernels.cpu.vectors import (
     variable,
 )
 
-
-def _has_avx512() -> bool:
-    chosen = config.CPU_FEATURES  # pyright: ignore[reportAttributeAccessIssue]
-    features = llvmlite.binding.get_host_cpu_features().flatten() if chosen is None else chosen
-    return "+avx512f" in features.split(",")
-
-
-MANY_REGISTERS = _has_avx512()
+MANY_REGISTERS = compiles_for("avx512f")
 """32 registers of 16 numbers hold results of 4 × 64; 16 registers of 8 numbers, of 4 × 16."""
 
 

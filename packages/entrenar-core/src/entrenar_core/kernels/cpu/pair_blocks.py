@@ -1,0 +1,236 @@
+"""A product of bfloat16 numbers in blocks that fit the caches, of tiles (see `pairs`).
+
+One operand, that along the shorter side of the result, is packed into panels first and shared by
+all threads. The other is cut into blocks of panels. A thread takes a block, packs it into memory of
+its own, which stays in its second-level cache, and multiplies it with all panels of the shared one:
+
+            shared b, all columns                  shared a, all rows
+          ┌───────┬───────┬─ …                   ┌──────────┐
+    block │ 8×48  │       │       or             │   8×48   │
+     of a ├───────┼───────┤                      ├──────────┤
+          │       │       │                      │          │
+                                                  block of b
+"""
+
+import functools
+from pathlib import Path
+
+import numba
+import numpy as np
+
+from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.pairs import (
+    COLUMNS,
+    PAIR,
+    ROWS,
+    STEPS,
+    pack_a_along,
+    pack_a_beside,
+    pack_b_along,
+    pack_b_beside,
+    tile,
+)
+from entrenar_core.kernels.cpu.vectors import BYTES, carray, inner, take
+
+DEPTH = 768
+"""Numbers along k that are summed before the result is written, or added to. A panel of a is then
+12 KiB, a part of every first-level cache. A constant, since the order of sums follows from it."""
+
+SHARE = 0.6
+"""Of the second-level cache, what a block of panels may take: beside it pass the panels of the
+other operand, and the result."""
+
+ALONE = 1_000_000
+"""Multiplications up to which one thread is as fast as two."""
+
+A, B, C, SIZES, PANELS, SHARED, ROOM, PHASE = range(8)
+"""Rows of a plan. A, B: address, bytes from row to row, whether transposed. C: address, bytes from
+row to row, whether it is added to. SIZES: M, N, K, and how many k a block has. PANELS: bytes of a
+panel of a and of one of b; how many of each make up a block of k. SHARED: the address of the shared
+operand's panels, whether that is a, and how many of them are packed at a time. ROOM: the memory of
+the first thread, bytes from one's to the next, how many panels are multiplied at a time; and the
+address of b's panels where they are there already, or 0. PHASE: 0 to pack what is shared, 1 to
+multiply; and the address of a counter."""
+
+PLAN = (8, 4)
+
+
+@functools.cache
+def _second_level_cache() -> int:
+    """Bytes, as the system tells; 1 MiB where it does not."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text("ascii").strip()
+        return int(text.removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 1 << 20
+
+
+@inner
+def _pack(plan, of_a, first, lines, first_k, depth, target, panel):
+    """Panels of an operand, from its line `first` on."""
+    operand = A if of_a else B
+    source, stride, transposed = plan[operand, 0], plan[operand, 1], plan[operand, 2]
+    along = transposed == 0 if of_a else transposed != 0  # its rows run along k
+    if along:
+        source += first * stride + 4 * first_k
+    else:
+        source += first_k * stride + 4 * first
+    if of_a and along:
+        pack_a_along(source, stride, lines, depth, target, panel)
+    elif of_a:
+        pack_a_beside(source, stride, lines, depth, target, panel)
+    elif along:
+        pack_b_along(source, stride, lines, depth, target, panel)
+    else:
+        pack_b_beside(source, stride, lines, depth, target, panel)
+
+
+@inner
+def _pack_shared(plan):
+    """Groups of panels of the shared operand until none is left."""
+    of_a, each, depth, k = plan[SHARED, 1] == 1, plan[SHARED, 2], plan[SIZES, 3], plan[SIZES, 2]
+    width, side = (ROWS, 0) if of_a else (COLUMNS, 1)
+    lines, panel, room = plan[SIZES, side], plan[PANELS, side], plan[PANELS, 2 + side]
+    groups, blocks = (room + each - 1) // each, (k + depth - 1) // depth
+    unit = take(plan[PHASE, 1])
+    while unit < groups * blocks:
+        first, block = unit % groups * each, unit // groups
+        first_k = block * depth
+        target = plan[SHARED, 0] + (block * room + first) * panel
+        count = min(each * width, lines - first * width)
+        _pack(plan, of_a, first * width, count, first_k, min(depth, k - first_k), target, panel)
+        unit = take(plan[PHASE, 1])
+
+
+@inner
+def _rows_of_tiles(plan, first, count, own, shared, steps, add):
+    """The tiles of `count` panels of a, from the first on, with all of b."""
+    m, n, c, c_row = plan[SIZES, 0], plan[SIZES, 1], plan[C, 0], plan[C, 1]
+    for j in range((n + COLUMNS - 1) // COLUMNS):
+        for i in range(count):
+            row, column = (first + i) * ROWS, j * COLUMNS
+            tile(
+                steps, own + i * plan[PANELS, 0], shared + j * plan[PANELS, 1],
+                c + row * c_row + 4 * column, c_row, m - row, n - column, add,
+            )  # fmt: skip
+
+
+@inner
+def _columns_of_tiles(plan, first, count, own, shared, steps, add):
+    """The tiles of `count` panels of b, from the first on, with all of a."""
+    m, n, c, c_row = plan[SIZES, 0], plan[SIZES, 1], plan[C, 0], plan[C, 1]
+    for i in range((m + ROWS - 1) // ROWS):
+        for j in range(count):
+            row, column = i * ROWS, (first + j) * COLUMNS
+            tile(
+                steps, shared + i * plan[PANELS, 0], own + j * plan[PANELS, 1],
+                c + row * c_row + 4 * column, c_row, m - row, n - column, add,
+            )  # fmt: skip
+
+
+@inner
+def _multiply(plan, thread):
+    """Groups of panels of the operand that is not shared, until none is left."""
+    own_a, each, depth, k = plan[SHARED, 1] == 0, plan[ROOM, 2], plan[SIZES, 3], plan[SIZES, 2]
+    width, side = (ROWS, 0) if own_a else (COLUMNS, 1)
+    lines, panel, there = plan[SIZES, side], plan[PANELS, side], plan[ROOM, 3]
+    panels = (lines + width - 1) // width
+    unit = take(plan[PHASE, 1])
+    while unit * each < panels:
+        first = unit * each
+        count = min(each, panels - first)
+        for block in range((k + depth - 1) // depth):
+            first_k = block * depth
+            some = min(depth, k - first_k)
+            own = plan[ROOM, 0] + thread * plan[ROOM, 1]
+            if there and not own_a:
+                own = there + (block * plan[PANELS, 3] + first) * panel
+            else:
+                count_lines = min(count * width, lines - first * width)
+                _pack(plan, own_a, first * width, count_lines, first_k, some, own, panel)
+            shared = plan[SHARED, 0] + block * plan[PANELS, 3 - side] * plan[PANELS, 1 - side]
+            add, steps = 1 if block else plan[C, 2], (some + 1) // 2
+            if own_a:
+                _rows_of_tiles(plan, first, count, own, shared, steps, add)
+            else:
+                _columns_of_tiles(plan, first, count, own, shared, steps, add)
+        unit = take(plan[PHASE, 1])
+
+
+def _work(pointer, thread):
+    plan = carray(pointer, PLAN)
+    if plan[PHASE, 0] == 0:
+        _pack_shared(plan)
+    else:
+        _multiply(plan, thread)
+
+
+_crew = Crew(_work)
+
+
+class Shape:
+    """How a product over `k` numbers is cut: the sizes of its panels."""
+
+    def __init__(self, k: int):
+        blocks = -(-k // DEPTH)
+        self.blocks = blocks
+        self.depth = -(-k // (2 * blocks)) * 2
+        steps = -(-self.depth // (2 * STEPS)) * STEPS
+        self.panel_a, self.panel_b = steps * ROWS * PAIR, steps * COLUMNS * PAIR
+
+    def room_a(self, m: int) -> int:
+        """Panels that m rows of a block take: an even number, since two are packed at a time."""
+        return -(-m // (2 * ROWS)) * 2
+
+    def room_b(self, n: int) -> int:
+        return -(-n // COLUMNS)
+
+
+def _at_a_time(panels: int, panel: int, threads: int) -> int:
+    """How many panels are multiplied at a time: as many as fit the cache, in groups of nearly one
+    size for all threads."""
+    most = max(1, int(SHARE * _second_level_cache()) // panel)
+    groups = -(-panels // most)
+    groups = -(-groups // threads) * threads
+    return -(-panels // groups)
+
+
+def _memory(size: int) -> tuple[np.ndarray, int]:
+    """So many bytes, and from which address on they lie at multiples of a vector's size."""
+    room = np.empty(size + BYTES, np.uint8)
+    return room, -(-room.ctypes.data // BYTES) * BYTES
+
+
+def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
+    """out (+)= op(a) @ op(b), all float32 with contiguous rows and none of them empty."""
+    m, n = out.shape
+    k = a.shape[0] if trans_a else a.shape[1]
+    threads = numba.get_num_threads() if m * n * k > ALONE else 1
+    shape, shares_a = Shape(k), n >= m
+    room_a, room_b = shape.room_a(m), shape.room_b(n)
+    shared, own = (room_a, shape.panel_a), (room_b, shape.panel_b)
+    if not shares_a:
+        shared, own = own, shared
+    each = _at_a_time(*own, threads)
+    each += 0 if shares_a else each % 2  # two panels of a are packed together
+    shared_memory, shared_at = _memory(shape.blocks * shared[0] * shared[1])
+    room = -(-each * own[1] // BYTES) * BYTES
+    own_memory, own_at = _memory(threads * room)
+    counter = np.zeros(1, np.int64)
+    plan = np.array(
+        [
+            (a.ctypes.data, a.strides[0], trans_a, 0),
+            (b.ctypes.data, b.strides[0], trans_b, 0),
+            (out.ctypes.data, out.strides[0], add, 0),
+            (m, n, k, shape.depth),
+            (shape.panel_a, shape.panel_b, room_a, room_b),
+            (shared_at, shares_a, max(2, shared[0] // (4 * threads) // 2 * 2), 0),
+            (own_at, room, each, 0),
+            (0, counter.ctypes.data, 0, 0),
+        ],
+        np.int64,
+    )
+    _crew(plan, threads)
+    plan[PHASE, 0], counter[0] = 1, 0
+    _crew(plan, threads)
+    del shared_memory, own_memory  # until here
