@@ -119,7 +119,8 @@ def test_deep_recursion_is_refused(source):
 
 
 def test_text_that_doubles_itself_is_refused():
-    with pytest.raises(RefusedError, match="too much memory"):
+    # where memory is handed out slowly, the other limit may be reached first
+    with pytest.raises(RefusedError, match=r"too much memory|more than 2 s"):
         render('{% set x = "aaaaaaaaaaaaaaaa" %}' + "{% set x = x ~ x %}" * 40)
 
 
