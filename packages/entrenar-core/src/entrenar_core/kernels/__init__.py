@@ -58,8 +58,10 @@ from entrenar_core.kernels.loss import cross_entropy as cross_entropy
 from entrenar_core.kernels.loss import cross_entropy_grad as cross_entropy_grad
 from entrenar_core.kernels.low_rank import add_low_rank as add_low_rank
 from entrenar_core.kernels.matmul import matmul as matmul
+from entrenar_core.kernels.matmul_bf16 import has_bf16 as has_bf16
 from entrenar_core.kernels.matmul_bf16 import matmul_bf16 as matmul_bf16
 from entrenar_core.kernels.matmul_bf16 import matmul_stack_bf16 as matmul_stack_bf16
+from entrenar_core.kernels.matmul_bf16 import packed_bf16 as packed_bf16
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack
 from entrenar_core.kernels.mixture import add_to_mixture as add_to_mixture
 from entrenar_core.kernels.momentum import lion as lion

@@ -21,6 +21,13 @@ class Rows(ABC):
     def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
         """Rows `low` to `high` in `out` (high − low, N), C-contiguous float32; returns it."""
 
+    def gathered(self, ids: np.ndarray) -> np.ndarray:
+        """The rows with the numbers `ids` (I,), float32 (I, N)."""
+        out = np.empty((len(ids), self.shape[1]), np.float32)
+        for place, row in enumerate(ids.tolist()):
+            self.rows(row, row + 1, out[place : place + 1])
+        return out
+
 
 class Held:
     """A matrix as the frozen weight of a model: in few bits, and float32 to those that compute.
@@ -77,7 +84,4 @@ class Held:
         """The rows with the numbers `ids` (N,), float32."""
         if self.transposed:
             return np.ascontiguousarray(np.asarray(self)[ids])
-        out = np.empty((len(ids), self.shape[1]), np.float32)
-        for place, row in enumerate(ids.tolist()):
-            self.kept.rows(row, row + 1, out[place : place + 1])
-        return out
+        return self.kept.gathered(ids)

@@ -1,9 +1,12 @@
 """Matrix product of bfloat16 numbers, summed in float32."""
 
+import numpy as np
+
 from entrenar_core.kernels.matmul import matmul
 from entrenar_core.kernels.matmul_stack import matmul_stack
+from entrenar_core.kernels.narrow import narrow_type
 from entrenar_core.kernels.panels import by_panels, comes_in_panels
-from entrenar_core.kernels.registry import array_module, kernel
+from entrenar_core.kernels.registry import array_module, code_of, kernel
 
 
 def as_bfloat16(x):
@@ -19,6 +22,23 @@ def as_bfloat16(x):
     near = xp.where(size > 0x7F800000, bits & 0xFFFF0000 | 0x400000, near)  # NaN stays NaN
     near = xp.where(size < 0x00800000, bits & 0x80000000, near)
     return near.astype("uint32").view("float32").reshape(x.shape).astype(x.dtype, copy=False)
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 numbers by itself, and kernels are compiled for
+    it."""
+    return bool(getattr(code_of("cpu", "matmul_bf16"), "AVAILABLE", False))
+
+
+def packed_bf16(matrix):
+    """`matrix` (N, K) in bfloat16, as the second operand of products with its transpose that is
+    given again and again: laid out once for all of them, and half as large as float32.
+
+    A `Held` where the processor multiplies such numbers, else a bfloat16 array.
+    """
+    if has_bf16():
+        return code_of("cpu", "matmul_bf16").packed(matrix)
+    return np.asarray(matrix, np.float32).astype(narrow_type("bfloat16"))
 
 
 @kernel

@@ -56,11 +56,16 @@ class Kernel:
 
     def load(self, backend: str) -> None:
         """Import the overrides of `backend` for this kernel's file, if there are any."""
-        package, _, file = self.reference.__module__.rpartition(".")
-        folder = f"{package}.{backend}"
-        if importlib.util.find_spec(folder) and importlib.util.find_spec(f"{folder}.{file}"):
-            importlib.import_module(f"{folder}.{file}")
+        code_of(backend, self.reference.__module__.rpartition(".")[2])
         self._loaded.add(backend)
+
+
+def code_of(backend: str, file: str) -> ModuleType | None:
+    """The module with the overrides of `backend` for a kernel's file; None where there are none."""
+    folder = f"{__package__}.{backend}"
+    if importlib.util.find_spec(folder) and importlib.util.find_spec(f"{folder}.{file}"):
+        return importlib.import_module(f"{folder}.{file}")
+    return None
 
 
 def kernel(reference: Callable[..., Any]) -> Kernel:

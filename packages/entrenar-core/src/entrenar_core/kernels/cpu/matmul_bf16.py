@@ -12,6 +12,7 @@ from entrenar_core.kernels.cpu.compile import jit
 from entrenar_core.kernels.cpu.features import compiles_for
 from entrenar_core.kernels.cpu.matmul import _matmul
 from entrenar_core.kernels.cpu.matmul_stack import _matmul_stack
+from entrenar_core.kernels.held import Held
 from entrenar_core.kernels.panels import by_panels, comes_in_panels
 from entrenar_core.kernels.registry import KERNELS, override
 
@@ -44,19 +45,38 @@ def _rounded(x):
     return y
 
 
+def _by_rows(x):
+    return x if x.strides[1] == 4 else np.ascontiguousarray(x)
+
+
+def packed(matrix):
+    """`matrix` (N, K) of any float type as it is multiplied, in bfloat16."""
+    wide = _by_rows(np.asarray(matrix, np.float32))
+    return Held(pair_blocks.Panels(wide)) if wide.size else wide
+
+
 def _matmul_bf16(a, b, *, trans_a=False, trans_b=False, out=None, add=False):
     m, k = a.shape[::-1] if trans_a else a.shape
     n = b.shape[0] if trans_b else b.shape[1]
     if (b.shape[1] if trans_b else b.shape[0]) != k:  # it would be read beyond the end
         raise ValueError(f"the products are over {k} numbers of a and {b.shape[trans_b]} of b")
     options = {"trans_a": trans_a, "trans_b": trans_b, "out": out, "add": add}
-    if comes_in_panels(b):
+    if (
+        AVAILABLE
+        and isinstance(b, Held)
+        and trans_b != b.transposed
+        and isinstance(b.kept, pair_blocks.Panels)
+    ):
+        b = b.kept
+    elif comes_in_panels(b):
         return by_panels(_matmul_bf16, a, b, **options)
-    if 0 in (m, n, k) or b.dtype != np.float32:
+    elif 0 in (m, n, k) or b.dtype != np.float32:
         return KERNELS["matmul_bf16.matmul_bf16"].reference(a, b, **options)
-    if not AVAILABLE:
+    elif not AVAILABLE:
         return _matmul(_rounded(a), _rounded(b), **options)
-    a, b = (x if x.strides[1] == 4 else np.ascontiguousarray(x) for x in (a, b))
+    else:
+        b = _by_rows(b)
+    a = _by_rows(a)
     if out is None:
         out = np.empty((m, n), np.float32)
     pair_blocks.multiply(a, b, trans_a=trans_a, trans_b=trans_b, out=out, add=add)

@@ -29,8 +29,10 @@ from entrenar_core.kernels.cpu.pairs import (
     pack_b_along,
     pack_b_beside,
     tile,
+    unpack_b,
 )
 from entrenar_core.kernels.cpu.vectors import BYTES, carray, inner, take
+from entrenar_core.kernels.held import Rows
 
 DEPTH = 768
 """Numbers along k that are summed before the result is written, or added to. A panel of a is then
@@ -50,7 +52,7 @@ panel of a and of one of b; how many of each make up a block of k. SHARED: the a
 operand's panels, whether that is a, and how many of them are packed at a time. ROOM: the memory of
 the first thread, bytes from one's to the next, how many panels are multiplied at a time; and the
 address of b's panels where they are there already, or 0. PHASE: 0 to pack what is shared, 1 to
-multiply; and the address of a counter."""
+multiply, 2 to read panels of b back into the rows of B; and the address of a counter."""
 
 PLAN = (8, 4)
 
@@ -157,18 +159,36 @@ def _multiply(plan, thread):
         unit = take(plan[PHASE, 1])
 
 
+@inner
+def _unpack(plan):
+    """Groups of panels of b, as they are in ROOM, as rows of B, until none is left."""
+    each, depth, k, lines = plan[ROOM, 2], plan[SIZES, 3], plan[SIZES, 2], plan[SIZES, 1]
+    panel = plan[PANELS, 1]
+    unit = take(plan[PHASE, 1])
+    while unit * each * COLUMNS < lines:
+        first = unit * each
+        count = min(each * COLUMNS, lines - first * COLUMNS)
+        for block in range((k + depth - 1) // depth):
+            source = plan[ROOM, 3] + (block * plan[PANELS, 3] + first) * panel
+            target = plan[B, 0] + first * COLUMNS * plan[B, 1] + 4 * block * depth
+            unpack_b(source, panel, count, min(depth, k - block * depth), target, plan[B, 1])
+        unit = take(plan[PHASE, 1])
+
+
 def _work(pointer, thread):
     plan = carray(pointer, PLAN)
     if plan[PHASE, 0] == 0:
         _pack_shared(plan)
-    else:
+    elif plan[PHASE, 0] == 1:
         _multiply(plan, thread)
+    else:
+        _unpack(plan)
 
 
 _crew = Crew(_work)
 
 
-class Shape:
+class Cut:
     """How a product over `k` numbers is cut: the sizes of its panels."""
 
     def __init__(self, k: int):
@@ -178,11 +198,13 @@ class Shape:
         steps = -(-self.depth // (2 * STEPS)) * STEPS
         self.panel_a, self.panel_b = steps * ROWS * PAIR, steps * COLUMNS * PAIR
 
-    def room_a(self, m: int) -> int:
+    @staticmethod
+    def room_a(m: int) -> int:
         """Panels that m rows of a block take: an even number, since two are packed at a time."""
         return -(-m // (2 * ROWS)) * 2
 
-    def room_b(self, n: int) -> int:
+    @staticmethod
+    def room_b(n: int) -> int:
         return -(-n // COLUMNS)
 
 
@@ -201,36 +223,92 @@ def _memory(size: int) -> tuple[np.ndarray, int]:
     return room, -(-room.ctypes.data // BYTES) * BYTES
 
 
+class Panels(Rows):
+    """A matrix (N, K) in bfloat16, laid out for products with its transpose."""
+
+    def __init__(self, matrix: np.ndarray):
+        """`matrix` is float32, with contiguous rows, and not empty."""
+        n, k = self.shape = matrix.shape
+        self.cut, self.room = Cut(k), Cut.room_b(n)
+        self.memory, self.at = _memory(self.cut.blocks * self.room * self.cut.panel_b)
+        plan = self._plan(matrix, n)
+        plan[SHARED, :3] = self.at, 0, max(1, self.room // 8)
+        _run(plan, 0, _threads(matrix.size))
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.nbytes
+
+    def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
+        begin = low // COLUMNS * COLUMNS
+        whole = out if begin == low else np.empty((high - begin, self.shape[1]), np.float32)
+        plan = self._plan(whole, high - begin)
+        plan[ROOM, 2:] = max(1, self.room // 8), self.at + begin // COLUMNS * self.cut.panel_b
+        _run(plan, 2, _threads(whole.size))
+        if whole is not out:
+            out[...] = whole[low - begin :]
+        return out
+
+    def gathered(self, ids: np.ndarray) -> np.ndarray:
+        panels = np.frombuffer(self.memory, np.uint16, offset=self.at - self.memory.ctypes.data)
+        size = self.cut.panel_b // 2
+        panels = panels[: self.cut.blocks * self.room * size]
+        panels = panels.reshape(self.cut.blocks, self.room, -1, COLUMNS, 2)
+        found = panels[:, ids // COLUMNS, :, ids % COLUMNS]  # (ids, blocks, steps, 2)
+        found = found.reshape(len(ids), self.cut.blocks, -1)[:, :, : self.cut.depth]
+        found = found.reshape(len(ids), -1)[:, : self.shape[1]]
+        return (found.astype(np.uint32) << 16).view(np.float32)
+
+    def _plan(self, matrix: np.ndarray, n: int) -> np.ndarray:
+        plan = np.zeros(PLAN, np.int64)
+        plan[B, :3] = matrix.ctypes.data, matrix.strides[0], True
+        plan[SIZES] = 0, n, self.shape[1], self.cut.depth
+        plan[PANELS] = self.cut.panel_a, self.cut.panel_b, 0, self.room
+        return plan
+
+
+def _threads(operations: int) -> int:
+    return numba.get_num_threads() if operations > ALONE else 1
+
+
+def _run(plan: np.ndarray, phase: int, threads: int) -> None:
+    counter = np.zeros(1, np.int64)
+    plan[PHASE, :2] = phase, counter.ctypes.data
+    _crew(plan, threads)
+
+
 def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
-    """out (+)= op(a) @ op(b), all float32 with contiguous rows and none of them empty."""
+    """out (+)= op(a) @ op(b), all float32 with contiguous rows and none of them empty; b may be
+    `Panels` of op(b) transposed."""
     m, n = out.shape
     k = a.shape[0] if trans_a else a.shape[1]
-    threads = numba.get_num_threads() if m * n * k > ALONE else 1
-    shape, shares_a = Shape(k), n >= m
-    room_a, room_b = shape.room_a(m), shape.room_b(n)
-    shared, own = (room_a, shape.panel_a), (room_b, shape.panel_b)
+    cut, shares_a, there = Cut(k), n >= m, isinstance(b, Panels)
+    threads = _threads(m * n * k)
+    room_a, room_b = cut.room_a(m), cut.room_b(n)
+    shared, own = (room_a, cut.panel_a), (room_b, cut.panel_b)
     if not shares_a:
         shared, own = own, shared
     each = _at_a_time(*own, threads)
     each += 0 if shares_a else each % 2  # two panels of a are packed together
-    shared_memory, shared_at = _memory(shape.blocks * shared[0] * shared[1])
-    room = -(-each * own[1] // BYTES) * BYTES
-    own_memory, own_at = _memory(threads * room)
-    counter = np.zeros(1, np.int64)
-    plan = np.array(
-        [
-            (a.ctypes.data, a.strides[0], trans_a, 0),
-            (b.ctypes.data, b.strides[0], trans_b, 0),
-            (out.ctypes.data, out.strides[0], add, 0),
-            (m, n, k, shape.depth),
-            (shape.panel_a, shape.panel_b, room_a, room_b),
-            (shared_at, shares_a, max(2, shared[0] // (4 * threads) // 2 * 2), 0),
-            (own_at, room, each, 0),
-            (0, counter.ctypes.data, 0, 0),
-        ],
-        np.int64,
-    )
-    _crew(plan, threads)
-    plan[PHASE, 0], counter[0] = 1, 0
-    _crew(plan, threads)
-    del shared_memory, own_memory  # until here
+    plan = np.zeros(PLAN, np.int64)
+    plan[A, :3] = a.ctypes.data, a.strides[0], trans_a
+    plan[C, :3] = out.ctypes.data, out.strides[0], add
+    plan[SIZES] = m, n, k, cut.depth
+    plan[PANELS] = cut.panel_a, cut.panel_b, room_a, room_b
+    if not there:
+        plan[B, :3] = b.ctypes.data, b.strides[0], trans_b
+    shared_memory = own_memory = None
+    if there and not shares_a:
+        plan[SHARED, :2] = b.at, shares_a
+    else:
+        shared_memory, at = _memory(cut.blocks * shared[0] * shared[1])
+        plan[SHARED, :3] = at, shares_a, max(2, shared[0] // (4 * threads) // 2 * 2)
+        _run(plan, 0, threads)
+    if there and shares_a:
+        plan[ROOM, 2:] = each, b.at
+    else:
+        room = -(-each * own[1] // BYTES) * BYTES
+        own_memory, at = _memory(threads * room)
+        plan[ROOM, :3] = at, room, each
+    _run(plan, 1, threads)
+    del shared_memory, own_memory  # not before

@@ -345,3 +345,43 @@ def pack_b_along(builder, source, stride, lines, depth, target, panel):
 def pack_b_beside(builder, source, stride, lines, depth, target, panel):
     """Panels of b: `depth` rows of `lines` numbers."""
     _pack_beside(builder, COLUMNS, (source, stride, lines, depth, target, panel))
+
+
+# --- and back ------------------------------------------------------------------------------------
+
+
+def _widened(builder: Builder, pairs: Any) -> tuple[Any, Any]:
+    """The 32 float32 that 16 pairs are."""
+    first = builder.bitcast(builder.shl(pairs, whole(WHOLES, 16)), VECTOR)
+    second = builder.bitcast(builder.and_(pairs, whole(WHOLES, 0xFFFF0000)), VECTOR)
+    order = [i // 2 + i % 2 * WIDTH for i in range(2 * WIDTH)]
+    low, high = (
+        builder.shuffle_vector(first, second, whole(WHOLES, *half))
+        for half in (order[:WIDTH], order[WIDTH:])
+    )
+    return low, high
+
+
+@routine(*(INTEGER,) * 6)
+def unpack_b(builder, source, panel, lines, depth, target, stride):
+    """The float32 that panels of b are of: `lines` rows of `depth` numbers at `target`, `stride`
+    bytes apart. What `pack_b_along` made of them, but for the rounding."""
+    step = COLUMNS * PAIR
+    groups = builder.sdiv(builder.add(lines, I64(WIDTH - 1)), I64(WIDTH))
+    blocks = builder.sdiv(builder.add(depth, I64(2 * WIDTH - 1)), I64(2 * WIDTH))
+    with counting(builder, groups) as group:
+        first = builder.mul(group, I64(WIDTH))
+        begin = place(builder, source, builder.sdiv(group, I64(VECTORS)), panel)
+        begin = place(builder, begin, builder.srem(group, I64(VECTORS)), BYTES)
+        with counting(builder, blocks) as block:
+            at = place(builder, begin, block, STEPS * step)
+            vectors = [load(builder, builder.add(at, I64(i * step)), WHOLES) for i in range(STEPS)]
+            to = place(builder, place(builder, target, first, stride), block, 2 * BYTES)
+            left = builder.sub(depth, builder.mul(block, I64(2 * WIDTH)))
+            masks = below(builder, left), below(builder, builder.sub(left, I64(WIDTH)))
+            for i, pairs in enumerate(_across(builder, vectors)):
+                exists = builder.icmp_signed("<", builder.add(first, I64(i)), lines)
+                with builder.if_then(exists):
+                    row = place(builder, to, I64(i), stride)
+                    for j, part in enumerate(_widened(builder, pairs)):
+                        store_some(builder, part, builder.add(row, I64(j * BYTES)), masks[j])
