@@ -277,7 +277,9 @@ def test_logits_are_those_of_bitsandbytes_weights_in_torch(tmp_path, block):
                 packed, state = functional.quantize_4bit(
                     module.weight.data, blocksize=block, quant_type="nf4"
                 )
-                module.weight.copy_(functional.dequantize_4bit(packed, state))
+                # in one row: with AVX-512, bitsandbytes 0.50.2 misreads rows of parts of blocks
+                shape, state.shape = state.shape, torch.Size((1, module.weight.numel()))
+                module.weight.copy_(functional.dequantize_4bit(packed, state).reshape(shape))
         wanted = theirs(torch.from_numpy(IDS)).logits.numpy()
     # with their scales in float32: in 8 bits theirs depend on the order of a sum
     found = models.load(tmp_path, quantize=NF4(block, double=False))(IDS).data

@@ -73,7 +73,8 @@ def test_what_transformers_and_bitsandbytes_save_is_read(tmp_path, double, dtype
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("bitsandbytes")
-    config = tiny_config(hidden_size=64, intermediate_size=96)
+    # rows of whole blocks: with AVX-512, bitsandbytes 0.50.2 misreads others
+    config = tiny_config(hidden_size=64, intermediate_size=128)
     plain, quantized = tmp_path / "plain", tmp_path / "quantized"
     models.save(models.from_config(config, seed=0), plain)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
@@ -93,6 +94,7 @@ def test_what_transformers_and_bitsandbytes_save_is_read(tmp_path, double, dtype
             continue
         import bitsandbytes
 
+        module.support_avx512bf16_for_cpu = False  # it would multiply in bfloat16
         theirs = bitsandbytes.functional.dequantize_4bit(module.weight.data, state).float()
         assert np.array_equal(names[f"{name}.weight"].data, theirs.numpy()), name
         count += 1
