@@ -46,7 +46,7 @@ def main(out: Output, path: str, data: tuple[str, ...]) -> None:
     """Train a tokenizer and a model; going on where an earlier call was stopped."""
     overrides = [("dataset.name", f"[{', '.join(data)}]")] if data else []
     config, _ = load_config(PretrainConfig, path, overrides)
-    if config.training.mixed_precision != "fp32":
+    if config.training.mixed_precision == "fp16":
         raise UnsupportedError(
             f"training.mixed_precision {config.training.mixed_precision}: nothing is frozen here",
             hint="leave it out: it says how weights that are not trained are kept",

@@ -117,7 +117,7 @@ def test_the_schema_states_defaults_and_limits_and_nothing_that_is_refused():
     training = schema["$defs"]["TrainingConfig"]
     assert training["properties"]["learning_rate"]["default"] == 1e-3
     assert training["properties"]["learning_rate"]["exclusiveMinimum"] == 0
-    assert training["properties"]["mixed_precision"]["enum"] == ["fp32", "bf16", "fp16"]
+    assert training["properties"]["mixed_precision"]["enum"] == ["fp32", "bf16", "fp16", "auto"]
     assert training["additionalProperties"] is False
     assert "lora" not in str(schema)
 

@@ -153,7 +153,7 @@ MALFORMED = {
          "training.label_smoothing: must be less than 1"],
     ),
     "rounded weights that are trained": (
-        written(training="{mixed_precision: bf16}"),
+        written(training="{mixed_precision: fp16}"),
         ["line 3: training.mixed_precision: goes with lora"],
     ),
     "layers without an adapter": (

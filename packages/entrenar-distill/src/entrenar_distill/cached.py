@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from entrenar_common.errors import ConfigError
 from entrenar_core import models
 from entrenar_core.distill.cache import CachedTeacher, CacheFolder, Keys
+from entrenar_core.models.packing import pack
 from entrenar_core.models.source import read_raw
 from entrenar_distill.config import DistillConfig
 
@@ -41,6 +42,7 @@ class StoredTeacher:
         """The model, frozen."""
         model = models.load(self.folder, dtype=self.dtype, quantize=self.quantize)
         model.freeze()
+        pack(model)
         return model
 
 

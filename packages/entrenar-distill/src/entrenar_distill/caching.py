@@ -10,6 +10,7 @@ from entrenar_common.errors import ConfigError
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes, format_count, format_duration
+from entrenar_core.autograd.precision import multiplied_in
 from entrenar_core.distill import LiveTeacher
 from entrenar_core.distill.cache import (
     CachedTeacher,
@@ -176,7 +177,10 @@ class Caching:
         self._writer = CacheWriter(
             Path(output), self._teacher, inputs.batches, keys=keys, settings=settings
         )
-        size, done = self._writer.estimate(), self._writer.begun
+        self._products = config.training.products
+        with multiplied_in(self._products):
+            size = self._writer.estimate()
+        done = self._writer.begun
         needed = size * (keys.rows - done) // keys.rows
         self.plan = CachePlan(
             teacher=teacher.model_id,
@@ -195,8 +199,9 @@ class Caching:
     def run(self) -> CacheReport:
         """Write what is missing, and compare a sample of it with the teacher."""
         begun = time.perf_counter()
-        folder = self._writer.write(progress=self._progress)
-        found = fidelity(CachedTeacher(folder), self._teacher, self._batches)
+        with multiplied_in(self._products):
+            folder = self._writer.write(progress=self._progress)
+            found = fidelity(CachedTeacher(folder), self._teacher, self._batches)
         return _report(self.plan, folder, found, time.perf_counter() - begun)
 
 

@@ -12,6 +12,7 @@ from entrenar_core.train.config import TrainingConfig
 from entrenar_core.train.evaluate import score
 from entrenar_core.train.loop import PhaseResult
 from entrenar_core.train.objective import LanguageModelling, Objective
+from entrenar_core.train.precision_notes import precision_notes
 from entrenar_core.train.process import StopRequest
 from entrenar_core.train.rows import total_steps
 from entrenar_core.train.stored_numbers import StoredNumbers
@@ -134,12 +135,10 @@ def left_out(skips: Skips, rows: str) -> list[str]:
 
 
 def rounded(training: TrainingConfig) -> list[str]:
-    """What to say of weights that are rounded in memory."""
-    if training.mixed_precision == "fp32":
-        return []
+    """What to say of numbers that are rounded."""
     return [
-        f"mixed_precision {training.mixed_precision}: the teacher's matrices are rounded to "
-        f"{training.frozen_dtype} in memory; the student and all arithmetic are float32"
+        f"{said}; the teacher's matrices are kept in {training.frozen_dtype}"
+        for said in precision_notes(training)
     ]
 
 

@@ -14,7 +14,7 @@ from entrenar_distill import (
     train_command,
     validate_command,
 )
-from entrenar_distill.settings_option import set_option
+from entrenar_distill.settings_option import precision_option, set_option, with_precision
 
 
 @tool("entrenar-distill", version=__version__)
@@ -28,6 +28,7 @@ def main() -> None:
 @click.option("--student", help="Student: a model folder, or a model on the hub (org/name).")
 @click.option("--output", help="Folder of the student and the report.")
 @set_option
+@precision_option
 @click.option(
     "--control/--no-control",
     default=None,
@@ -45,8 +46,9 @@ def main() -> None:
 @live_option
 @common_options
 def run(
-    out: Output, config, teacher, student, output, overrides, control, resume, dry_run, live
-) -> None:
+    out: Output, config, teacher, student, output, overrides, mixed_precision, control, resume,
+    dry_run, live,
+) -> None:  # fmt: skip
     """Train a student on its teacher's predictions; write it with a report.
 
     The configuration is a YAML file; docs/config.md describes all of its keys, and --set changes
@@ -63,6 +65,7 @@ def run(
     from entrenar_distill.config import resolve
 
     settings = {"teacher": teacher, "student": student, "output": output, "control": control}
+    overrides = with_precision(overrides, mixed_precision)
     resolved = resolve(config, **settings, overrides=overrides)
     if dry_run:
         found = pipeline.plan(resolved, resume=resume, progress=out.progress())

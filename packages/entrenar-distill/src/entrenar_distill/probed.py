@@ -17,6 +17,7 @@ import numpy as np
 
 from entrenar_common.errors import EntrenarError, NumericsError
 from entrenar_core import lora, models
+from entrenar_core.autograd.precision import multiplied_in
 from entrenar_core.data.batches import Batch
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.distill import Distillation, FeatureDistillation, LiveTeacher
@@ -75,6 +76,10 @@ class Probe:
 
     def _trained(self, phase: str, model: Any) -> Objective:
         """Some steps as `TrainingLoop` takes them; what they were taken for."""
+        with multiplied_in(self.config.training.products):
+            return self._steps(phase, model)
+
+    def _steps(self, phase: str, model: Any) -> Objective:
         objective, training = self._objective(phase, model), self.config.training
         keep_freed_memory()
         parameters = {n: p for n, p in model.named_parameters().items() if p.requires_grad}

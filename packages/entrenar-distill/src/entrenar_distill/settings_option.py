@@ -22,3 +22,18 @@ set_option = click.option(
     help="Change one key of the configuration, such as training.epochs=3. Repeatable.",
 )
 """Gives a command `overrides`, pairs of a dotted key and its value as text."""
+
+precision_option = click.option(
+    "--mixed-precision",
+    type=click.Choice(["fp32", "bf16", "fp16", "auto"]),
+    help="What matrices are multiplied in: training.mixed_precision.",
+)
+
+
+def with_precision(
+    overrides: list[tuple[str, str]], mixed_precision: str | None
+) -> list[tuple[str, str]]:
+    """`overrides` after the one that --mixed-precision is, if it was given."""
+    if mixed_precision is None:
+        return overrides
+    return [("training.mixed_precision", mixed_precision), *overrides]

@@ -16,6 +16,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.distill.text_teacher import KeptTextTeacher
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.models.holding import AS_STORED
+from entrenar_core.models.packing import pack
 from entrenar_core.models.pooling import Pooling
 from entrenar_core.train.rows import total_steps
 from entrenar_core.train.run_folder import DATASET_REVISION
@@ -203,6 +204,7 @@ def teacher_of(folder: Path, head: str, config: DistillConfig) -> Any:
     dtype, quantize = config.training.frozen_dtype, config.teachers[0].quantize
     teacher = models.load(folder, head=head, dtype=dtype, quantize=quantize or AS_STORED)
     teacher.freeze()
+    pack(teacher)
     return teacher
 
 

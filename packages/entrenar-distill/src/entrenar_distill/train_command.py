@@ -8,12 +8,13 @@ import click
 
 from entrenar_common.cli import Command, Output, common_options, live_option
 from entrenar_common.errors import UsageError
-from entrenar_distill.settings_option import set_option
+from entrenar_distill.settings_option import precision_option, set_option, with_precision
 
 
 @click.command(cls=Command)
 @click.option("--config", type=click.Path(), help="YAML file with the whole configuration.")
 @set_option
+@precision_option
 @click.option("--output", help="Folder of the model and the report.")
 @click.option(
     "--resume",
@@ -34,8 +35,9 @@ from entrenar_distill.settings_option import set_option
 @live_option
 @common_options
 def train(
-    out: Output, config, overrides, output, resume, validate, find_rate, print_schema, live
-) -> None:
+    out: Output, config, overrides, mixed_precision, output, resume, validate, find_rate,
+    print_schema, live,
+) -> None:  # fmt: skip
     """Train or fine-tune a model as one YAML file says; write it with a report.
 
     Text alone makes a language model; a table with labels beside its texts a classifier, or with
@@ -58,6 +60,7 @@ def train(
     if print_schema:
         click.echo(json.dumps(json_schema(declarative.TrainSpec), indent=2))
         return
+    overrides = with_precision(overrides, mixed_precision)
     if config is None and not overrides:
         raise UsageError(
             "missing option '--config'",

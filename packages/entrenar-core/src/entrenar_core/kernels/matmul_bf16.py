@@ -1,5 +1,7 @@
 """Matrix product of bfloat16 numbers, summed in float32."""
 
+from typing import Any
+
 import numpy as np
 
 from entrenar_core.kernels.matmul import matmul
@@ -36,8 +38,9 @@ def packed_bf16(matrix):
 
     A `Held` where the processor multiplies such numbers, else a bfloat16 array.
     """
+    code: Any = code_of("cpu", "matmul_bf16")
     if has_bf16():
-        return code_of("cpu", "matmul_bf16").packed(matrix)
+        return code.packed(matrix)
     return np.asarray(matrix, np.float32).astype(narrow_type("bfloat16"))
 
 

@@ -21,7 +21,9 @@ from pydantic import (
 )
 
 from entrenar_common.errors import ConfigError
+from entrenar_core.autograd.precision import BF16, WHOLE, Products
 from entrenar_core.io.yaml_file import KeyPath, Located, parse_value, read_yaml
+from entrenar_core.kernels import has_bf16
 from entrenar_core.train.patience import EarlyStopping, Goal
 from entrenar_core.train.problems import Later, Problem, as_error, problems_of, section_of
 from entrenar_core.train.quantization import QuantizationConfig
@@ -62,10 +64,12 @@ class TrainingCourse(StrictModel):
     max_grad_norm: float = Field(
         1.0, gt=0, description="gradients are scaled down to this global norm when they exceed it"
     )
-    mixed_precision: Literal["fp32", "bf16", "fp16"] = Field(
+    mixed_precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
-        description="number format in which frozen weights, such as a teacher's, are kept in "
-        "memory; trained weights and all arithmetic are float32 on a CPU",
+        description="bf16: steps multiply matrices in bfloat16 and sum in float32, and frozen "
+        "weights, such as a teacher's, are kept in bfloat16; fp16: frozen weights are kept in "
+        "float16, and arithmetic is float32; auto: bf16 where the processor has instructions for "
+        "it, else fp32. Trained weights, gradients and moments are float32",
     )
     checkpointing: bool = Field(
         False,
@@ -100,6 +104,19 @@ class TrainingCourse(StrictModel):
     def frozen_dtype(self) -> str:
         """What `models.load` is told for weights that are not trained."""
         return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.mixed_precision]
+
+    @property
+    def products(self) -> Products:
+        """How steps multiply matrices."""
+        return BF16 if self.mixed_precision == "bf16" else WHOLE
+
+    @field_validator("mixed_precision")
+    @classmethod
+    def _as_the_processor_has_it(cls, value: str) -> str:
+        # at once, so that what is written down says how it was computed
+        if value == "auto":
+            return "bf16" if has_bf16() else "fp32"
+        return value
 
     @model_validator(mode="before")
     @classmethod

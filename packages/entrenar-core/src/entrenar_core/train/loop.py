@@ -12,6 +12,7 @@ from typing import Any
 from entrenar_common.errors import ConfigError, InterruptedRun
 from entrenar_common.progress import NullProgress, Progress
 from entrenar_core.autograd import Parameter
+from entrenar_core.autograd.precision import multiplied_in
 from entrenar_core.optim import AdamW, Optimizer, learning_rate
 from entrenar_core.train.average import WeightAverage
 from entrenar_core.train.callbacks import Callback, Callbacks, Outcome, Run, StopTraining
@@ -111,7 +112,8 @@ class TrainingLoop:
             trained, beside, self.optimizer, quantized=self.quantized, average=self.average
         )
         if self.quantized is None:  # whose observers would see what is no step
-            load_kernels(objective, batches.batch(0), self.optimizer)
+            with multiplied_in(config.products):
+                load_kernels(objective, batches.batch(0), self.optimizer)
         self._steps = Steps(
             objective, batches, config, self.optimizer,
             quantized=self.quantized, recorder=self.recorder,

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from entrenar_core.autograd.precision import multiplied_in
 from entrenar_core.nn import dropout
 from entrenar_core.optim import Optimizer
 from entrenar_core.qat import QuantizedModel
@@ -61,8 +62,9 @@ class Steps:
         with span("data"):
             micro_batches = self._micro_batches(number)
         targets = sum(batch.targets for batch in micro_batches)
-        self.objective.begin(number, micro_batches)
-        loss = self.gradients(number, micro_batches, max(1, targets))
+        with multiplied_in(self.config.products):
+            self.objective.begin(number, micro_batches)
+            loss = self.gradients(number, micro_batches, max(1, targets))
         norm = math.nan
         if math.isfinite(loss):
             with span("optimizer"):

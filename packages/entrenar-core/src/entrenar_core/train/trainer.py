@@ -43,7 +43,8 @@ class Trainer:
     `loss` is a function of what the model makes of a batch's inputs and of what was wanted, the
     mean over rows, for data that are `ArrayBatches`; or an `Objective`, such as
     `LanguageModelling`, for data of its kind. `config` is everything else: length, learning rate,
-    accumulation, clipping, evaluation, early stopping, averaging of weights. `folder` gets the log
+    accumulation, clipping, evaluation, early stopping, averaging of weights; `mixed_precision` is
+    its setting of that name. `folder` gets the log
     (`metrics.jsonl`) and, every `checkpoint_every` steps and at the end, a checkpoint
     (`checkpoints/`); without it nothing is written.
 
@@ -69,6 +70,7 @@ class Trainer:
         loss: Objective | Callable[[Tensor, Any], Tensor],
         *,
         config: TrainingConfig | None = None,
+        mixed_precision: str | None = None,
         callbacks: Sequence[Callback] = (),
         folder: str | Path | None = None,
         checkpoint_every: int = 500,
@@ -77,6 +79,9 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.objective: Any = Supervised(model, loss) if callable(loss) else loss
         self.config = config or TrainingConfig.model_validate({})
+        if mixed_precision is not None:
+            settings = self.config.model_dump() | {"mixed_precision": mixed_precision}
+            self.config = type(self.config).model_validate(settings)
         self.callbacks = tuple(callbacks)
         self.folder = None if folder is None else Path(folder)
         self.checkpoint_every, self.keep_checkpoints = checkpoint_every, keep_checkpoints

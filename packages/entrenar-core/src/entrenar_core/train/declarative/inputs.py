@@ -28,6 +28,7 @@ from entrenar_core.train.declarative.labels import Classes, numbers
 from entrenar_core.train.declarative.spec import TrainSpec
 from entrenar_core.train.declarative.tasks import CAUSAL_LM, REGRESSION
 from entrenar_core.train.declarative.unfit import unfit
+from entrenar_core.train.precision_notes import precision_notes
 from entrenar_core.train.quantization import quantized
 from entrenar_core.train.rows import Rows, total_steps
 
@@ -98,7 +99,7 @@ class Inputs:
             found.append(
                 f"{cut} of {len(self.train)} training texts are cut to {self.max_length} ids"
             )
-        return found
+        return found + precision_notes(self.spec.training)
 
 
 def read_inputs(spec: TrainSpec, *, progress: Progress) -> Inputs:

@@ -105,7 +105,7 @@ class TrainSpec(StrictModel):
             if model and model.layers is not None:
                 text = "goes with lora: they are the modules that an adapter may change"
                 raise elsewhere(text, "model", "layers")
-            if training and training.mixed_precision != "fp32":
+            if training and training.mixed_precision == "fp16":
                 text = "goes with lora: all weights are trained otherwise, and these are float32"
                 raise elsewhere(text, "training", "mixed_precision")
             return None

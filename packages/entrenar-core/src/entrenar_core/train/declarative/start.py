@@ -13,6 +13,7 @@ from entrenar_core.data.tokenizer import Tokenizer, train_bpe
 from entrenar_core.models.classes import labels_of, with_labels
 from entrenar_core.models.config_keys import label_keys
 from entrenar_core.models.holding import AS_STORED
+from entrenar_core.models.packing import pack
 from entrenar_core.train.declarative.spec import TrainSpec
 from entrenar_core.train.declarative.tasks import REGRESSION, TaskName
 
@@ -63,6 +64,7 @@ def new_model(
         saved = (*spec.lora.modules_to_save, *drawn_modules(model.initialised))
         section = spec.lora.model_copy(update={"modules_to_save": tuple(dict.fromkeys(saved))})
         lora.adapt(model, section.settings(), seed=spec.training.seed)
+        pack(model)
     return model
 
 
