@@ -75,6 +75,7 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_every_product_of_a_model_is_rounded_and_stays_near(name):
     x, y = drawn(0, 40, 30), drawn(1, 30, 20)
 

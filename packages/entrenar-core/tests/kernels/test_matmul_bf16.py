@@ -41,11 +41,11 @@ def exact(a, b, trans_a=False, trans_b=False):
     return a @ b
 
 
-def difference(found, wanted, a, b, trans_a=False, trans_b=False):
+def difference(found, wanted, a, b, trans_a=False, trans_b=False, start=0.0):
     """Its norm, beside that of what the sums would be if their terms were at right angles: of few
     numbers, and one term after the other may cancel, the sums themselves say little."""
     a, b = operands(a, b, trans_a, trans_b)
-    return np.linalg.norm(found - wanted) / np.sqrt(((a * a) @ (b * b)).sum())
+    return np.linalg.norm(found - wanted) / np.sqrt(((a * a) @ (b * b) + start * start).sum())
 
 
 @given(x=st.binary(min_size=4, max_size=400))
@@ -67,10 +67,11 @@ def test_a_product_is_that_of_the_rounded_operands(m, n, k, trans_a, trans_b, ex
     b = laid_out(seed + 1, *((n, k) if trans_b else (k, n)), extra)
     wide = drawn(seed + 2, m, n + extra)
     before, out = wide.copy(), wide[:, extra // 2 : extra // 2 + n]
-    wanted = exact(a, b, trans_a, trans_b) + (out if add else 0)
+    start = out.astype(np.float64) if add else np.zeros(out.shape)
+    wanted = exact(a, b, trans_a, trans_b) + start
     found = matmul_bf16(a, b, trans_a=trans_a, trans_b=trans_b, out=out, add=add)
     assert found is out
-    assert difference(out, wanted, a, b, trans_a, trans_b) <= BOUND
+    assert difference(out, wanted, a, b, trans_a, trans_b, start) <= BOUND
     beside = np.ones(wide.shape[1], bool)
     beside[extra // 2 : extra // 2 + n] = False
     assert np.array_equal(wide[:, beside], before[:, beside])
