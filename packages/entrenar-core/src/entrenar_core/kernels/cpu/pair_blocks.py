@@ -196,7 +196,8 @@ class Cut:
         self.blocks = blocks
         self.depth = -(-k // (2 * blocks)) * 2
         steps = -(-self.depth // (2 * STEPS)) * STEPS
-        self.panel_a, self.panel_b = steps * ROWS * PAIR, steps * COLUMNS * PAIR
+        # a line more, so that what is written to many panels in turn is not all in one set of a cache
+        self.panel_a, self.panel_b = (steps * n * PAIR + BYTES for n in (ROWS, COLUMNS))
 
     @staticmethod
     def room_a(m: int) -> int:
@@ -252,8 +253,8 @@ class Panels(Rows):
     def gathered(self, ids: np.ndarray) -> np.ndarray:
         panels = np.frombuffer(self.memory, np.uint16, offset=self.at - self.memory.ctypes.data)
         size = self.cut.panel_b // 2
-        panels = panels[: self.cut.blocks * self.room * size]
-        panels = panels.reshape(self.cut.blocks, self.room, -1, COLUMNS, 2)
+        panels = panels[: self.cut.blocks * self.room * size].reshape(-1, self.room, size)
+        panels = panels[..., : -BYTES // 2].reshape(self.cut.blocks, self.room, -1, COLUMNS, 2)
         found = panels[:, ids // COLUMNS, :, ids % COLUMNS]  # (ids, blocks, steps, 2)
         found = found.reshape(len(ids), self.cut.blocks, -1)[:, :, : self.cut.depth]
         found = found.reshape(len(ids), -1)[:, : self.shape[1]]
