@@ -48,6 +48,7 @@ def difference(found, wanted, a, b, trans_a=False, trans_b=False, start=0.0):
     return np.linalg.norm(found - wanted) / np.sqrt(((a * a) @ (b * b) + start * start).sum())
 
 
+@settings(deadline=None)
 @given(x=st.binary(min_size=4, max_size=400))
 def test_rounding_is_that_of_another_library_but_for_numbers_below_the_normal_ones(x):
     x = np.frombuffer(x[: len(x) // 4 * 4], np.float32)
@@ -60,6 +61,7 @@ def test_rounding_is_that_of_another_library_but_for_numbers_below_the_normal_on
     assert np.all(np.isnan(found[np.isnan(x)]))
 
 
+@settings(deadline=None)
 @given(m=SIDES, n=SIDES, k=SIDES, trans_a=st.booleans(), trans_b=st.booleans(),
        extra=st.integers(0, 5), add=st.booleans(), seed=st.integers(0, 99))  # fmt: skip
 def test_a_product_is_that_of_the_rounded_operands(m, n, k, trans_a, trans_b, extra, add, seed):
@@ -87,6 +89,7 @@ def test_sums_of_many_terms(k, trans_a, trans_b):
     assert np.linalg.norm(found - wanted) <= BOUND * np.linalg.norm(wanted)
 
 
+@settings(deadline=None)
 @given(m=SIDES, n=SIDES, k=LONG, seed=st.integers(0, 99))
 def test_what_is_packed_gives_the_bits_of_what_is_not(m, n, k, seed):
     a, weight = drawn(seed, m, k), drawn(seed + 1, n, k)
@@ -103,6 +106,7 @@ def test_what_is_packed_gives_the_bits_of_what_is_not(m, n, k, seed):
 
 
 @pytest.mark.skipif(not has_bf16(), reason="needs a processor that multiplies bfloat16 numbers")
+@settings(deadline=None)
 @given(n=SIDES, k=LONG, low=st.integers(0, 128), seed=st.integers(0, 9))
 def test_rows_of_what_is_packed_are_the_rounded_rows(n, k, low, seed):
     weight, low = drawn(seed, n, k), min(low, n)
@@ -124,7 +128,7 @@ def test_a_size_of_zero(m, n, k, add):
     assert np.array_equal(found, np.full((m, n), 1.0 if add else 0.0))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(m=SIDES, n=SIDES, k=SIDES, seed=st.integers(0, 99), data=st.data())
 def test_infinity_and_nan_go_where_they_go_in_exact_products(m, n, k, seed, data):
     a, b = drawn(seed, m, k), drawn(seed + 1, k, n)
@@ -143,6 +147,7 @@ def test_infinity_and_nan_go_where_they_go_in_exact_products(m, n, k, seed, data
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+@settings(deadline=None)
 @given(m=SIDES, n=SIDES, k=LONG, trans_a=st.booleans(), trans_b=st.booleans())
 def test_one_and_two_threads_give_the_same_bits(m, n, k, trans_a, trans_b):
     a = drawn(0, *((3 * k, m) if trans_a else (m, 3 * k)))

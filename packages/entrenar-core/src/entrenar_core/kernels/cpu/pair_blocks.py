@@ -42,6 +42,9 @@ SHARE = 0.6
 """Of the second-level cache, what a block of panels may take: beside it pass the panels of the
 other operand, and the result."""
 
+LARGEST = 8 << 20
+"""Bytes of panels that threads share at a time, if a block of k does not need more."""
+
 ALONE = 1_000_000
 """Multiplications up to which one thread is as fast as two."""
 
@@ -196,7 +199,7 @@ class Cut:
         self.blocks = blocks
         self.depth = -(-k // (2 * blocks)) * 2
         steps = -(-self.depth // (2 * STEPS)) * STEPS
-        # a line more, so that what is written to many panels in turn is not all in one set of a cache
+        # a line more, so that not all of what is written to panels in turn is in one set of a cache
         self.panel_a, self.panel_b = (steps * n * PAIR + BYTES for n in (ROWS, COLUMNS))
 
     @staticmethod
@@ -239,6 +242,10 @@ class Panels(Rows):
     @property
     def nbytes(self) -> int:
         return self.memory.nbytes
+
+    def block(self, number: int) -> int:
+        """Where the panels of a block of k begin."""
+        return self.at + number * self.room * self.cut.panel_b
 
     def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
         begin = low // COLUMNS * COLUMNS
@@ -283,33 +290,41 @@ def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
     `Panels` of op(b) transposed."""
     m, n = out.shape
     k = a.shape[0] if trans_a else a.shape[1]
-    cut, shares_a, there = Cut(k), n >= m, isinstance(b, Panels)
+    cut, shares_a, packed = Cut(k), n >= m, isinstance(b, Panels)
     threads = _threads(m * n * k)
-    room_a, room_b = cut.room_a(m), cut.room_b(n)
-    shared, own = (room_a, cut.panel_a), (room_b, cut.panel_b)
+    shared, own = (cut.room_a(m), cut.panel_a), (cut.room_b(n), cut.panel_b)
+    plan = np.zeros(PLAN, np.int64)
+    plan[PANELS] = cut.panel_a, cut.panel_b, shared[0], own[0]
     if not shares_a:
         shared, own = own, shared
     each = _at_a_time(*own, threads)
     each += 0 if shares_a else each % 2  # two panels of a are packed together
-    plan = np.zeros(PLAN, np.int64)
-    plan[A, :3] = a.ctypes.data, a.strides[0], trans_a
-    plan[C, :3] = out.ctypes.data, out.strides[0], add
-    plan[SIZES] = m, n, k, cut.depth
-    plan[PANELS] = cut.panel_a, cut.panel_b, room_a, room_b
-    if not there:
-        plan[B, :3] = b.ctypes.data, b.strides[0], trans_b
-    shared_memory = own_memory = None
-    if there and not shares_a:
-        plan[SHARED, :2] = b.at, shares_a
-    else:
-        shared_memory, at = _memory(cut.blocks * shared[0] * shared[1])
+    # so many blocks of k that what is shared stays small
+    blocks = min(cut.blocks, max(1, LARGEST // (shared[0] * shared[1])))
+    memory = None
+    if not (packed and not shares_a):
+        memory, at = _memory(blocks * shared[0] * shared[1])
         plan[SHARED, :3] = at, shares_a, max(2, shared[0] // (4 * threads) // 2 * 2)
-        _run(plan, 0, threads)
-    if there and shares_a:
-        plan[ROOM, 2:] = each, b.at
-    else:
-        room = -(-each * own[1] // BYTES) * BYTES
-        own_memory, at = _memory(threads * room)
-        plan[ROOM, :3] = at, room, each
-    _run(plan, 1, threads)
-    del shared_memory, own_memory  # not before
+    room = -(-each * own[1] // BYTES) * BYTES
+    rooms, at = _memory(0 if packed and shares_a else threads * room)
+    plan[ROOM, :3] = at, room, each
+    for block in range(0, cut.blocks, blocks):
+        first = block * cut.depth
+        plan[A, :3] = _from(a, first, along=not trans_a), a.strides[0], trans_a
+        if not packed:
+            plan[B, :3] = _from(b, first, along=trans_b), b.strides[0], trans_b
+        elif shares_a:
+            plan[ROOM, 3] = b.block(block)
+        else:
+            plan[SHARED, :2] = b.block(block), shares_a
+        plan[C, :3] = out.ctypes.data, out.strides[0], add or block > 0
+        plan[SIZES] = m, n, min(k - first, blocks * cut.depth), cut.depth
+        if memory is not None:
+            _run(plan, 0, threads)
+        _run(plan, 1, threads)
+    del memory, rooms  # not before
+
+
+def _from(operand: np.ndarray, first: int, *, along: bool) -> int:
+    """Where the numbers from k = `first` on begin; `along`: the rows run along k."""
+    return operand.ctypes.data + first * (4 if along else operand.strides[0])
