@@ -1,6 +1,6 @@
 """Decoding with a key-value cache beside transformers and llama.cpp: tokens a second, and memory.
 
-    python benchmarks/decoding.py [--compute float32,bf16,int8] [--batch 1,16] [--targets] [--json]
+    python benchmarks/decoding.py [--compute float32,bf16,int8] [--batch 1,16] [--json]
 
 A LLaMA of 134 million random weights is saved as a Hugging Face folder and, for llama.cpp, as GGUF
 files. Each side runs in a process of its own, and they decode in turns: the likeliest token is

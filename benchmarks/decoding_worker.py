@@ -4,7 +4,7 @@
 
 Commands come as `processes.py` has it: `{"do": "decode", "texts": 16, "prompt": 32, "new": 128}`,
 `{"do": "peak"}`. The ids of prompts are drawn; the likeliest token is taken, and none ends a text.
-For llama.cpp this needs NumPy and llama_cpp alone, so it can run where nothing of ours is installed.
+For llama.cpp this needs NumPy and llama_cpp alone, so it runs where nothing of ours is installed.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,30 +28,31 @@ def prompts(texts: int, length: int) -> np.ndarray:
     return np.random.default_rng(0).integers(FIRST_ID, LAST_ID, (texts, length))
 
 
+def _in_bf16() -> AbstractContextManager[None]:
+    from entrenar_core.autograd.precision import BF16, multiplied_in
+
+    return multiplied_in(BF16)
+
+
+COMPUTES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "float32": nullcontext,
+    "bf16": _in_bf16,
+}
+"""How entrenar multiplies while it decodes. In bf16 a weight is packed for every token."""
+
+
 class Entrenar:
     """As `entrenar-distill generate` decodes."""
 
     def __init__(self, compute: str, model: str):
+        if compute not in COMPUTES:
+            raise NotImplementedError(f"there is no decoding in {compute} yet")
         from entrenar_core.train.process import keep_freed_memory
 
-        if compute not in self.COMPUTES:
-            raise NotImplementedError(f"entrenar cannot compute in {compute}")
         keep_freed_memory()
         from entrenar_core import models
 
-        self.model, self.multiplied = models.load(model), self.COMPUTES[compute]
-
-    @staticmethod
-    def _in_bf16() -> AbstractContextManager[None]:
-        from entrenar_core.autograd.precision import BF16, multiplied_in
-
-        return multiplied_in(BF16)
-
-    COMPUTES: dict[str, Callable[[], AbstractContextManager[None]]] = {
-        "float32": nullcontext,
-        "bf16": _in_bf16,
-    }
-    """How matrices are multiplied. In bf16 a weight is packed for every token."""
+        self.model, self.multiplied = models.load(model), COMPUTES[compute]
 
     def decode(self, ids: np.ndarray, new: int) -> np.ndarray:
         from entrenar_core import models
@@ -63,9 +65,8 @@ class Entrenar:
         import numba
 
         from entrenar_core.environment import environment
-        from entrenar_common.tables import to_plain
 
-        return {**to_plain(environment()), "threads": numba.get_num_threads()}
+        return {**asdict(environment()), "threads": numba.get_num_threads()}
 
 
 class Transformers:
