@@ -8,6 +8,9 @@ from typing import Any
 from entrenar_common.tables import Fields, Table, Text
 from entrenar_common.units import format_bytes
 
+IDLE_LIMIT, BUSY_LIMIT = 0.1, 0.8
+"""Cores that a waiting side may keep busy, and the part of its threads that our float32 must have a
+core for, before the report warns."""
 OURS, OURS_EXACT, THEIRS_EXACT = "entrenar", "entrenar float32", "transformers float32"
 SAME = 0.95
 """The least part of the tokens of transformers' float32 that ours has to find. Not all: with random
@@ -147,13 +150,22 @@ class DecodingReport:
             if side.failed:
                 yield Text(f"{side.mode} is left out: {side.failed}", "warning")
         yield from (self._table(batch) for batch in self.batches)
+        yield from self._warnings(max(threads, default=1))
         if not self.passed():
             yield Text("our float32 does not find the tokens of transformers' float32", "bad")
+
+    def _warnings(self, threads: int) -> Iterator[Text]:
+        """What makes the times say little."""
+        ran = [side for batch in self.batches for side in batch.sides if side.seconds]
+        for mode in dict.fromkeys(side.mode for side in ran if side.idle_cores > IDLE_LIMIT):
+            yield Text(f"{mode} keeps threads busy while it waits", "warning")
+        if any(side.cores < BUSY_LIMIT * threads for side in ran if side.mode == OURS_EXACT):
+            yield Text("the machine was busy with other work: measure again", "warning")
 
     def _table(self, batch: Batch) -> Table:
         ran = [side for side in batch.sides if side.seconds]
         own = [side.mode for side in ran if side.mode.startswith(OURS)]
-        columns = ["", "tokens/s", "first, ms", "cores", "memory", "same"]
+        columns = ["", "tokens/s", "memory", "same"]
         return Table(
             f"{batch.texts} at a time",
             [*columns, *(mode.removeprefix(OURS).strip() for mode in own)],
@@ -168,8 +180,6 @@ class DecodingReport:
         return [
             side.mode,
             f"{batch.texts * batch.new / median(side.seconds):.1f}",
-            f"{1e3 * median(side.first_seconds):.0f}",
-            f"{side.cores:.2f}",
             format_bytes(self.peak_bytes.get(side.mode, 0)),
             None if same is None else f"{same:.0%}",
             *(f"{speeds[mode]:.2f}×" if mode in speeds else "" for mode in own),
