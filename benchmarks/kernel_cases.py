@@ -23,7 +23,7 @@ _RNG = np.random.default_rng(0)
 
 
 def normal(*shape: int) -> np.ndarray:
-    return _RNG.standardnormal(shape, np.float32)
+    return _RNG.standard_normal(shape, np.float32)
 
 
 @dataclass(frozen=True)
