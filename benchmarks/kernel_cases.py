@@ -22,20 +22,22 @@ MB = 1_000_000
 _RNG = np.random.default_rng(0)
 
 
-def _normal(*shape: int) -> np.ndarray:
+def normal(*shape: int) -> np.ndarray:
     return _RNG.standard_normal(shape, np.float32)
 
 
 @dataclass(frozen=True)
 class Case:
     """One kernel at one size. `make()` gives both sides' generators of calls, by name. `moved` has
-    the bytes that a direction cannot avoid to move where that bounds it, else 0."""
+    the bytes that a direction cannot avoid to move where that bounds it, else 0; `operations` are
+    those of a product, which is shown as a rate."""
 
     kernel: str
     size: str
     bytes: int
     moved: dict[str, int]
     make: Callable[[], dict[str, Callable[[], Calls]]]
+    operations: int = 0
 
     def sides(self) -> dict[str, Callable[[], Calls]]:
         return self.make()
@@ -47,7 +49,7 @@ def _differentiated(
     """Both sides of a function of `arrays` and of its gradient, for a given output gradient."""
     leaves = [Tensor(array, requires_grad=True) for array in arrays]
     torch_leaves = [torch.from_numpy(array).requires_grad_() for array in arrays]
-    g = _normal(*ours(*leaves).shape)
+    g = normal(*ours(*leaves).shape)
     torch_g = torch.from_numpy(g)
 
     def entrenar() -> Calls:
@@ -80,8 +82,8 @@ def _mapped(
     `moved`: how many arrays of that shape forward and backward have to read and write."""
 
     def make() -> dict[str, Callable[[], Calls]]:
-        arrays = [_normal(*shape) for _ in range(inputs)]
-        arrays += [_normal(shape[-1]) for _ in range(parameters)]
+        arrays = [normal(*shape) for _ in range(inputs)]
+        arrays += [normal(shape[-1]) for _ in range(parameters)]
         return _differentiated(ours, theirs, arrays)
 
     size = 4 * math.prod(shape)
@@ -177,9 +179,9 @@ def _rope(batch: int, length: int, heads: int, width: int) -> Case:
         ours = _differentiated(
             lambda x: ops.rope(x, cos, sin),
             lambda x: x * 1.0,
-            [_normal(batch, length, heads, width)],
+            [normal(batch, length, heads, width)],
         )["entrenar"]
-        other = _differentiated(lambda x: x * 1.0, theirs, [_normal(batch, heads, length, width)])[
+        other = _differentiated(lambda x: x * 1.0, theirs, [normal(batch, heads, length, width)])[
             "torch"
         ]
         return {"entrenar": ours, "torch": other}
@@ -198,7 +200,7 @@ def _attention(
     def make() -> dict[str, Callable[[], Calls]]:
         def arrays(*order: int) -> list[np.ndarray]:
             shapes = ((heads, length), (groups, length), (groups, length))
-            return [_normal(*((batch, *(n[i] for i in order), width))) for n in shapes]
+            return [normal(*((batch, *(n[i] for i in order), width))) for n in shapes]
 
         ours = _both_orders(
             lambda q, k, v: ops.attention(q, k, v, scale=scale, causal=causal), arrays(1, 0)
@@ -233,7 +235,7 @@ def _both_orders(
 
 def _embedding_grad(rows: int, width: int, count: int) -> Case:
     def make() -> dict[str, Callable[[], Calls]]:
-        table, ids = _normal(rows, width), _RNG.integers(0, rows, count)
+        table, ids = normal(rows, width), _RNG.integers(0, rows, count)
         torch_ids = torch.from_numpy(ids)
         return _differentiated(
             lambda w: ops.embedding(w, ids),
@@ -250,7 +252,7 @@ def _embedding_grad(rows: int, width: int, count: int) -> Case:
 
 def _linear_cross_entropy(tokens: int, width: int, vocabulary: int) -> Case:
     def make() -> dict[str, Callable[[], Calls]]:
-        hidden, weight = _normal(tokens, width), _normal(vocabulary, width) * np.float32(0.05)
+        hidden, weight = normal(tokens, width), normal(vocabulary, width) * np.float32(0.05)
         targets = _RNG.integers(0, vocabulary, tokens)
         h, w = (Tensor(a, requires_grad=True) for a in (hidden, weight))
         th, tw = (torch.from_numpy(a).requires_grad_() for a in (hidden, weight))
@@ -280,7 +282,7 @@ def _parameters(size: int) -> tuple[dict[str, Parameter], list[Any]]:
     rows = max(1, size // 8 // 64)
     ours, theirs = {}, []
     for i in range(8):
-        value, gradient = _normal(rows, 64), _normal(rows, 64)
+        value, gradient = normal(rows, 64), normal(rows, 64)
         ours[f"p{i}"] = Parameter(value.copy())
         ours[f"p{i}"].grad = gradient.copy()
         theirs.append(torch.nn.Parameter(torch.from_numpy(value.copy())))
@@ -392,7 +394,7 @@ class ExtraCase:
 
 
 def _matmul_backward(seconds: Callable[..., float]) -> float:
-    x, weight, g = _normal(1024, 1024), _normal(1024, 1024), _normal(1024, 1024)
+    x, weight, g = normal(1024, 1024), normal(1024, 1024), normal(1024, 1024)
     out, dx, dweight = (np.empty((1024, 1024), np.float32) for _ in range(3))
 
     def backward() -> None:

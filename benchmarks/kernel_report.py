@@ -31,12 +31,13 @@ class Direction:
 
 @dataclass
 class CaseTime:
-    """One kernel at one size."""
+    """One kernel at one size; `operations` of a product, else 0."""
 
     kernel: str
     size: str
     bytes: int
     directions: list[Direction]
+    operations: int = 0
 
 
 @dataclass
@@ -114,7 +115,8 @@ class KernelsReport:
             names = [d.name for d in chosen[0].directions]
             columns = ["", ""]
             for name in names:
-                columns += [f"{name}, ms", "speed", "of copy"]
+                rate = "GFLOP/s" if chosen[0].operations else "of copy"
+                columns += [f"{name}, ms", "speed", rate]
             rows = [[case.size, format_bytes(case.bytes), *_shown(case)] for case in chosen]
             yield Table(kernel, columns, rows)
         means = self.means()
@@ -135,6 +137,8 @@ class KernelsReport:
 def _shown(case: CaseTime) -> list[str]:
     cells = []
     for d in case.directions:
-        share = "" if d.bandwidth is None else f"{d.bandwidth:.0%}"
-        cells += [f"{d.milliseconds:.3g}", f"{d.ratio:.2f}×", share]
+        rate = "" if d.bandwidth is None else f"{d.bandwidth:.0%}"
+        if case.operations:
+            rate = f"{1e-6 * case.operations / d.milliseconds:.0f}"
+        cells += [f"{d.milliseconds:.3g}", f"{d.ratio:.2f}×", rate]
     return cells

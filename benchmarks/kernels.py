@@ -50,11 +50,12 @@ def main() -> None:
     import numba
     import torch
     from kernel_cases import CASES, EXTRAS
+    from kernel_products import PRODUCTS
 
     torch.set_num_threads(numba.get_num_threads())
     copy = _copy_bandwidth()
     times = []
-    for case in CASES:
+    for case in [*CASES, *PRODUCTS]:
         if options.only in case.kernel:
             out.note(f"{case.kernel} {case.size}")
             times.append(_case_time(case, options.rounds, copy))
@@ -96,7 +97,7 @@ def _case_time(case: Any, rounds: int, copy: float) -> CaseTime:
         ours, theirs = map(median, both)
         reached = moved / ours / copy if moved else None
         directions.append(Direction(direction, 1e3 * ours, theirs / ours, reached, *both))
-    return CaseTime(case.kernel, case.size, case.bytes, directions)
+    return CaseTime(case.kernel, case.size, case.bytes, directions, case.operations)
 
 
 def _turn(side: Any) -> dict[str, float]:

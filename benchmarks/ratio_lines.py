@@ -107,12 +107,14 @@ def _line(
 
 def _steps(data: Mapping[str, Any]) -> Iterator[Line]:
     for comparison in data["comparisons"]:
-        sides = {side["mode"]: side["seconds"] for side in comparison["sides"] if side["seconds"]}
-        ours = sides.pop("entrenar", None)
-        for mode, seconds in sides.items() if ours else ():
-            name = f"{comparison['name']} against {mode}"
-            both = median(ours), median(seconds)
-            yield _line(name, ours, seconds, medians=both, setting=comparison["shape"])
+        seconds = {side["mode"]: side["seconds"] for side in comparison["sides"]}
+        for ratio in comparison["ratios"]:
+            own, mode = ratio.get("of", "entrenar"), ratio["mode"]
+            of = "" if own == "entrenar" else f", {own}"
+            name = f"{comparison['name']}{of} against {mode}"
+            both = median(seconds[own]), median(seconds[mode])
+            setting = comparison["shape"]
+            yield _line(name, seconds[own], seconds[mode], medians=both, setting=setting)
 
 
 def _kernels(data: Mapping[str, Any]) -> Iterator[Line]:

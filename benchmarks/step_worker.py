@@ -1,23 +1,21 @@
 """One side of the training-step benchmark, in a process of its own that steps when it is told to.
 
-Commands come as one JSON object a line on standard input, answers go the same way to standard
-output: `{"do": "step", "batch": 3}`, `{"do": "multiply", "m": …, "n": …, "k": …}`, `{"do":
-"describe"}`, `{"do": "peak"}`. Between commands the process waits in a read, and every answer says
-how much CPU time it used since the one before, so that a library whose threads spin is seen.
+Commands come as `processes.py` has it: `{"do": "step", "batch": 3}`, `{"do": "multiply", "m": …,
+"n": …, "k": …}`, `{"do": "describe"}`, `{"do": "peak"}`. A side is the name of a library's way to
+take a step, with `-bf16` after it where matrices are multiplied in bfloat16.
 """
 
 import json
-import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import serve
 
 LEARNING_RATE, MAX_NORM, WEIGHT_DECAY = 1e-4, 1.0, 0.01
 BATCHES = 4
@@ -128,13 +126,13 @@ class Batch:
 class Entrenar:
     """Steps as `entrenar_core.train` takes them."""
 
-    def __init__(self, shape: Shape, weights: str):
+    def __init__(self, shape: Shape, weights: str, precision: str):
         from entrenar_core.train.process import keep_freed_memory
 
         keep_freed_memory()
         from entrenar_core import models, optim
 
-        self.shape = shape
+        self.shape, self.precision = shape, precision
         base = {"quantize": "nf4"} if shape.adapter == "qlora" else {}
         self.model = models.load(weights, **base)
         trained = self.model.named_parameters()
@@ -146,11 +144,18 @@ class Entrenar:
         self.optimizer = optim.AdamW(trained, weight_decay=WEIGHT_DECAY)
 
     def step(self, batch: Batch) -> float:
-        loss = self._loss(batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step(LEARNING_RATE, max_norm=MAX_NORM)
+        with self._multiplied():
+            loss = self._loss(batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step(LEARNING_RATE, max_norm=MAX_NORM)
         return loss.item()
+
+    def _multiplied(self) -> AbstractContextManager[None]:
+        """The setting `training.mixed_precision` for what is done inside."""
+        from entrenar_core.autograd.precision import BF16, WHOLE, multiplied_in
+
+        return multiplied_in(BF16 if self.precision == "bf16" else WHOLE)
 
     def _loss(self, batch: Batch) -> Any:
         from entrenar_core.autograd import ops
@@ -168,7 +173,8 @@ class Entrenar:
         from entrenar_core import kernels
 
         out = np.empty((len(x), len(weight)), np.float32)
-        return lambda: kernels.matmul(x, weight, trans_b=True, out=out)
+        multiply = kernels.matmul_bf16 if self.precision == "bf16" else kernels.matmul
+        return lambda: multiply(x, weight, trans_b=True, out=out)
 
     def describe(self) -> dict[str, Any]:
         import ctypes
@@ -194,10 +200,11 @@ class Entrenar:
 class Torch:
     """Steps of transformers' model in PyTorch, as they are usually written."""
 
-    def __init__(self, shape: Shape, weights: str):
+    def __init__(self, shape: Shape, weights: str, precision: str):
         import torch
         import transformers
 
+        self.precision = precision
         torch.manual_seed(0)
         config, model = TRANSFORMERS[shape.architecture]
         options = {} if shape.architecture == "bert" else {"use_cache": False}
@@ -220,18 +227,34 @@ class Torch:
     def step(self, batch: Batch) -> float:
         import torch
 
-        ids, labels = torch.from_numpy(batch.ids), torch.from_numpy(batch.labels)
-        loss = self.forward(input_ids=ids, labels=labels).loss
+        with self._autocast():
+            loss = self._loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         self.optimizer.step()
         return loss.item()
 
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Around the forward pass alone, as PyTorch advises: backward follows it."""
+        import torch
+
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+
+    def _loss(self, batch: Batch) -> Any:
+        import torch
+
+        ids, labels = torch.from_numpy(batch.ids), torch.from_numpy(batch.labels)
+        return self.forward(input_ids=ids, labels=labels).loss
+
     def product(self, x: np.ndarray, weight: np.ndarray) -> Callable[[], Any]:
         import torch
 
         left, right = torch.from_numpy(x), torch.from_numpy(weight).t()
+        if self.precision == "bf16":  # as under autocast, which converts and leaves bfloat16
+            return lambda: torch.mm(left.bfloat16(), right.bfloat16())
         out = torch.empty(len(x), len(weight))
         return lambda: torch.mm(left, right, out=out)
 
@@ -291,10 +314,10 @@ def _quantize(model: Any) -> None:
 class TorchCompiled(Torch):
     """The same with `torch.compile(model)`."""
 
-    def __init__(self, shape: Shape, weights: str):
+    def __init__(self, shape: Shape, weights: str, precision: str):
         import torch
 
-        super().__init__(shape, weights)
+        super().__init__(shape, weights, precision)
         self.forward = torch.compile(self.model)
 
 
@@ -341,46 +364,23 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         return self.side.describe()
 
-    def peak(self) -> dict[str, Any]:
-        """The most memory that this process, or a child of it that has ended, has used."""
-        unit = 1 if sys.platform == "darwin" else 1024
-        users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        return {"bytes": unit * max(resource.getrusage(user).ru_maxrss for user in users)}
-
     def save(self, *, folder: str) -> dict[str, Any]:
         self.side.save(folder)
         return {}
 
 
-COMMANDS = {
-    name: getattr(Worker, name) for name in ("step", "multiply", "describe", "peak", "save")
-}
-
-
-def serve(worker: Worker, lines: Any, answers: Any) -> None:
-    """Answer every line; say what CPU time went by while waiting for it."""
-    wall, busy = time.perf_counter(), time.process_time()
-    for line in lines:
-        command = json.loads(line)
-        waited = max(time.perf_counter() - wall, 1e-9)
-        idle_cores = (time.process_time() - busy) / waited
-        answer = COMMANDS[command.pop("do")](worker, **command)
-        wall, busy = time.perf_counter(), time.process_time()
-        answers.write(json.dumps({**answer, "idle_cores": idle_cores, "waited": waited}) + "\n")
-        answers.flush()
-
-
 def main(sides: Mapping[str, Any] = SIDES) -> None:
     """`step_worker.py SIDE SHAPE-AS-JSON WEIGHTS-FOLDER`"""
-    # standard output is the driver's: what the libraries print goes to standard error
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     side, shape, weights = sys.argv[1:]
-    wanted = Shape.of(shape)
-    worker = Worker(sides[side](wanted, weights), wanted)
-    answers.write("{}\n")
-    answers.flush()
-    serve(worker, sys.stdin, answers)
+    name, _, precision = side.partition("-")
+
+    def start() -> dict[str, Callable[..., dict[str, Any]]]:
+        wanted = Shape.of(shape)
+        worker = Worker(sides[name](wanted, weights, precision or "float32"), wanted)
+        names = ("step", "multiply", "describe", "save")
+        return {name: getattr(worker, name) for name in names}
+
+    serve(start)
 
 
 if __name__ == "__main__":

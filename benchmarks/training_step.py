@@ -1,22 +1,21 @@
 """Whole training steps of entrenar beside PyTorch's: speed, memory, and that both do the same.
 
     python benchmarks/training_step.py [--config 24M] [--modes eager,entrenar] [--targets] [--json]
+    python benchmarks/training_step.py --precision bf16
 
 Each side runs in a process of its own; both are started and warmed up, and then take steps in
 turns, so that a busy machine hits both alike. Memory is measured in further processes that take
 nothing but a few steps. Exits with 1 when the losses differ; with `--targets`, when one is missed.
+
+In bf16, matrices are multiplied in bfloat16: PyTorch under torch.autocast. Our float32 steps are
+then measured too, since what bf16 brings is said beside them.
 """
 
 import argparse
 import importlib.util
 import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from statistics import median
 from typing import Any
 
 from exporter_cost import costs
+from processes import Process, in_turn, with_threads
 from step_report import Comparison, Product, Report, Side
 from step_worker import ADAPTERS, Shape
 
@@ -49,77 +49,23 @@ SHAPES |= {f"134M-{name}": replace(SHAPES["134M"], adapter=name) for name in ADA
 SHAPES["distillation"] = replace(SHAPES["24M"], teacher=SHAPES["134M"])
 """The 24M learns from the 134M."""
 
-MODES = ("eager", "compiled", "trl", "entrenar")
+PRECISIONS = {
+    "float32": ("eager", "compiled", "entrenar"),
+    "bf16": ("eager-bf16", "compiled-bf16", "entrenar", "entrenar-bf16"),
+}
+"""What matrices are multiplied in → the modes that are measured where none are asked for."""
+MODES = ("eager", "compiled", "trl", "eager-bf16", "compiled-bf16", "entrenar", "entrenar-bf16")
 PEAK_STEPS = 3
 EXPORTED_STEPS, EXPORTED_RATE = 600, 300.0
 """Steps that exporters are told of, and how many a second."""
-SETTLE = 0.05
-"""Seconds between turns: long enough for the threads of the last one to stop waiting for more."""
 
 
-ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Failed)\b.*:")
-"""The line of a traceback that says what happened; advice may follow it."""
-
-
-class Process:
-    """A worker of its own (`step_worker.py`). `failed` says why it cannot be used."""
-
-    def __init__(self, mode: str, shape: Shape, weights: Path, environment: dict[str, str]):
-        self.mode = mode
-        self.failed = ""
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                str(Path(__file__).with_name(_worker(shape))),
-                mode,
-                json.dumps(asdict(shape)),
-                str(weights),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            env=environment,
-            encoding="utf-8",
-        )
-        self._answer()
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; {} once the process has failed."""
-        if not self.failed:
-            assert self.process.stdin is not None
-            try:
-                self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-                self.process.stdin.flush()
-            except BrokenPipeError:
-                pass  # the answer that does not come says so
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        if self.failed:
-            return {}
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self.process.communicate()
-        self.errors.seek(0)
-        said = [text.strip() for text in self.errors if text.strip()]
-        raised = [text for text in said if ERROR_LINE.match(text)] or said
-        self.failed = raised[-1] if raised else f"ended with {self.process.returncode}"
-        return {}
-
-    def __enter__(self) -> "Process":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.communicate()  # an end of input ends it
-        self.errors.close()
-
-
-def _worker(shape: Shape) -> str:
-    return "distillation_worker.py" if shape.teacher else "step_worker.py"
+def _process(mode: str, shape: Shape, weights: Path, environment: dict[str, str]) -> Process:
+    """A worker of its own."""
+    worker = "distillation_worker.py" if shape.teacher else "step_worker.py"
+    script = str(Path(__file__).with_name(worker))
+    command = [sys.executable, script, mode, json.dumps(asdict(shape)), str(weights)]
+    return Process(mode, command, environment)
 
 
 def main() -> None:
@@ -130,7 +76,7 @@ def main() -> None:
         or importlib.util.find_spec("transformers") is None
     ):
         sys.exit("training_step.py needs torch and transformers: run `make bench-step`")
-    environment = _environment(options.threads)
+    environment = with_threads(options.threads)
     comparisons, machine = [], {}
     for name in options.config:
         comparison, machine = _compare(name, options, environment, out)
@@ -156,17 +102,20 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    modes = "of eager,compiled,trl,entrenar (all but trl, which is for distillation alone)"
+    modes = f"of {','.join(MODES)}\n(those of the precision; trl is for distillation alone)"
     shapes = f"of {','.join(SHAPES)} (the first {len(WHOLE)})"
     add("--config", type=_chosen(SHAPES), default=list(WHOLE), help=shapes)
-    add("--modes", type=_chosen(MODES), default=["eager", "compiled", "entrenar"], help=modes)
+    add("--precision", choices=PRECISIONS, default="float32", help="of products (float32)")
+    add("--modes", type=_chosen(MODES), help=modes)
     add("--rounds", type=int, default=10, help="timed steps of each side (10)")
     add("--warmup", type=int, default=2, help="steps before those (2)")
     add("--threads", type=int, help="threads of each side (default: their own choice, all cores)")
     add("--targets", action="store_true", help="exit with 1 when a target is missed")
     add("--json", action="store_true", help="one JSON document instead of tables")
     add("-q", "--quiet", action="store_true", help="no notes on standard error")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.modes = options.modes or PRECISIONS[options.precision]
+    return options
 
 
 def _chosen(known: Any) -> Any:
@@ -179,15 +128,6 @@ def _chosen(known: Any) -> Any:
     return choose
 
 
-def _environment(threads: int | None) -> dict[str, str]:
-    """The workers' variables: the user's own, and the number of threads where it was asked for."""
-    chosen = dict(os.environ)
-    if threads is not None:
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-        chosen.update(dict.fromkeys(names, str(threads)))
-    return chosen
-
-
 def _compare(
     name: str, options: argparse.Namespace, environment: dict[str, str], out: Output
 ) -> tuple[Comparison, dict[str, Any]]:
@@ -195,12 +135,12 @@ def _compare(
     with tempfile.TemporaryDirectory(prefix="entrenar-bench-") as folder, ExitStack() as stack:
         weights = Path(folder)
         written = replace(shape, adapter="lora") if shape.adapter == "qlora" else shape
-        with Process("eager", written, weights, environment) as writer:
+        with _process("eager", written, weights, environment) as writer:
             writer.ask("save", folder=folder)
         sides = []
         for mode in options.modes:
             out.note(f"{name} {mode}: starting and warming up")
-            side = stack.enter_context(Process(mode, shape, weights, environment))
+            side = stack.enter_context(_process(mode, shape, weights, environment))
             sides.append(side)
             for step in range(options.warmup):
                 side.ask("step", batch=step)
@@ -222,33 +162,27 @@ def _compare(
 def _rounds(sides: list[Process], batches: range) -> dict[str, list[dict[str, Any]]]:
     answers: dict[str, list[dict[str, Any]]] = {side.mode: [] for side in sides}
     for batch in batches:
-        for side in _in_turn(sides):
+        for side in in_turn(sides):
             answers[side.mode].append(side.ask("step", batch=batch))
     return answers
 
 
-def _in_turn(sides: list[Process]) -> Iterator[Process]:
-    for side in sides:
-        time.sleep(SETTLE)
-        yield side
-
-
 def _products(shape: Shape, sides: list[Process]) -> list[Product]:
-    """The matrix rate of both libraries at the step's products, in turns."""
+    """The matrix rate of both libraries at the step's products, in turns, in each precision."""
     chunk = min(shape.tokens, 1024)
     wanted = {
         "square": (2048, 2048, 2048),
-        "attention projection": (shape.tokens, shape.hidden, shape.hidden),
+        "projection": (shape.tokens, shape.hidden, shape.hidden),
         "gate, up": (shape.tokens, shape.inner, shape.hidden),
         "down": (shape.tokens, shape.hidden, shape.inner),
         "head": (chunk, shape.vocabulary, shape.hidden),
     }
-    rated = [side for side in sides if side.mode in ("eager", "entrenar")]
+    rated = [side for side in sides if side.mode.partition("-")[0] in ("eager", "entrenar")]
     found: list[Product] = []
     for name, (m, n, k) in wanted.items():
         rates: dict[str, list[float]] = {side.mode: [] for side in rated}
         for _ in range(5):
-            for side in _in_turn(rated):
+            for side in in_turn(rated):
                 rates[side.mode].append(side.ask("multiply", m=m, n=n, k=k).get("gflops", 0.0))
         medians = {mode: median(values) for mode, values in rates.items()}
         found.append(Product(name, m, n, k, medians))
@@ -256,7 +190,7 @@ def _products(shape: Shape, sides: list[Process]) -> list[Product]:
 
 
 def _peak(mode: str, shape: Shape, weights: Path, environment: dict[str, str]) -> int:
-    with Process(mode, shape, weights, environment) as fresh:
+    with _process(mode, shape, weights, environment) as fresh:
         for step in range(PEAK_STEPS):
             fresh.ask("step", batch=step)
         return fresh.ask("peak").get("bytes", 0)

@@ -46,6 +46,34 @@ def steps(ours: list[float], eager: list[float], machine: Environment = MACHINE)
     return {"schema": "entrenar.benchmark.training-step/1", "data": to_plain(report)}
 
 
+def test_a_mode_is_compared_in_its_precision_and_bf16_with_our_float32():
+    seconds = {
+        "eager": 4.0, "compiled-bf16": 1.5, "eager-bf16": 2.0, "entrenar-bf16": 1.0, "entrenar": 2.5
+    }  # fmt: skip
+    sides = [
+        StepSide(mode, "", [each], [each], [10.0], 2.0, 0.0, 100) for mode, each in seconds.items()
+    ]
+    comparison = Comparison("24M", SHAPE, 2, sides, [])
+    report = Report("today", {}, {}, 1, [comparison], False)
+    document = {"schema": "entrenar.benchmark.training-step/1", "data": to_plain(report)}
+    assert {name: line.ratio for name, line in read_document(document, "here").lines.items()} == {
+        "24M against eager": 4.0 / 2.5,
+        "24M, entrenar-bf16 against compiled-bf16": 1.5,
+        "24M, entrenar-bf16 against eager-bf16": 2.0,
+        "24M, entrenar-bf16 against entrenar": 2.5,
+    }
+
+
+@pytest.mark.parametrize(("apart", "passed"), [(0.019, True), (0.021, False)])
+def test_losses_in_bf16_may_differ_by_what_rounding_the_loss_would_change(apart, passed):
+    sides = [
+        StepSide("eager-bf16", "", [1.0], [1.0], [10.24], 2.0, 0.0),
+        StepSide("entrenar-bf16", "", [1.0], [1.0], [10.24 + apart], 2.0, 0.0),
+    ]
+    report = Report("today", {}, {}, 1, [Comparison("24M", SHAPE, 2, sides, [])], False)
+    assert report.passed() == passed
+
+
 def noisy(random: np.random.Generator, slower: float = 1.0) -> dict[str, Any]:
     """Five rounds of a step of one second and a peer's of two, on a machine that is busy with
     other work in some rounds (30 %) and does not do the same twice in the same time (2 %)."""
