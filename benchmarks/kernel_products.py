@@ -71,8 +71,7 @@ def _product(
     kernel: str, m: int, n: int, k: int, *,
     trans_a: bool = False, trans_b: bool = False, kept: bool = False,
 ) -> Case:  # fmt: skip
-    """(m, k) times (k, n). With `kept`, b is a weight that both sides may have made ready before;
-    the size says whether ours was."""
+    """(m, k) times (k, n). With `kept`, b is a weight that both sides have made ready before."""
 
     def make() -> dict[str, Any]:
         a = normal(*((k, m) if trans_a else (m, k)))
@@ -80,7 +79,7 @@ def _product(
         out = np.empty((m, n), np.float32)
         left, right = torch.from_numpy(a), torch.from_numpy(b)
         if kept:
-            b, right = packed(b), right.bfloat16()
+            b, right = kernels.packed_bf16(b), right.bfloat16()
 
         def ours() -> Any:
             return kernels.matmul_bf16(a, b, trans_a=trans_a, trans_b=trans_b, out=out)
@@ -98,19 +97,11 @@ def _product(
 
         return {"entrenar": entrenar, "torch": pytorch}
 
-    note = PACKED_NOTE * kept
+    note = ", weight ready" * kept
     moved = {"product": 0}
     return Case(
         kernel, f"{m} × {n} × {k}{note}", 4 * (m * k + n * k + m * n), moved, make, 2 * m * n * k
     )
 
-
-def packed(weight: np.ndarray) -> Any:
-    """What a weight that is multiplied with few rows again and again is kept as: itself, so long as
-    it is packed at each call."""
-    return weight
-
-
-PACKED_NOTE = ", not packed"
 
 PRODUCTS = [*_forward(), *_input_gradients(), *_weight_gradients(), *_few_rows()]
