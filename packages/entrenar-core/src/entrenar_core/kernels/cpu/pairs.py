@@ -251,7 +251,7 @@ def _pack_block(builder: Builder, source: Any, stride: Any, target: Any, step: i
         store(builder, vector, builder.add(target, I64(i * apart)))
 
 
-def _pack_along(builder: Builder, width: int, given: Any) -> None:
+def pack_along(builder: Builder, width: int, given: Any) -> None:
     """Panels of `width` of an operand whose rows, of the source, run along k."""
     source, stride, lines, depth, target, panel = given
     at_once, step = min(width, WIDTH), width * PAIR
@@ -326,7 +326,7 @@ def _put_pairs(builder: Builder, pairs: Any, width: int, into: Any, group: Any, 
 def pack_a_along(builder, source, stride, lines, depth, target, panel):
     """Panels of a, `panel` bytes apart, of `lines` rows of `depth` numbers, `stride` bytes apart.
     There has to be room for an even number of panels."""
-    _pack_along(builder, ROWS, (source, stride, lines, depth, target, panel))
+    pack_along(builder, ROWS, (source, stride, lines, depth, target, panel))
 
 
 @routine(*(INTEGER,) * 6)
@@ -338,7 +338,7 @@ def pack_a_beside(builder, source, stride, lines, depth, target, panel):
 @routine(*(INTEGER,) * 6)
 def pack_b_along(builder, source, stride, lines, depth, target, panel):
     """Panels of b, of bᵀ: `lines` rows of `depth` numbers."""
-    _pack_along(builder, COLUMNS, (source, stride, lines, depth, target, panel))
+    pack_along(builder, COLUMNS, (source, stride, lines, depth, target, panel))
 
 
 @routine(*(INTEGER,) * 6)

@@ -1,0 +1,185 @@
+"""Loops over rows of float32 numbers that become pairs of bfloat16 ones (see `pairs`), and over
+columns of such pairs.
+
+Rows along the axis that is summed over are packed as rows of pairs, or as columns of them; of rows
+that are summed over, two become one row of pairs.
+"""
+
+import math
+from typing import Any
+
+from llvmlite import ir
+
+from entrenar_core.kernels.attention_bf16 import FAR
+from entrenar_core.kernels.cpu.pairs import dot, interleaved, pack_along, rounded
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    I64,
+    INTEGER,
+    NUMBER,
+    VECTOR,
+    WHOLES,
+    WIDTH,
+    Builder,
+    constant,
+    counting,
+    each_vector,
+    exponential,
+    load,
+    place,
+    routine,
+    spread,
+    store,
+    variable,
+    whole,
+)
+
+TILE = 64
+"""Columns of what is packed as columns."""
+
+
+def _nearest(builder: Builder, x: Any) -> Any:
+    """A vector of float32 rounded to bfloat16."""
+    halves = ir.VectorType(ir.IntType(16), 2 * WIDTH)
+    pairs = builder.bitcast(rounded(builder, x, constant(0.0)), halves)
+    some = builder.shuffle_vector(pairs, pairs, whole(WHOLES, *range(WIDTH)))
+    return builder.bitcast(builder.shl(builder.zext(some, WHOLES), whole(WHOLES, 16)), VECTOR)
+
+
+@routine(*(INTEGER,) * 5)
+def pack_columns(builder, source, stride, rows, width, target):
+    """Write `rows` ≤ TILE rows of `width` numbers as columns of pairs, TILE of them in a row, and
+    zeros up to whole vectors and to a multiple of 32 numbers."""
+    pack_along(builder, TILE, (source, stride, rows, width, target, I64(0)))
+
+
+@routine(*(INTEGER,) * 6)
+def pack_rows(builder, source, stride, rows, vectors, target, target_row):
+    """Write rows as rows of pairs of neighbours, with zeros up to a multiple of 32 numbers."""
+    whole_pairs = builder.sdiv(vectors, I64(2))
+    left = builder.srem(vectors, I64(2))
+    with counting(builder, rows) as r:
+        at, to = place(builder, source, r, stride), place(builder, target, r, target_row)
+        with counting(builder, whole_pairs) as i:
+            low = place(builder, at, i, 2 * BYTES)
+            high = load(builder, builder.add(low, I64(BYTES)))
+            pairs = rounded(builder, load(builder, low), high)
+            store(builder, pairs, place(builder, to, i, BYTES))
+        with builder.if_then(builder.icmp_signed("!=", left, I64(0))):
+            low = load(builder, place(builder, at, whole_pairs, 2 * BYTES))
+            pairs = rounded(builder, low, constant(0.0))
+            store(builder, pairs, place(builder, to, whole_pairs, BYTES))
+
+
+@routine(*(INTEGER,) * 6)
+def pair_rows(builder, source, stride, rows, vectors, target, target_row):
+    """Write each two rows as one row of pairs (first[j], second[j]), zeros for a last second."""
+    twos = builder.sdiv(rows, I64(2))
+    with counting(builder, twos) as r, each_vector(builder, vectors) as offset:
+        at = builder.add(place(builder, source, builder.mul(r, I64(2)), stride), offset)
+        pairs = interleaved(builder, load(builder, at), load(builder, builder.add(at, stride)))
+        store(builder, pairs, builder.add(place(builder, target, r, target_row), offset))
+    with (
+        builder.if_then(builder.icmp_signed("!=", builder.srem(rows, I64(2)), I64(0))),
+        each_vector(builder, vectors) as offset,
+    ):
+        at = builder.add(place(builder, source, builder.mul(twos, I64(2)), stride), offset)
+        pairs = interleaved(builder, load(builder, at), constant(0.0))
+        store(builder, pairs, builder.add(place(builder, target, twos, target_row), offset))
+
+
+@routine(*(INTEGER,) * 6)
+def remainders(builder, source, stride, rows, vectors, target, target_row):
+    """Write what each number is more than the bfloat16 next to it."""
+    with counting(builder, rows) as r, each_vector(builder, vectors) as offset:
+        x = load(builder, builder.add(place(builder, source, r, stride), offset))
+        rest = builder.fsub(x, _nearest(builder, x))
+        store(builder, rest, builder.add(place(builder, target, r, target_row), offset))
+
+
+@routine(*(INTEGER,) * 7)
+def dot_pair_columns(builder, a, b, rest, row, rows, vectors, out):
+    """Write the sums of the products of the columns of a with those of b, and with those of `rest`,
+    to `out`; each in the order of `product_of_pairs`."""
+    with each_vector(builder, vectors) as offset:
+        totals = [variable(builder, constant(0.0)) for _ in range(2)]
+        with counting(builder, rows) as r:
+            at = place(builder, offset, r, row)
+            y = load(builder, builder.add(a, at), WHOLES)
+            for total, other in zip(totals, (b, rest), strict=True):
+                x = load(builder, builder.add(other, at), WHOLES)
+                builder.store(dot(builder, builder.load(total), x, y), total)
+        total = builder.fadd(*(builder.load(each) for each in totals))
+        store(builder, total, builder.add(out, offset))
+
+
+# --- a softmax whose weights are rounded ---------------------------------------------------------
+
+
+@routine(*(INTEGER,) * 2)
+def settle_peaks(builder, vectors, peaks):
+    """`attention_bf16.next_to_peak`, in place."""
+    name = "llvm.rint.v16f32"
+    rint = builder.module.globals.get(name)
+    if rint is None:
+        rint = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name=name)
+    with each_vector(builder, vectors) as offset:
+        at = builder.add(peaks, offset)
+        peak = load(builder, at)
+        near = builder.and_(
+            builder.fcmp_ordered("<", peak, constant(FAR)),
+            builder.fcmp_ordered(">", peak, constant(-FAR)),
+        )
+        count = builder.call(rint, [builder.fmul(peak, constant(1 / math.log(2)))])
+        settled = builder.fmul(count, constant(math.log(2)))
+        store(builder, builder.select(near, settled, peak), at)
+
+
+@routine(*(INTEGER,) * 3)
+def multiply_each(builder, vectors, target, factors):
+    """Multiply numbers by others."""
+    with each_vector(builder, vectors) as offset:
+        to, factor = builder.add(target, offset), load(builder, builder.add(factors, offset))
+        store(builder, builder.fmul(load(builder, to), factor), to)
+
+
+@routine(*(INTEGER,) * 7)
+def soften_near(builder, at, row, rows, vectors, peaks, totals, near_totals):
+    """Turn each x into exp(x − peak of its column) rounded to bfloat16. Add up in `totals` what was
+    rounded, and in `near_totals` what it became."""
+    with each_vector(builder, vectors) as offset:
+        column = builder.add(at, offset)
+        target, near_target = builder.add(totals, offset), builder.add(near_totals, offset)
+        peak = load(builder, builder.add(peaks, offset))
+        total = variable(builder, load(builder, target))
+        near_total = variable(builder, load(builder, near_target))
+        with counting(builder, rows) as r:
+            cell = place(builder, column, r, row)
+            e = exponential(builder, builder.fsub(load(builder, cell), peak))
+            near = _nearest(builder, e)
+            store(builder, near, cell)
+            builder.store(builder.fadd(builder.load(total), e), total)
+            builder.store(builder.fadd(builder.load(near_total), near), near_total)
+        store(builder, builder.load(total), target)
+        store(builder, builder.load(near_total), near_target)
+
+
+@routine(*(INTEGER,) * 4, NUMBER)
+def scale_all(builder, at, row, rows, vectors, number):
+    """Multiply every number by one."""
+    factor = spread(builder, number)
+    with counting(builder, rows) as r, each_vector(builder, vectors) as offset:
+        cell = builder.add(place(builder, at, r, row), offset)
+        store(builder, builder.fmul(load(builder, cell), factor), cell)
+
+
+@routine(*(INTEGER,) * 5, NUMBER)
+def divide_rows(builder, at, row, rows, vectors, divisors, number):
+    """Multiply row i by `number` over the i-th one at `divisors`."""
+    factor = spread(builder, number)
+    with counting(builder, rows) as r:
+        divisor = spread(builder, load(builder, place(builder, divisors, r, 4), VECTOR.element))
+        with each_vector(builder, vectors) as offset:
+            cell = builder.add(place(builder, at, r, row), offset)
+            value = builder.fmul(load(builder, cell), factor)
+            store(builder, builder.fdiv(value, divisor), cell)
