@@ -52,7 +52,7 @@ from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.pair_rows import (
     divide_rows,
-    dot_pair_columns,
+    add_dots_of_pairs,
     multiply_each,
     pack_columns,
     pack_rows,
@@ -136,7 +136,8 @@ def _near_totals_of(plan, own):
 @inner
 def _enter(plan, b, h, low, rows, packed, own):
     apart()
-    pack_columns(begin_of(plan, Q, b, low, h), plan[Q, 2], rows, plan[SIZES, 3], packed)
+    columns = plan[SIZES, 3] // WIDTH
+    pack_columns(begin_of(plan, Q, b, low, h), plan[Q, 2], rows, columns, packed, ROW)
     fill(_near_totals_of(plan, own), ROW, 1, TILE // WIDTH, F(0))
 
 
@@ -206,28 +207,27 @@ forward = Crew(_work_forward)
 
 def backward_scratch_size(width):
     """Numbers that one thread needs: what all backward passes do; keys or values, pairs of keys,
-    pairs of queries and of gradients, weights and gradients of scores, pairs of these; and what
-    rounding left of the outputs, as numbers and as columns."""
+    pairs of queries and of gradients, what rounding left of the outputs, weights and gradients of
+    scores, and pairs of these."""
     even = _even(width)
     of_keys = BLOCK * (even // 2 + width // 2)
-    of_queries = TILE * width + TILE * width + TILE * even // 2
+    of_queries = 2 * TILE * width
     return backward_room(width) + of_keys + of_queries + 3 * BLOCK * TILE // 2
 
 
 @inner
 def _places(plan, own):
-    """Where lie: pairs of queries, pairs of gradients, what rounding left of the outputs, as
-    columns too; pairs of keys; weights and gradients of scores as rows, and the latter as pairs.
+    """Where lie: pairs of queries, pairs of gradients, what rounding left of the outputs; pairs of
+    keys; weights and gradients of scores as rows, and the latter as pairs.
     At `own` are keys or values as rows."""
     width = plan[SIZES, 3]
     even, tile = _even_inside(width), 2 * BLOCK * TILE
     q = own + 2 * BLOCK * even
     g = q + 2 * TILE * width
     rest = g + 2 * TILE * width
-    columns = rest + 4 * TILE * width
-    k = columns + 2 * TILE * even
+    k = rest + 4 * TILE * width
     weights = k + 2 * BLOCK * width
-    return q, g, rest, columns, k, weights, weights + tile, weights + 2 * tile
+    return q, g, rest, k, weights, weights + tile, weights + 2 * tile
 
 
 @inner
@@ -235,21 +235,23 @@ def _enter_backward(plan, b, h, low, rows, packed, dots, own):
     apart()
     width = plan[SIZES, 3]
     vectors, columns, each = (rows + WIDTH - 1) // WIDTH, width // WIDTH, 4 * TILE * width
-    near_q, near_g, rest, rest_columns, _, _, _, _ = _places(plan, own)
+    near_q, near_g, rest, _, _, _, _ = _places(plan, own)
     q, g = begin_of(plan, Q, b, low, h), begin_of(plan, G, b, low, h)
     o = begin_of(plan, O, b, low, h)
-    pack_columns(q, plan[Q, 2], rows, width, packed)
-    pack_columns(g, plan[G, 2], rows, width, packed + each)
+    packed_g, packed_o = packed + each, packed + 2 * each
+    pack_columns(q, plan[Q, 2], rows, columns, packed, ROW)
+    pack_columns(g, plan[G, 2], rows, columns, packed_g, ROW)
     pair_rows(q, plan[Q, 2], rows, columns, near_q, 4 * width)
     pair_rows(g, plan[G, 2], rows, columns, near_g, 4 * width)
-    # o in two parts, and in the order of the product below, so that one key alone, whose o is a
-    # bfloat16 number, has a gradient of exactly 0
-    pack_columns(o, plan[O, 2], rows, width, packed + 2 * each)
-    remainders(o, plan[O, 2], rows, columns, rest, 4 * width)
-    pack_columns(rest, 4 * width, rows, width, rest_columns)
-    dot_pair_columns(
-        packed + each, packed + 2 * each, rest_columns, ROW, width // 2, vectors, dots
-    )  # fmt: skip
+    # in the order of the product below, so that one key alone, whose o is of bfloat16 numbers, has
+    # a gradient of exactly 0; three of them hold all digits of a float32
+    row = plan[O, 2]
+    for part in range(3):
+        pack_columns(o, row, rows, columns, packed_o, ROW)
+        add_dots_of_pairs(packed_g, packed_o, ROW, width // 2, vectors, dots)
+        if part < 2:
+            remainders(o, row, rows, columns, rest, 4 * width)
+            o, row = rest, 4 * width
 
 
 @inner
@@ -263,7 +265,7 @@ def _slopes(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest,
 def _add(plan, b, h, group, low, begin, used, dtile, dq, keys, rows, lowest, highest, own):
     apart()
     width, vectors = plan[SIZES, 3], (rows + WIDTH - 1) // WIDTH
-    q, g, _, _, k, weights, slopes, slope_pairs = _places(plan, own)
+    q, g, _, k, weights, slopes, slope_pairs = _places(plan, own)
     dk, dv = begin_of(plan, DK, b, begin, group), begin_of(plan, DV, b, begin, group)
     pack_rows(used, ROW, keys, vectors, weights, ROW // 2)
     _add_over_queries(weights, g, 4 * width, width, dv, plan[DV, 2], keys, rows, lowest, highest)

@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 
 from entrenar_core.kernels.attention_bf16 import FAR
-from entrenar_core.kernels.cpu.pairs import dot, interleaved, pack_along, rounded
+from entrenar_core.kernels.cpu.pairs import across, dot, interleaved, rounded
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     I64,
@@ -34,9 +34,6 @@ from entrenar_core.kernels.cpu.vectors import (
     whole,
 )
 
-TILE = 64
-"""Columns of what is packed as columns."""
-
 
 def _nearest(builder: Builder, x: Any) -> Any:
     """A vector of float32 rounded to bfloat16."""
@@ -46,11 +43,32 @@ def _nearest(builder: Builder, x: Any) -> Any:
     return builder.bitcast(builder.shl(builder.zext(some, WHOLES), whole(WHOLES, 16)), VECTOR)
 
 
-@routine(*(INTEGER,) * 5)
-def pack_columns(builder, source, stride, rows, width, target):
-    """Write `rows` ≤ TILE rows of `width` numbers as columns of pairs, TILE of them in a row, and
-    zeros up to whole vectors and to a multiple of 32 numbers."""
-    pack_along(builder, TILE, (source, stride, rows, width, target, I64(0)))
+@routine(*(INTEGER,) * 6)
+def pack_columns(builder, source, stride, rows, vectors, target, target_row):
+    """Write rows as columns of pairs of neighbours, with zeros up to a multiple of 16 columns and of
+    32 numbers in each."""
+    groups = builder.sdiv(builder.add(rows, I64(WIDTH - 1)), I64(WIDTH))
+    pieces = builder.sdiv(builder.add(vectors, I64(1)), I64(2))
+    nothing = whole(WHOLES, 0)
+    half = whole(WHOLES, *(-(lane < WIDTH // 2) for lane in range(WIDTH)))
+    with counting(builder, groups) as group, counting(builder, pieces) as piece:
+        first = builder.mul(group, I64(WIDTH))
+        corner = place(builder, place(builder, source, first, stride), piece, 2 * BYTES)
+        behind = builder.add(builder.mul(piece, I64(2)), I64(1))
+        two = builder.icmp_signed("<", behind, vectors)
+        second, used = builder.select(two, I64(BYTES), I64(0)), whole(WHOLES, -1)
+        used = builder.select(two, used, half)
+        lines = []
+        for i in range(WIDTH):
+            there = builder.icmp_signed("<", builder.add(first, I64(i)), rows)
+            at = place(builder, corner, builder.select(there, I64(i), I64(0)), stride)
+            high = load(builder, builder.add(at, second))
+            pairs = rounded(builder, load(builder, at), high)
+            lines.append(builder.and_(pairs, builder.select(there, used, nothing)))
+        to = place(builder, target, group, BYTES)
+        to = place(builder, to, builder.mul(piece, I64(WIDTH)), target_row)
+        for i, line in enumerate(across(builder, lines)):
+            store(builder, line, place(builder, to, I64(i), target_row))
 
 
 @routine(*(INTEGER,) * 6)
@@ -97,20 +115,18 @@ def remainders(builder, source, stride, rows, vectors, target, target_row):
         store(builder, rest, builder.add(place(builder, target, r, target_row), offset))
 
 
-@routine(*(INTEGER,) * 7)
-def dot_pair_columns(builder, a, b, rest, row, rows, vectors, out):
-    """Write the sums of the products of the columns of a with those of b, and with those of `rest`,
-    to `out`; each in the order of `product_of_pairs`."""
+@routine(*(INTEGER,) * 6)
+def add_dots_of_pairs(builder, a, b, row, rows, vectors, out):
+    """Add the sum of the products of each column of a with that of b to `out`, in the order of
+    `product_of_pairs`."""
     with each_vector(builder, vectors) as offset:
-        totals = [variable(builder, constant(0.0)) for _ in range(2)]
+        total = variable(builder, constant(0.0))
         with counting(builder, rows) as r:
             at = place(builder, offset, r, row)
-            y = load(builder, builder.add(a, at), WHOLES)
-            for total, other in zip(totals, (b, rest), strict=True):
-                x = load(builder, builder.add(other, at), WHOLES)
-                builder.store(dot(builder, builder.load(total), x, y), total)
-        total = builder.fadd(*(builder.load(each) for each in totals))
-        store(builder, total, builder.add(out, offset))
+            x, y = (load(builder, builder.add(each, at), WHOLES) for each in (b, a))
+            builder.store(dot(builder, builder.load(total), x, y), total)
+        to = builder.add(out, offset)
+        store(builder, builder.fadd(load(builder, to), builder.load(total)), to)
 
 
 # --- a softmax whose weights are rounded ---------------------------------------------------------

@@ -209,7 +209,7 @@ def _exchanged(builder: Builder, vectors: list[Any], distance: int) -> list[Any]
     return found
 
 
-def _across(builder: Builder, rows: list[Any]) -> list[Any]:
+def across(builder: Builder, rows: list[Any]) -> list[Any]:
     """Rows of 16 pairs as columns: 16 rows become 16 vectors of a step each, 8 rows 8 vectors of
     two steps each."""
     distance = len(rows) // 2
@@ -245,7 +245,7 @@ def _pack_block(builder: Builder, source: Any, stride: Any, target: Any, step: i
             low = load_some(builder, at, below(builder, numbers))
             high = load_some(builder, behind, below(builder, builder.sub(numbers, I64(WIDTH))))
         rows.append(rounded(builder, low, high))
-    vectors = _across(builder, rows)
+    vectors = across(builder, rows)
     apart = step * (STEPS // len(vectors))
     for i, vector in enumerate(vectors):
         store(builder, vector, builder.add(target, I64(i * apart)))
