@@ -111,17 +111,11 @@ class BackwardSteps(NamedTuple):
     slopes: Any
     """The same for the gradients of the weights."""
     add: Any
-    """(plan, b, h, group, low, begin, used, dtile, dq, keys, rows, lowest, highest, own): add to
-    dv, dk and dq what the weights and the scores' gradients of a tile give."""
+    """(plan, b, group, begin, q, g, used, dtile, dq, keys, rows, lowest, highest, own): add to dv,
+    dk and dq what the weights and the scores' gradients of a tile give."""
 
 
-def backward_by(steps: BackwardSteps) -> Any:
-    """What a thread does: (plan, thread), pieces until none is left.
-
-    CUTS: into how many parts of how many keys the keys are cut, each with its own dq; and how many
-    sequences and groups of heads are done one after the other by one thread, because they add to
-    the same numbers of the bias's gradient.
-    """
+def _tiles_by(steps: BackwardSteps) -> Any:
     enter, scores, slopes, add = steps
 
     @inner
@@ -142,6 +136,7 @@ def backward_by(steps: BackwardSteps) -> Any:
         dots, ignored, factors = totals + ROW, totals + 2 * ROW, totals + 3 * ROW
         spare = totals + 4 * ROW
         own = spare + 4 * WIDTH * WIDTH
+        q, g = begin_of(plan, Q, b, low, h), begin_of(plan, G, b, low, h)
         dq = begin_of(plan, DQ, part * batch + b, low, h)
         fill(dq, plan[DQ, 2], rows, columns, F(0))
         seen_first, seen_last = keys_of(plan, b, low, rows)
@@ -174,8 +169,20 @@ def backward_by(steps: BackwardSteps) -> Any:
             _differentiate_tile(weights, dtile, count, vectors, lowest, highest, dots)
             if plan[DBIAS, 0]:
                 add_to_bias(plan, dtile, b, h, low, begin, count, rows, lowest, highest, spare)
-            add(plan, b, h, group, low, begin, used, dtile, dq, count, rows, lowest, highest, own)
+            add(plan, b, group, begin, q, g, used, dtile, dq, count, rows, lowest, highest, own)
         scale_rows(dq, plan[DQ, 2], rows, columns, factors)
+
+    return tile_backward
+
+
+def backward_by(steps: BackwardSteps) -> Any:
+    """What a thread does: (plan, thread), pieces until none is left.
+
+    CUTS: into how many parts of how many keys the keys are cut, each with its own dq; and how many
+    sequences and groups of heads are done one after the other by one thread, because they add to
+    the same numbers of the bias's gradient.
+    """
+    tile_backward = _tiles_by(steps)
 
     @inner
     def keys_backward(plan, room, part, b, group):
@@ -216,7 +223,7 @@ _add_over_queries = adding_over_queries(product, 1)
 
 
 @inner
-def _enter(plan, b, h, low, rows, packed, dots, own):
+def _enter(plan, b, h, low, rows, packed, dots, _own):
     width = plan[SIZES, 3]
     columns, each = width // WIDTH, 4 * TILE * width
     scale = number_at(plan[NUMBERS, 0])
@@ -229,21 +236,21 @@ def _enter(plan, b, h, low, rows, packed, dots, own):
 
 
 @inner
-def _scores(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest, own):
+def _scores(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest, _own):
     k, width = begin_of(plan, K, b, begin, group), plan[SIZES, 3]
     _multiply(k, plan[K, 2], width, packed, tile, keys, vectors, lowest, highest)
 
 
 @inner
-def _slopes(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest, own):
+def _slopes(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest, _own):
     v, width = begin_of(plan, V, b, begin, group), plan[SIZES, 3]
     packed_g = packed + 4 * TILE * width
     _multiply(v, plan[V, 2], width, packed_g, tile, keys, vectors, lowest, highest)
 
 
 @inner
-def _add(plan, b, h, group, low, begin, used, dtile, dq, keys, rows, lowest, highest, own):
-    width, q, g = plan[SIZES, 3], begin_of(plan, Q, b, low, h), begin_of(plan, G, b, low, h)
+def _add(plan, b, group, begin, q, g, used, dtile, dq, keys, rows, lowest, highest, _own):
+    width = plan[SIZES, 3]
     dk, dv = begin_of(plan, DK, b, begin, group), begin_of(plan, DV, b, begin, group)
     k, dq_row = begin_of(plan, K, b, begin, group), plan[DQ, 2]
     _add_over_queries(used, g, plan[G, 2], width, dv, plan[DV, 2], keys, rows, lowest, highest)

@@ -44,6 +44,7 @@ from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.products import product
 from entrenar_core.kernels.cpu.vector_loops import (
     copy,
+    copy_rows,
     fill,
     raise_peaks,
     rescale,
@@ -63,9 +64,9 @@ from entrenar_core.kernels.cpu.vectors import (
 
 
 def scratch_size(width):
-    """Numbers that one thread needs: packed queries, a tile, its peaks, sums and factors, room for
-    the bias, and for the first one to lie at a multiple of 64 bytes."""
-    return TILE * (width + BLOCK + 3) + WIDTH * WIDTH + WIDTH
+    """Numbers that one thread needs: packed queries, outputs, a tile, its peaks, sums and factors,
+    room for the bias, and for the first one to lie at a multiple of 64 bytes."""
+    return TILE * (2 * width + BLOCK + 3) + WIDTH * WIDTH + WIDTH
 
 
 @inner
@@ -80,7 +81,7 @@ def raise_tile_peaks(tile, keys, vectors, low, high, peaks):
 
 
 @inner
-def _soften_tile(plan, tile, keys, vectors, low, high, peaks, totals, factors, own):
+def _soften_tile(_plan, tile, keys, vectors, low, high, peaks, totals, factors, _own):
     """Turn scores into exp(score − peak) with the peaks of all blocks so far."""
     apart()
     copy(peaks, factors, vectors)
@@ -95,16 +96,17 @@ def _soften_tile(plan, tile, keys, vectors, low, high, peaks, totals, factors, o
 
 
 @inner
-def _finish(plan, b, h, low, rows, o, peaks, totals, factors, own):
-    """Divide the rows of o by their sums, and write the log-sum-exps."""
-    lse = begin_of(plan, LSE, b, h, low)
+def _finish(plan, b, h, low, rows, sums, peaks, totals, factors, _own):
+    """Write the sums divided by the totals, and the log-sum-exps."""
+    lse, width = begin_of(plan, LSE, b, h, low), plan[SIZES, 3]
     for i in range(rows):
         total = number_at(totals + 4 * i)
         empty = total == F(0)
         found = F(np.inf) if empty else number_at(peaks + 4 * i) + np.log(total)
         put_number(lse + 4 * i, found)
         put_number(factors + 4 * i, F(1) / (F(1) if empty else total))
-    scale_rows(o, plan[O, 2], rows, plan[SIZES, 3] // WIDTH, factors)
+    scale_rows(sums, 4 * width, rows, width // WIDTH, factors)
+    copy_rows(sums, 4 * width, begin_of(plan, O, b, low, h), plan[O, 2], rows, width // WIDTH)
 
 
 class ForwardSteps(NamedTuple):
@@ -121,9 +123,9 @@ class ForwardSteps(NamedTuple):
     drop: Any
     """(plan, tile, keys, vectors, lowest, highest, number)"""
     add_values: Any
-    """(plan, b, group, begin, tile, o, keys, rows, lowest, highest, own)"""
+    """(plan, b, group, begin, tile, sums, keys, rows, lowest, highest, own)"""
     finish: Any
-    """(plan, b, h, low, rows, o, peaks, totals, factors, own): divide by the sums."""
+    """(plan, b, h, low, rows, sums, peaks, totals, factors, own): write the results."""
 
 
 def forward_by(steps: ForwardSteps) -> Any:
@@ -137,12 +139,13 @@ def forward_by(steps: ForwardSteps) -> Any:
         time, heads, width, keys = plan[SIZES, 1], plan[SIZES, 2], plan[SIZES, 3], plan[SIZES, 4]
         group = h // (heads // plan[BAND, 2])
         vectors, columns = (rows + WIDTH - 1) // WIDTH, width // WIDTH
-        tile = room + 4 * TILE * width  # the packed queries come first
+        # o is summed where its rows lie together: those of one head of many share few cache sets
+        sums, row = room + 4 * TILE * width, 4 * width  # the packed queries come first
+        tile = sums + 4 * TILE * width
         peaks = tile + 4 * TILE * BLOCK
         totals, factors, spare = peaks + ROW, peaks + 2 * ROW, peaks + 3 * ROW
         own = spare + 4 * WIDTH * WIDTH
-        o, o_row = begin_of(plan, O, b, low, h), plan[O, 2]
-        fill(o, o_row, rows, columns, F(0))
+        fill(sums, row, rows, columns, F(0))
         fill(peaks, ROW, 1, vectors, LOWEST)
         fill(totals, ROW, 1, vectors, F(0))
         enter(plan, b, h, low, rows, room, own)
@@ -156,12 +159,12 @@ def forward_by(steps: ForwardSteps) -> Any:
             counts = plan[VISIBLE, 0] + b * plan[VISIBLE, 1] + begin if plan[VISIBLE, 0] else 0
             hide(tile, count, vectors, lowest, highest, counts)
             soften_tile(plan, tile, count, vectors, lowest, highest, peaks, totals, factors, own)
-            scale_rows(o, o_row, rows, columns, factors)
+            scale_rows(sums, row, rows, columns, factors)
             if plan[CHANCE, 1]:
                 number = ((b * heads + h) * time + low) * keys + begin
                 drop(plan, tile, count, vectors, lowest, highest, number)
-            add_values(plan, b, group, begin, tile, o, count, rows, lowest, highest, own)
-        finish(plan, b, h, low, rows, o, peaks, totals, factors, own)
+            add_values(plan, b, group, begin, tile, sums, count, rows, lowest, highest, own)
+        finish(plan, b, h, low, rows, sums, peaks, totals, factors, own)
 
     @inner
     def work(plan, thread):
@@ -184,13 +187,13 @@ _add_over_keys = adding_over_keys(product, 1)
 
 
 @inner
-def _enter(plan, b, h, low, rows, packed, own):
+def _enter(plan, b, h, low, rows, packed, _own):
     scale = number_at(plan[NUMBERS, 0])
     pack(begin_of(plan, Q, b, low, h), plan[Q, 2], rows, plan[SIZES, 3] // WIDTH, packed, scale)
 
 
 @inner
-def _scores(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest, own):
+def _scores(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest, _own):
     k = begin_of(plan, K, b, begin, group)
     _multiply(k, plan[K, 2], plan[SIZES, 3], packed, tile, keys, vectors, lowest, highest)
 
@@ -202,10 +205,9 @@ def _drop(plan, tile, keys, vectors, lowest, highest, number):
 
 
 @inner
-def _add_values(plan, b, group, begin, tile, o, keys, rows, lowest, highest, own):
-    v = begin_of(plan, V, b, begin, group)
-    width, o_row = plan[SIZES, 3], plan[O, 2]
-    _add_over_keys(tile, v, plan[V, 2], width, o, o_row, keys, rows, lowest, highest)
+def _add_values(plan, b, group, begin, tile, sums, keys, rows, lowest, highest, _own):
+    v, width = begin_of(plan, V, b, begin, group), plan[SIZES, 3]
+    _add_over_keys(tile, v, plan[V, 2], width, sums, 4 * width, keys, rows, lowest, highest)
 
 
 _do = forward_by(ForwardSteps(_enter, _scores, _soften_tile, _drop, _add_values, _finish))

@@ -51,8 +51,8 @@ from entrenar_core.kernels.cpu.attention_tiles import (
 from entrenar_core.kernels.cpu.compile import F
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.pair_rows import (
-    divide_rows,
     add_dots_of_pairs,
+    divide_rows,
     multiply_each,
     pack_columns,
     pack_rows,
@@ -61,6 +61,7 @@ from entrenar_core.kernels.cpu.pair_rows import (
     scale_all,
     settle_peaks,
     soften_near,
+    soften_to_pairs,
 )
 from entrenar_core.kernels.cpu.products import product_of_pairs
 from entrenar_core.kernels.cpu.vector_loops import copy, fill, rescale
@@ -116,21 +117,15 @@ def _scores(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest,
 
 
 def forward_scratch_size(width):
-    """Numbers that one thread needs: what all forward passes do; keys or pairs of values, pairs of
-    weights, and the sum of the rounded weights of each query."""
-    return forward_room(width) + BLOCK * (_even(width) // 2 + TILE // 2) + TILE
-
-
-@inner
-def _weights_of(plan, own):
-    """Where the pairs of weights lie."""
-    return own + 2 * BLOCK * _even_inside(plan[SIZES, 3])
+    """Numbers that one thread needs: what all forward passes do; keys or pairs of values, and the
+    sum of the rounded weights of each query."""
+    return forward_room(width) + BLOCK * _even(width) // 2 + TILE
 
 
 @inner
 def _near_totals_of(plan, own):
     """Where the sums of the rounded weights lie."""
-    return _weights_of(plan, own) + 2 * BLOCK * TILE
+    return own + 2 * BLOCK * _even_inside(plan[SIZES, 3])
 
 
 @inner
@@ -144,7 +139,7 @@ def _enter(plan, b, h, low, rows, packed, own):
 @inner
 def _soften_tile(plan, tile, keys, vectors, low, high, peaks, totals, factors, own):
     """Turn scores into exp(score − peak), rounded, with the peaks of all blocks so far next to a
-    multiple of ln 2."""
+    multiple of ln 2: into pairs, but where some are still to be dropped."""
     apart()
     near_totals = _near_totals_of(plan, own)
     copy(peaks, factors, vectors)
@@ -156,40 +151,42 @@ def _soften_tile(plan, tile, keys, vectors, low, high, peaks, totals, factors, o
     for first in range(0, keys, group):
         count = min(group, keys - first)
         start, stop = lanes(first, first + count, low, high, vectors)
-        at, shift = tile + first * ROW, BYTES * start
-        soften_near(
-            at + shift, ROW, count, stop - start, peaks + shift, totals + shift,
-            near_totals + shift,
-        )  # fmt: skip
+        shift = BYTES * start
+        at, pairs_at = tile + first * ROW + shift, tile + first // 2 * ROW + shift
+        own_peaks, own_totals, own_near = peaks + shift, totals + shift, near_totals + shift
+        if plan[CHANCE, 1]:
+            soften_near(at, ROW, count, stop - start, own_peaks, own_totals, own_near)
+        else:
+            soften_to_pairs(at, ROW, count, stop - start, own_peaks, own_totals, own_near, pairs_at)
 
 
 @inner
 def _drop(plan, tile, keys, vectors, lowest, highest, number):
     # the others are divided by 1 − dropout at the end: they stay as they were rounded
     drop_out(plan, tile, keys, vectors, lowest, highest, number, F(1))
+    pair_rows(tile, ROW, keys, vectors, tile, ROW)
 
 
 @inner
-def _add_values(plan, b, group, begin, tile, o, keys, rows, lowest, highest, own):
+def _add_values(plan, b, group, begin, tile, sums, keys, rows, lowest, highest, own):
     apart()
-    v, width, weights = begin_of(plan, V, b, begin, group), plan[SIZES, 3], _weights_of(plan, own)
+    v, width = begin_of(plan, V, b, begin, group), plan[SIZES, 3]
     pair_rows(v, plan[V, 2], keys, width // WIDTH, own, 4 * width)
-    pair_rows(tile, ROW, keys, (rows + WIDTH - 1) // WIDTH, weights, ROW)
-    o_row = plan[O, 2]
-    _add_over_keys(weights, own, 4 * width, width, o, o_row, keys, rows, lowest, highest)
+    _add_over_keys(tile, own, 4 * width, width, sums, 4 * width, keys, rows, lowest, highest)
 
 
 @inner
-def _finish(plan, b, h, low, rows, o, peaks, totals, factors, own):
-    """Divide the rows of o by the sums of rounded weights, and write the log-sum-exps."""
+def _finish(plan, b, h, low, rows, sums, peaks, totals, factors, own):
+    """Write the sums divided by those of the rounded weights, and the log-sum-exps."""
     lse, near_totals = begin_of(plan, LSE, b, h, low), _near_totals_of(plan, own)
     for i in range(rows):
         total = number_at(totals + 4 * i)
         empty = total == F(0)
         put_number(lse + 4 * i, F(np.inf) if empty else number_at(peaks + 4 * i) + np.log(total))
         put_number(factors + 4 * i, F(1) if empty else number_at(near_totals + 4 * i))
+    width, o = plan[SIZES, 3], begin_of(plan, O, b, low, h)
     factor = number_at(plan[NUMBERS, 0] + 4) if plan[CHANCE, 1] else F(1)
-    divide_rows(o, plan[O, 2], rows, plan[SIZES, 3] // WIDTH, factors, factor)
+    divide_rows(sums, 4 * width, rows, width // WIDTH, factors, factor, o, plan[O, 2])
 
 
 _forward = forward_by(ForwardSteps(_enter, _scores, _soften_tile, _drop, _add_values, _finish))
@@ -262,7 +259,7 @@ def _slopes(plan, b, group, begin, packed, tile, keys, vectors, lowest, highest,
 
 
 @inner
-def _add(plan, b, h, group, low, begin, used, dtile, dq, keys, rows, lowest, highest, own):
+def _add(plan, b, group, begin, _q, _g, used, dtile, dq, keys, rows, lowest, highest, own):
     apart()
     width, vectors = plan[SIZES, 3], (rows + WIDTH - 1) // WIDTH
     q, g, _, k, weights, slopes, slope_pairs = _places(plan, own)

@@ -132,9 +132,9 @@ def pack(source, stride, rows, vectors, target, scale):
             )  # fmt: skip
 
 
-# Products with a tile, by `product`, which takes `together` neighbours along the axis that is summed
-# over as one number of 4 bytes: rows of an operand that are summed over are then as many fewer, and
-# rows along that axis as much shorter.
+# Products with a tile, by `product`, which takes `together` neighbours along the axis that is
+# summed over as one number of 4 bytes: rows of an operand that are summed over are then as many
+# fewer, and rows along that axis as much shorter.
 
 
 def multiplying(product: Any, together: int) -> Any:

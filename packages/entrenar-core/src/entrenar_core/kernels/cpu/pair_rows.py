@@ -14,6 +14,7 @@ from entrenar_core.kernels.attention_bf16 import FAR
 from entrenar_core.kernels.cpu.pairs import across, dot, interleaved, rounded
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
+    F32,
     I64,
     INTEGER,
     NUMBER,
@@ -45,8 +46,8 @@ def _nearest(builder: Builder, x: Any) -> Any:
 
 @routine(*(INTEGER,) * 6)
 def pack_columns(builder, source, stride, rows, vectors, target, target_row):
-    """Write rows as columns of pairs of neighbours, with zeros up to a multiple of 16 columns and of
-    32 numbers in each."""
+    """Write rows as columns of pairs of neighbours, with zeros up to a multiple of 16 columns, and
+    of 32 numbers in each."""
     groups = builder.sdiv(builder.add(rows, I64(WIDTH - 1)), I64(WIDTH))
     pieces = builder.sdiv(builder.add(vectors, I64(1)), I64(2))
     nothing = whole(WHOLES, 0)
@@ -180,6 +181,37 @@ def soften_near(builder, at, row, rows, vectors, peaks, totals, near_totals):
         store(builder, builder.load(near_total), near_target)
 
 
+@routine(*(INTEGER,) * 8)
+def soften_to_pairs(builder, at, row, rows, vectors, peaks, totals, near_totals, target):
+    """The same, with each two rows written as one row of pairs at `target`, which may be `at` or
+    before it."""
+    ones = whole(WHOLES, 0x3F803F80)
+    twos = builder.sdiv(rows, I64(2))
+    with each_vector(builder, vectors) as offset:
+        places = [builder.add(total, offset) for total in (totals, near_totals)]
+        total, near_total = found = [variable(builder, load(builder, each)) for each in places]
+        peak = load(builder, builder.add(peaks, offset))
+
+        def softened(cell: Any) -> Any:
+            e = exponential(builder, builder.fsub(load(builder, cell), peak))
+            builder.store(builder.fadd(builder.load(total), e), total)
+            return e
+
+        def put(pairs: Any, r: Any) -> None:
+            builder.store(dot(builder, builder.load(near_total), pairs, ones), near_total)
+            store(builder, pairs, builder.add(place(builder, target, r, row), offset))
+
+        with counting(builder, twos) as r:
+            cell = builder.add(place(builder, at, builder.mul(r, I64(2)), row), offset)
+            first, second = softened(cell), softened(builder.add(cell, row))
+            put(interleaved(builder, first, second), r)
+        with builder.if_then(builder.icmp_signed("!=", builder.srem(rows, I64(2)), I64(0))):
+            cell = builder.add(place(builder, at, builder.mul(twos, I64(2)), row), offset)
+            put(interleaved(builder, softened(cell), constant(0.0)), twos)
+        for value, each in zip(found, places, strict=True):
+            store(builder, builder.load(value), each)
+
+
 @routine(*(INTEGER,) * 4, NUMBER)
 def scale_all(builder, at, row, rows, vectors, number):
     """Multiply every number by one."""
@@ -189,13 +221,13 @@ def scale_all(builder, at, row, rows, vectors, number):
         store(builder, builder.fmul(load(builder, cell), factor), cell)
 
 
-@routine(*(INTEGER,) * 5, NUMBER)
-def divide_rows(builder, at, row, rows, vectors, divisors, number):
-    """Multiply row i by `number` over the i-th one at `divisors`."""
+@routine(*(INTEGER,) * 5, NUMBER, INTEGER, INTEGER)
+def divide_rows(builder, at, row, rows, vectors, divisors, number, target, target_row):
+    """Write row i times `number` over the i-th one at `divisors`."""
     factor = spread(builder, number)
     with counting(builder, rows) as r:
-        divisor = spread(builder, load(builder, place(builder, divisors, r, 4), VECTOR.element))
+        divisor = spread(builder, load(builder, place(builder, divisors, r, 4), F32))
         with each_vector(builder, vectors) as offset:
-            cell = builder.add(place(builder, at, r, row), offset)
-            value = builder.fmul(load(builder, cell), factor)
-            store(builder, builder.fdiv(value, divisor), cell)
+            x = load(builder, builder.add(place(builder, at, r, row), offset))
+            quotient = builder.fdiv(builder.fmul(x, factor), divisor)
+            store(builder, quotient, builder.add(place(builder, target, r, target_row), offset))
