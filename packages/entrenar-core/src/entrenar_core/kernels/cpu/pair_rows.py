@@ -11,10 +11,11 @@ from typing import Any
 from llvmlite import ir
 
 from entrenar_core.kernels.attention_bf16 import FAR
-from entrenar_core.kernels.cpu.pairs import across, dot, interleaved, rounded
+from entrenar_core.kernels.cpu.pairs import across, declared, dot, interleaved, rounded
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     F32,
+    I32,
     I64,
     INTEGER,
     NUMBER,
@@ -42,6 +43,12 @@ def _nearest(builder: Builder, x: Any) -> Any:
     pairs = builder.bitcast(rounded(builder, x, constant(0.0)), halves)
     some = builder.shuffle_vector(pairs, pairs, whole(WHOLES, *range(WIDTH)))
     return builder.bitcast(builder.shl(builder.zext(some, WHOLES), whole(WHOLES, 16)), VECTOR)
+
+
+def _quotient(builder: Builder, x: Any, y: Any) -> Any:
+    """x / y, rounded once: kernels are compiled to multiply by the inverse otherwise."""
+    name, in_force = "llvm.x86.avx512.div.ps.512", I32(4)
+    return builder.call(declared(builder, name, VECTOR, VECTOR, VECTOR, I32), [x, y, in_force])
 
 
 @routine(*(INTEGER,) * 6)
@@ -136,10 +143,7 @@ def add_dots_of_pairs(builder, a, b, row, rows, vectors, out):
 @routine(*(INTEGER,) * 2)
 def settle_peaks(builder, vectors, peaks):
     """`attention_bf16.next_to_peak`, in place."""
-    name = "llvm.rint.v16f32"
-    rint = builder.module.globals.get(name)
-    if rint is None:
-        rint = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name=name)
+    rint = declared(builder, "llvm.rint.v16f32", VECTOR, VECTOR)
     with each_vector(builder, vectors) as offset:
         at = builder.add(peaks, offset)
         peak = load(builder, at)
@@ -229,5 +233,5 @@ def divide_rows(builder, at, row, rows, vectors, divisors, number, target, targe
         divisor = spread(builder, load(builder, place(builder, divisors, r, 4), F32))
         with each_vector(builder, vectors) as offset:
             x = load(builder, builder.add(place(builder, at, r, row), offset))
-            quotient = builder.fdiv(builder.fmul(x, factor), divisor)
+            quotient = _quotient(builder, builder.fmul(x, factor), divisor)
             store(builder, quotient, builder.add(place(builder, target, r, target_row), offset))
