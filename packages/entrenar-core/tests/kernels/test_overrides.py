@@ -57,7 +57,7 @@ def middle_difference(found, wanted):
     a, b = (np.asarray(x, np.float64) for x in (found, wanted))
     finite = np.isfinite(b)
     if not np.any(b[finite]):
-        return 0.0 if np.array_equal(a, b) else np.inf
+        return 0.0 if np.array_equal(a, b, equal_nan=True) else np.inf
     return np.median(np.abs(a[finite] - b[finite])) / np.abs(b[finite]).max()
 
 
