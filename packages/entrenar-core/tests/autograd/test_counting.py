@@ -1,5 +1,6 @@
 """What is counted of an operation beside the products that it makes, and beside closed forms."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from entrenar_core.autograd import ops
 from entrenar_core.autograd.counting import seen_pairs
 from entrenar_core.autograd.observe import watching_operations
 from entrenar_core.autograd.ops.expected import FromHidden
-from entrenar_core.autograd.precision import Products, multiplied_in
+from entrenar_core.autograd.precision import WHOLE, multiplied_in
 from entrenar_core.kernels.divergences import Divergence
 
 N, I, O, R = 6, 4, 5, 3
@@ -42,7 +43,7 @@ def multiplied():
         found.append(2 * math.prod(y.shape) * inner)
         return y
 
-    with multiplied_in(Products(counted, kernels.matmul_stack)):
+    with multiplied_in(dataclasses.replace(WHOLE, matmul=counted)):
         yield found
 
 

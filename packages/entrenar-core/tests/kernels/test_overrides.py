@@ -17,6 +17,10 @@ from entrenar_core.testing_cases import CASES
 # blame, and then the reference run in float32 is off as well: its own error is allowed twice.
 BOUND = 2e-6
 
+# A kernel that rounds on its way to a coarse type, such as bfloat16, may round a number that lies
+# half-way up where the reference rounds it down. That is one number in a few thousand, and moves
+# one term of a sum by one step of that type, so it is allowed of a few results, but not of most.
+
 
 def overridden():
     for name, kernel in KERNELS.items():
@@ -46,6 +50,15 @@ def outcome(function, case, arguments):
 def coded(name, array):
     """Whether it is a result in codes: a code beside the right one is a wrong one."""
     return name.startswith("result") and getattr(array, "dtype", None) == np.uint8
+
+
+def middle_difference(found, wanted):
+    """The median of |found − wanted| over all results, by max|wanted|."""
+    a, b = (np.asarray(x, np.float64) for x in (found, wanted))
+    finite = np.isfinite(b)
+    if not np.any(b[finite]):
+        return 0.0 if np.array_equal(a, b, equal_nan=True) else np.inf
+    return np.median(np.abs(a[finite] - b[finite])) / np.abs(b[finite]).max()
 
 
 def in_float64(arguments):
@@ -91,6 +104,9 @@ def test_an_override_gives_the_values_of_its_reference(kernel, function, case, d
             assert np.array_equal(found[name], plain[name]), name
             continue
         allowed = max(BOUND, 2 * difference(plain[name], value))
+        if case.step:
+            assert middle_difference(found[name], value) <= allowed, name
+            allowed = max(allowed, case.step)
         assert difference(found[name], value) <= allowed, name
 
 

@@ -20,12 +20,17 @@ class Products:
 
     matmul: Callable[..., Any]
     matmul_stack: Callable[..., Any]
+    attention: Callable[..., Any]
+    attention_grad: Callable[..., Any]
 
 
-WHOLE = Products(kernels.matmul, kernels.matmul_stack)
+WHOLE = Products(kernels.matmul, kernels.matmul_stack, kernels.attention, kernels.attention_grad)
 """In the type that the numbers have."""
 
-BF16 = Products(kernels.matmul_bf16, kernels.matmul_stack_bf16)
+BF16 = Products(
+    kernels.matmul_bf16, kernels.matmul_stack_bf16, kernels.attention_bf16,
+    kernels.attention_bf16_grad,
+)  # fmt: skip
 """Operands rounded to bfloat16, sums in float32."""
 
 _products: ContextVar[Products] = ContextVar("products", default=WHOLE)

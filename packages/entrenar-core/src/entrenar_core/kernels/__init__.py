@@ -24,6 +24,8 @@ from entrenar_core.kernels.attention import attention_grad as attention_grad
 from entrenar_core.kernels.attention import attention_weights as attention_weights
 from entrenar_core.kernels.attention import attention_weights_grad as attention_weights_grad
 from entrenar_core.kernels.attention import rope as rope
+from entrenar_core.kernels.attention_bf16 import attention_bf16 as attention_bf16
+from entrenar_core.kernels.attention_bf16 import attention_bf16_grad as attention_bf16_grad
 from entrenar_core.kernels.blas_threads import one_blas_thread as one_blas_thread
 from entrenar_core.kernels.blocks import dequantize_q4_0 as dequantize_q4_0
 from entrenar_core.kernels.blocks import dequantize_q4_1 as dequantize_q4_1

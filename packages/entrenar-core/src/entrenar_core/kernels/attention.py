@@ -37,9 +37,9 @@ def attention(
     Returns o (B, T, H, D) and the log-sum-exp of the scores (B, H, T), +∞ where no key is seen.
     """
     xp = array_module(q)
-    weights, lse = _softmax(xp, _scores(xp, q, k, scale, causal, window, mask, first, bias))
+    weights, lse = _softmax(xp, seen_scores(xp, q, k, scale, causal, window, mask, first, bias))
     if dropout:
-        weights *= _kept(xp, q, k, dropout, key)
+        weights *= kept_weights(xp, q, k, dropout, key)
     o = xp.einsum("bgrts,bsgd->btgrd", weights, v).reshape(q.shape)
     return xp.ascontiguousarray(o), lse.reshape(q.shape[0], q.shape[2], q.shape[1])
 
@@ -52,7 +52,7 @@ def attention_weights(
     not seen, and in all of the row of a query that sees none."""
     xp = array_module(q)
     b, t, h, _ = q.shape
-    scores = _scores(xp, q, k, scale, causal, window, mask, first, bias)
+    scores = seen_scores(xp, q, k, scale, causal, window, mask, first, bias)
     return _softmax(xp, scores)[0].reshape(b, h, t, k.shape[1])
 
 
@@ -67,7 +67,7 @@ def attention_weights_grad(g, q, k, weights, *, scale, bias_shape=None):
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
     ds = weights * (g - (g * weights).sum(axis=-1, keepdims=True))  # (B, H, T, S)
-    dbias = None if bias_shape is None else _summed_to(ds, bias_shape)
+    dbias = None if bias_shape is None else summed_to(ds, bias_shape)
     ds = ds.reshape(b, groups, h // groups, t, s) * q.dtype.type(scale)
     dq = xp.einsum("bgrts,bsgd->btgrd", ds, k).reshape(q.shape)
     dk = xp.einsum("bgrts,btgrd->bsgd", ds, q.reshape(b, t, groups, h // groups, d))
@@ -89,14 +89,14 @@ def attention_grad(
     xp = array_module(g)
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
-    scores = _scores(xp, q, k, scale, causal, window, mask, first, bias)
+    scores = seen_scores(xp, q, k, scale, causal, window, mask, first, bias)
     weights = xp.exp(scores - lse.reshape(b, groups, h // groups, t, 1))
     grouped = (b, t, groups, h // groups, d)
     g5, q5 = g.reshape(grouped), q.reshape(grouped)
     dp = xp.einsum("btgrd,bsgd->bgrts", g5, v)
     used = weights
     if dropout:
-        factor = _kept(xp, q, k, dropout, key)
+        factor = kept_weights(xp, q, k, dropout, key)
         dp *= factor
         used = weights * factor
     dv = xp.einsum("bgrts,btgrd->bsgd", used, g5)
@@ -105,14 +105,14 @@ def attention_grad(
     ds = weights * (dp - (weights * dp).sum(axis=-1, keepdims=True))
     dbias = None
     if bias is not None and needs_bias:
-        dbias = _summed_to(ds.reshape(b, h, t, s), bias.shape)
+        dbias = summed_to(ds.reshape(b, h, t, s), bias.shape)
     ds *= q.dtype.type(scale)
     dq = xp.einsum("bgrts,bsgd->btgrd", ds, k).reshape(q.shape)
     dk = xp.einsum("bgrts,btgrd->bsgd", ds, q5)
     return (*(xp.ascontiguousarray(array) for array in (dq, dk, dv)), dbias)
 
 
-def _scores(xp, q, k, scale, causal, window, mask, first, bias):
+def seen_scores(xp, q, k, scale, causal, window, mask, first, bias):
     """Scaled scores (B, G, H/G, T, S), −∞ where a query may not look."""
     b, t, h, d = q.shape
     s, groups = k.shape[1:3]
@@ -147,7 +147,7 @@ def _softmax(xp, scores):
     return weights, xp.where(empty, scores.dtype.type(xp.inf), peak + xp.log(total))
 
 
-def _kept(xp, q, k, dropout, key):
+def kept_weights(xp, q, k, dropout, key):
     """1/(1 − dropout) for kept weights and 0 for dropped ones, (B, G, H/G, T, S)."""
     b, t, h, _ = q.shape
     s, groups = k.shape[1:3]
@@ -155,7 +155,7 @@ def _kept(xp, q, k, dropout, key):
     return chosen * q.dtype.type(1 / (1 - dropout))
 
 
-def _summed_to(gradient, shape):
+def summed_to(gradient, shape):
     """`gradient` (B, H, T, S) summed over the axes along which `shape` was broadcast."""
     full = (1,) * (4 - len(shape)) + tuple(shape)
     axes = tuple(i for i, n in enumerate(full) if n == 1 and gradient.shape[i] != 1)

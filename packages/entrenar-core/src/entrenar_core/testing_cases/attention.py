@@ -1,11 +1,14 @@
 """Cases of attention and of rotary position embedding."""
 
+import dataclasses
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels import attention, attention_weights
+from entrenar_core.kernels import attention, attention_bf16, attention_weights
 from entrenar_core.testing_cases.case import (
     WIDE,
     Arguments,
@@ -149,37 +152,48 @@ def _attention_cached() -> Case:
     )
 
 
-def _attention_grad(name: str, heads: Heads, needs_bias: bool = False, **options: Any) -> Case:
+Forward = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def _attention_grad(
+    name: str, heads: Heads, needs_bias: bool = False, *, of: Forward, **options: Any
+) -> Case:
     forward = _attention(name, heads, **options)
 
     def make(draw: Draw) -> Arguments:
         given = forward.make(draw)
-        o, lse = attention.reference(**given)
+        o, lse = of(**given)
         g = {"g": draw.normal(*o.shape), **given, "o": o, "lse": np.ascontiguousarray(lse)}
         return g | ({"needs_bias": True} if needs_bias else {})
 
     return Case(name, make)
 
 
-def _attention_grad_cases() -> list[Case]:
-    cases = [_attention_grad(name, heads) for name, heads in HEADS.items()]
-    cases += [_attention_grad(name, FEATURED, **options) for name, options in _features().items()]
+def _attention_grad_cases(forward: Forward) -> list[Case]:
+    grad = functools.partial(_attention_grad, of=forward)
+    cases = [grad(name, heads) for name, heads in HEADS.items()]
+    cases += [grad(name, FEATURED, **options) for name, options in _features().items()]
     # a bias that is the same for all keys changes nothing, so its gradient is rounding alone
     cases += [
-        _attention_grad(f"the gradient of a bias {axes}", FEATURED, True, bias=axes, **more)
+        grad(f"the gradient of a bias {axes}", FEATURED, True, bias=axes, **more)
         for axes in (*_BIAS_SHAPES, "bhts")
         for more in ({"window": 30, "mask": 0.7},)
         if "s" in axes
     ]
     return [
         *cases,
-        _attention_grad("a bias's by columns", FEATURED, True, bias="bhts", columns=True),
-        _attention_grad("a bias's with dropout", FEATURED, True, bias="hts", dropout=0.5, key=3),
-        _attention_grad("no key counts", HEADS["grouped"], mask=-1.0),
-        _attention_grad("one sequence in parts", (1, 600, 600, 1, 1, 16), window=400, mask=0.6),
-        _attention_grad("a document for each query", HEADS["many tiles"], first=1.0),
-        _attention_grad("documents in parts", (1, 600, 600, 1, 1, 16), first=0.01, mask=0.9),
+        grad("a bias's by columns", FEATURED, True, bias="bhts", columns=True),
+        grad("a bias's with dropout", FEATURED, True, bias="hts", dropout=0.5, key=3),
+        grad("no key counts", HEADS["grouped"], mask=-1.0),
+        grad("one sequence in parts", (1, 600, 600, 1, 1, 16), window=400, mask=0.6),
+        grad("a document for each query", HEADS["many tiles"], first=1.0),
+        grad("documents in parts", (1, 600, 600, 1, 1, 16), first=0.01, mask=0.9),
     ]
+
+
+def _rounding(cases: list[Case]) -> list[Case]:
+    """The same for kernels that round their weights to bfloat16."""
+    return [dataclasses.replace(case, step=2.0**-8) for case in cases]
 
 
 CASES: dict[str, list[Case]] = {
@@ -196,7 +210,11 @@ CASES: dict[str, list[Case]] = {
         _rope(3, 1400, 32, 32, inverse=True, own_positions=True),
     ],
     "attention.attention": [*_attention_cases(), _attention_cached()],
-    "attention.attention_grad": _attention_grad_cases(),
+    "attention.attention_grad": _attention_grad_cases(attention.reference),
+    "attention_bf16.attention_bf16": _rounding([*_attention_cases(), _attention_cached()]),
+    "attention_bf16.attention_bf16_grad": _rounding(
+        _attention_grad_cases(attention_bf16.reference)
+    ),
     "attention.attention_weights": [
         _attention_weights("grouped", HEADS["grouped"]),
         _attention_weights("all options", FEATURED, window=21, mask=0.6, first=0.1, bias="hts"),

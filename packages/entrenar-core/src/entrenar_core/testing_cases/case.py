@@ -19,11 +19,14 @@ WIDE = 65_537
 @dataclass(frozen=True)
 class Case:
     """One call of a kernel. `make(draw)` returns its arguments by name, fresh each time, because
-    some kernels write to them; `scratch` names arguments whose contents afterwards mean nothing."""
+    some kernels write to them; `scratch` names arguments whose contents afterwards mean nothing.
+    `step` is for kernels that round to a coarse type on their way: a number half-way between two of
+    it, to within rounding, becomes either, and this is the distance of the two."""
 
     name: str
     make: Callable[["Draw"], Arguments]
     scratch: tuple[str, ...] = ()
+    step: float = 0.0
 
     def arguments(self, dtype: str = "float32") -> Arguments:
         """The same numbers for every call and, up to rounding, for every dtype."""

@@ -8,6 +8,7 @@ import numpy as np
 from entrenar_common.errors import ConfigError, ShapeError
 from entrenar_core import kernels
 from entrenar_core.autograd.op import op
+from entrenar_core.autograd.precision import products
 from entrenar_core.autograd.tape import joint
 
 
@@ -46,10 +47,11 @@ def attention(
         "scale": scale, "causal": causal, "window": window, "mask": mask, "first": first,
         "bias": bias, "dropout": dropout, "key": key,
     }  # fmt: skip
-    o, lse = kernels.attention(q, k, v, **options)
+    by = products()
+    o, lse = by.attention(q, k, v, **options)
 
     def pull(g):
-        return kernels.attention_grad(g, q, k, v, o, lse, needs_bias=needs[3], **options)
+        return by.attention_grad(g, q, k, v, o, lse, needs_bias=needs[3], **options)
 
     return o, (joint(pull, 4),)
 

@@ -12,10 +12,11 @@ same, and its keys are taken from there on. A row of documents then takes as lon
 themselves, and gives the same bits.
 """
 
+from typing import Any
+
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F
-from entrenar_core.kernels.cpu.products import product
 from entrenar_core.kernels.cpu.vector_loops import add_rows, drop, fill, keep_band, transpose
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
@@ -131,57 +132,77 @@ def pack(source, stride, rows, vectors, target, scale):
             )  # fmt: skip
 
 
-@inner
-def multiply(rows_at, stride, width, packed, tile, keys, vectors, low, high):
-    """tile (keys, queries) = rows (keys, width) · packed (width, queries)."""
-    apart()
-    if inside(keys, vectors, low, high):
-        product(rows_at, stride, 4, packed, ROW, tile, ROW, keys, vectors, width, 0)
-        return
-    for first in range(0, keys, WIDTH):
-        count = min(WIDTH, keys - first)
-        start, stop = lanes(first, first + count, low, high, vectors)
-        product(
-            rows_at + first * stride, stride, 4, packed + BYTES * start, ROW,
-            tile + first * ROW + BYTES * start, ROW, count, stop - start, width, 0,
-        )  # fmt: skip
+# Products with a tile, by `product`, which takes `together` neighbours along the axis that is
+# summed over as one number of 4 bytes: rows of an operand that are summed over are then as many
+# fewer, and rows along that axis as much shorter.
 
 
-@inner
-def add_over_keys(tile, rows_at, stride, width, out, out_row, keys, rows, low, high):
-    """out (queries, width) += tileᵀ · rows (keys, width)."""
-    apart()
-    columns = width // WIDTH
-    if inside(keys, (rows + WIDTH - 1) // WIDTH, low, high):
-        product(tile, 4, ROW, rows_at, stride, out, out_row, rows, columns, keys, 1)
-        return
-    for i in range(0, rows, WIDTH):
-        count = min(WIDTH, rows - i)
-        first, last = max(0, i + low), min(keys, i + count + high)
-        if first < last:
+def multiplying(product: Any, together: int) -> Any:
+    @inner
+    def multiply(rows_at, stride, width, packed, tile, keys, vectors, low, high):
+        """tile (keys, queries) = rows (keys, width) · packed (width, queries)."""
+        apart()
+        steps = width // together
+        if inside(keys, vectors, low, high):
+            product(rows_at, stride, 4, packed, ROW, tile, ROW, keys, vectors, steps, 0)
+            return
+        for first in range(0, keys, WIDTH):
+            count = min(WIDTH, keys - first)
+            start, stop = lanes(first, first + count, low, high, vectors)
             product(
-                tile + first * ROW + 4 * i, 4, ROW, rows_at + first * stride, stride,
-                out + i * out_row, out_row, count, columns, last - first, 1,
+                rows_at + first * stride, stride, 4, packed + BYTES * start, ROW,
+                tile + first * ROW + BYTES * start, ROW, count, stop - start, steps, 0,
             )  # fmt: skip
 
+    return multiply
 
-@inner
-def add_over_queries(tile, rows_at, stride, width, out, out_row, keys, rows, low, high):
-    """out (keys, width) += tile · rows (queries, width)."""
-    apart()
-    columns, vectors = width // WIDTH, (rows + WIDTH - 1) // WIDTH
-    if inside(keys, vectors, low, high):
-        product(tile, ROW, 4, rows_at, stride, out, out_row, keys, columns, rows, 1)
-        return
-    for first in range(0, keys, WIDTH):
-        count = min(WIDTH, keys - first)
-        start, stop = lanes(first, first + count, low, high, vectors)
-        start, stop = start * WIDTH, min(stop * WIDTH, rows)
-        if start < stop:
-            product(
-                tile + first * ROW + 4 * start, ROW, 4, rows_at + start * stride, stride,
-                out + first * out_row, out_row, count, columns, stop - start, 1,
-            )  # fmt: skip
+
+def adding_over_keys(product: Any, together: int) -> Any:
+    @inner
+    def add_over_keys(tile, rows_at, stride, width, out, out_row, keys, rows, low, high):
+        """out (queries, width) += tileᵀ · rows (keys, width)."""
+        apart()
+        columns = width // WIDTH
+        if inside(keys, (rows + WIDTH - 1) // WIDTH, low, high):
+            steps = (keys + together - 1) // together
+            product(tile, 4, ROW, rows_at, stride, out, out_row, rows, columns, steps, 1)
+            return
+        for i in range(0, rows, WIDTH):
+            count = min(WIDTH, rows - i)
+            first = max(0, i + low) // together
+            last = (min(keys, i + count + high) + together - 1) // together
+            if first < last:
+                product(
+                    tile + first * ROW + 4 * i, 4, ROW, rows_at + first * stride, stride,
+                    out + i * out_row, out_row, count, columns, last - first, 1,
+                )  # fmt: skip
+
+    return add_over_keys
+
+
+def adding_over_queries(product: Any, together: int) -> Any:
+    @inner
+    def add_over_queries(tile, rows_at, stride, width, out, out_row, keys, rows, low, high):
+        """out (keys, width) += tile · rows (queries, width)."""
+        apart()
+        columns, vectors = width // WIDTH, (rows + WIDTH - 1) // WIDTH
+        row = ROW // together
+        if inside(keys, vectors, low, high):
+            steps = (rows + together - 1) // together
+            product(tile, row, 4, rows_at, stride, out, out_row, keys, columns, steps, 1)
+            return
+        for first in range(0, keys, WIDTH):
+            count = min(WIDTH, keys - first)
+            start, stop = lanes(first, first + count, low, high, vectors)
+            start = start * WIDTH // together
+            stop = (min(stop * WIDTH, rows) + together - 1) // together
+            if start < stop:
+                product(
+                    tile + first * row + 4 * start, row, 4, rows_at + start * stride, stride,
+                    out + first * out_row, out_row, count, columns, stop - start, 1,
+                )  # fmt: skip
+
+    return add_over_queries
 
 
 @inner
@@ -205,10 +226,11 @@ def hide(tile, keys, vectors, low, high, counts):
 
 
 @inner
-def drop_out(plan, tile, keys, vectors, low, high, number):
-    """Multiply the weights by kept / (1 − dropout). Key 0 of query 0 has the counter `number`."""
+def drop_out(plan, tile, keys, vectors, low, high, number, factor):
+    """Multiply the weights that are kept by `factor`, and the others by 0. Key 0 of query 0 has the
+    counter `number`."""
     apart()
-    step, factor = plan[SIZES, 4], number_at(plan[NUMBERS, 0] + 4)
+    step = plan[SIZES, 4]
     key, threshold = np.uint64(plan[CHANCE, 0]), np.uint64(plan[CHANCE, 1])
     for first in range(0, keys, WIDTH):
         count = min(WIDTH, keys - first)

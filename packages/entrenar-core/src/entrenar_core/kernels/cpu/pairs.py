@@ -72,7 +72,7 @@ _HALVES = ir.VectorType(ir.IntType(16), 2 * WIDTH)
 _BIT = ir.IntType(1)
 
 
-def _declared(builder: Builder, name: str, result: Any, *arguments: Any) -> Any:
+def declared(builder: Builder, name: str, result: Any, *arguments: Any) -> Any:
     found = builder.module.globals.get(name)
     return found or ir.Function(builder.module, ir.FunctionType(result, arguments), name=name)
 
@@ -81,14 +81,14 @@ def dot(builder: Builder, total: Any, x: Any, y: Any) -> Any:
     """`total` plus, lane by lane, the products of a pair of x with a pair of y. The pairs are those
     of bits of `rounded`."""
     name = "llvm.x86.avx512bf16.dpbf16ps.512"
-    return builder.call(_declared(builder, name, VECTOR, VECTOR, WHOLES, WHOLES), [total, x, y])
+    return builder.call(declared(builder, name, VECTOR, VECTOR, WHOLES, WHOLES), [total, x, y])
 
 
 def rounded(builder: Builder, low: Any, high: Any) -> Any:
     """The bits of the 32 bfloat16 that are nearest to two vectors of float32, as 16 pairs of
     neighbours: those of `low` come first."""
     name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-    found = builder.call(_declared(builder, name, _HALVES, VECTOR, VECTOR), [high, low])
+    found = builder.call(declared(builder, name, _HALVES, VECTOR, VECTOR), [high, low])
     return builder.bitcast(found, WHOLES)
 
 
@@ -111,7 +111,7 @@ def below(builder: Builder, count: Any) -> Any:
 def load_some(builder: Builder, address: Any, mask: Any) -> Any:
     """The lanes of a vector where `mask` is set, and zeros: nothing else is read."""
     kind = VECTOR.as_pointer()
-    read = _declared(
+    read = declared(
         builder, "llvm.masked.load.v16f32.p0", VECTOR, kind, I32, ir.VectorType(_BIT, WIDTH), VECTOR
     )
     return builder.call(read, [builder.inttoptr(address, kind), I32(4), mask, constant(0.0)])
@@ -119,7 +119,7 @@ def load_some(builder: Builder, address: Any, mask: Any) -> Any:
 
 def store_some(builder: Builder, value: Any, address: Any, mask: Any) -> None:
     kind = VECTOR.as_pointer()
-    write = _declared(
+    write = declared(
         builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), VECTOR, kind, I32,
         ir.VectorType(_BIT, WIDTH),
     )  # fmt: skip
@@ -131,7 +131,7 @@ def store_some(builder: Builder, value: Any, address: Any, mask: Any) -> None:
 
 def _fetch_soon(builder: Builder, address: Any) -> None:
     kind = I8.as_pointer()
-    fetch = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
+    fetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
     builder.call(fetch, [builder.inttoptr(address, kind), I32(1), I32(3), I32(1)])
 
 
@@ -209,7 +209,7 @@ def _exchanged(builder: Builder, vectors: list[Any], distance: int) -> list[Any]
     return found
 
 
-def _across(builder: Builder, rows: list[Any]) -> list[Any]:
+def across(builder: Builder, rows: list[Any]) -> list[Any]:
     """Rows of 16 pairs as columns: 16 rows become 16 vectors of a step each, 8 rows 8 vectors of
     two steps each."""
     distance = len(rows) // 2
@@ -245,13 +245,13 @@ def _pack_block(builder: Builder, source: Any, stride: Any, target: Any, step: i
             low = load_some(builder, at, below(builder, numbers))
             high = load_some(builder, behind, below(builder, builder.sub(numbers, I64(WIDTH))))
         rows.append(rounded(builder, low, high))
-    vectors = _across(builder, rows)
+    vectors = across(builder, rows)
     apart = step * (STEPS // len(vectors))
     for i, vector in enumerate(vectors):
         store(builder, vector, builder.add(target, I64(i * apart)))
 
 
-def _pack_along(builder: Builder, width: int, given: Any) -> None:
+def pack_along(builder: Builder, width: int, given: Any) -> None:
     """Panels of `width` of an operand whose rows, of the source, run along k."""
     source, stride, lines, depth, target, panel = given
     at_once, step = min(width, WIDTH), width * PAIR
@@ -326,7 +326,7 @@ def _put_pairs(builder: Builder, pairs: Any, width: int, into: Any, group: Any, 
 def pack_a_along(builder, source, stride, lines, depth, target, panel):
     """Panels of a, `panel` bytes apart, of `lines` rows of `depth` numbers, `stride` bytes apart.
     There has to be room for an even number of panels."""
-    _pack_along(builder, ROWS, (source, stride, lines, depth, target, panel))
+    pack_along(builder, ROWS, (source, stride, lines, depth, target, panel))
 
 
 @routine(*(INTEGER,) * 6)
@@ -338,7 +338,7 @@ def pack_a_beside(builder, source, stride, lines, depth, target, panel):
 @routine(*(INTEGER,) * 6)
 def pack_b_along(builder, source, stride, lines, depth, target, panel):
     """Panels of b, of bᵀ: `lines` rows of `depth` numbers."""
-    _pack_along(builder, COLUMNS, (source, stride, lines, depth, target, panel))
+    pack_along(builder, COLUMNS, (source, stride, lines, depth, target, panel))
 
 
 @routine(*(INTEGER,) * 6)

@@ -69,6 +69,13 @@ def add_rows(builder, source, source_row, target, target_row, rows, vectors):
 
 
 @routine(*(INTEGER,) * 6)
+def copy_rows(builder, source, source_row, target, target_row, rows, vectors):
+    with counting(builder, rows) as r, each_vector(builder, vectors) as offset:
+        value = load(builder, builder.add(place(builder, source, r, source_row), offset))
+        store(builder, value, builder.add(place(builder, target, r, target_row), offset))
+
+
+@routine(*(INTEGER,) * 6)
 def dot_columns(builder, a, b, row, rows, vectors, out):
     """Write the sum of the products of each pair of columns to `out`, in the order of `product`."""
     with each_vector(builder, vectors) as offset:
