@@ -188,3 +188,32 @@ def test_no_queries_and_no_keys_give_nothing():
         dq, dk, dv, _ = kernels.attention_bf16_grad(o, q, k, v, o, lse, scale=SCALE)
         assert (dq.shape, dk.shape, dv.shape) == (q.shape, k.shape, v.shape)
         assert not (dk.any() or dv.any())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": False},
+        {"window": 9},
+        {"window": 9, "causal": False},
+        {"dropout": 0.3, "key": 5},
+        {"mask": np.arange(90)[None, :] < np.array([[90], [61]])},
+        {"first": np.broadcast_to((np.arange(20, 90) // 40 * 40)[None], (2, 70))},
+    ],
+)
+def test_blocks_of_queries_give_what_all_of_them_give(options, monkeypatch):
+    # what a processor without instructions for bfloat16 does
+    from entrenar_core.kernels.cpu import attention_bf16 as code
+
+    monkeypatch.setattr(code, "BLOCK", 16)
+    q, k, v = heads(s=90)
+    wanted = kernels.attention_bf16.reference(q, k, v, scale=SCALE, **options)
+    found = code._in_blocks(q, k, v, scale=SCALE, **options)
+    for a, b in zip(found, wanted, strict=True):
+        assert difference(a, b) <= 1e-6
+    g = normal(*q.shape, seed=3)
+    wanted = kernels.attention_bf16_grad.reference(g, q, k, v, *wanted, scale=SCALE, **options)
+    found = code._in_blocks_grad(g, q, k, v, *found, scale=SCALE, **options)
+    for a, b in zip(found[:3], wanted[:3], strict=True):
+        assert cosine(a, b) > 1 - 1e-9

@@ -379,7 +379,7 @@ def unpack_b(builder, source, panel, lines, depth, target, stride):
             to = place(builder, place(builder, target, first, stride), block, 2 * BYTES)
             left = builder.sub(depth, builder.mul(block, I64(2 * WIDTH)))
             masks = below(builder, left), below(builder, builder.sub(left, I64(WIDTH)))
-            for i, pairs in enumerate(_across(builder, vectors)):
+            for i, pairs in enumerate(across(builder, vectors)):
                 exists = builder.icmp_signed("<", builder.add(first, I64(i)), lines)
                 with builder.if_then(exists):
                     row = place(builder, to, I64(i), stride)
