@@ -46,11 +46,14 @@ def _run(function, plan, threads):
 class Crew:
     """`work(plan, thread)`, run by several threads at once; `plan` is a pointer to int64 numbers.
 
-    Compiled at the first call, and cached like all kernels.
+    Compiled at the first call, and cached like all kernels. `fastmath` is what LLVM may change, in
+    the routines of `vectors` that are called too.
     """
 
-    def __init__(self, work: Callable[[Any, int], None]):
-        self._work, self._compiled = work, None
+    def __init__(
+        self, work: Callable[[Any, int], None], *, fastmath: set[str] | bool = KEEPS_NAN
+    ) -> None:
+        self._work, self._fastmath, self._compiled = work, fastmath, None
 
     def __call__(self, plan: np.ndarray, threads: int) -> None:
         """Call work(plan, 0) to work(plan, threads − 1)."""
@@ -60,7 +63,7 @@ class Crew:
 
     def _compile(self) -> Any:
         signature = (types.CPointer(types.int64), types.int64), types.void
-        options = {"fastmath": KEEPS_NAN, "error_model": "numpy"}
+        options = {"fastmath": self._fastmath, "error_model": "numpy"}
         found: Any = CFunc(self._work, signature, {}, options)
         before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
         numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]

@@ -72,7 +72,7 @@ _HALVES = ir.VectorType(ir.IntType(16), 2 * WIDTH)
 _BIT = ir.IntType(1)
 
 
-def _declared(builder: Builder, name: str, result: Any, *arguments: Any) -> Any:
+def declared(builder: Builder, name: str, result: Any, *arguments: Any) -> Any:
     found = builder.module.globals.get(name)
     return found or ir.Function(builder.module, ir.FunctionType(result, arguments), name=name)
 
@@ -81,14 +81,14 @@ def dot(builder: Builder, total: Any, x: Any, y: Any) -> Any:
     """`total` plus, lane by lane, the products of a pair of x with a pair of y. The pairs are those
     of bits of `rounded`."""
     name = "llvm.x86.avx512bf16.dpbf16ps.512"
-    return builder.call(_declared(builder, name, VECTOR, VECTOR, WHOLES, WHOLES), [total, x, y])
+    return builder.call(declared(builder, name, VECTOR, VECTOR, WHOLES, WHOLES), [total, x, y])
 
 
 def rounded(builder: Builder, low: Any, high: Any) -> Any:
     """The bits of the 32 bfloat16 that are nearest to two vectors of float32, as 16 pairs of
     neighbours: those of `low` come first."""
     name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-    found = builder.call(_declared(builder, name, _HALVES, VECTOR, VECTOR), [high, low])
+    found = builder.call(declared(builder, name, _HALVES, VECTOR, VECTOR), [high, low])
     return builder.bitcast(found, WHOLES)
 
 
@@ -111,7 +111,7 @@ def below(builder: Builder, count: Any) -> Any:
 def load_some(builder: Builder, address: Any, mask: Any) -> Any:
     """The lanes of a vector where `mask` is set, and zeros: nothing else is read."""
     kind = VECTOR.as_pointer()
-    read = _declared(
+    read = declared(
         builder, "llvm.masked.load.v16f32.p0", VECTOR, kind, I32, ir.VectorType(_BIT, WIDTH), VECTOR
     )
     return builder.call(read, [builder.inttoptr(address, kind), I32(4), mask, constant(0.0)])
@@ -119,7 +119,7 @@ def load_some(builder: Builder, address: Any, mask: Any) -> Any:
 
 def store_some(builder: Builder, value: Any, address: Any, mask: Any) -> None:
     kind = VECTOR.as_pointer()
-    write = _declared(
+    write = declared(
         builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), VECTOR, kind, I32,
         ir.VectorType(_BIT, WIDTH),
     )  # fmt: skip
@@ -131,7 +131,7 @@ def store_some(builder: Builder, value: Any, address: Any, mask: Any) -> None:
 
 def _fetch_soon(builder: Builder, address: Any) -> None:
     kind = I8.as_pointer()
-    fetch = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
+    fetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
     builder.call(fetch, [builder.inttoptr(address, kind), I32(1), I32(3), I32(1)])
 
 
