@@ -28,6 +28,10 @@ WHOLE = Products(kernels.matmul, kernels.matmul_stack)
 BF16 = Products(kernels.matmul_bf16, kernels.matmul_stack_bf16)
 """Operands rounded to bfloat16, sums in float32."""
 
+INT8 = Products(kernels.matmul_int8, kernels.matmul_stack)
+"""Products with weights in `kernels.Int8Panels` in integers, all others in the type of the numbers.
+"""
+
 _products: ContextVar[Products] = ContextVar("products", default=WHOLE)
 
 

@@ -62,7 +62,7 @@ class Int8Panels(Rows):
         first = low // COLUMNS
         part = self.codes[first : -(-high // COLUMNS)]
         quads = part.view(np.uint32)[..., 0].transpose(0, 2, 1)  # (panels, COLUMNS, steps)
-        rows = quads.reshape(-1, quads.shape[2])[low - first * COLUMNS : high - first * COLUMNS]
+        rows = quads.reshape(len(part) * COLUMNS, quads.shape[2])[low - first * COLUMNS : high - first * COLUMNS]
         integers = (np.ascontiguousarray(rows).view(np.uint8) ^ ZERO).view(np.int8)
         return np.ascontiguousarray(integers[:, : self.shape[1]])
 
@@ -70,7 +70,7 @@ class Int8Panels(Rows):
         """The scales of the rows `low` to `high`, float32 (high − low, blocks)."""
         first = low // COLUMNS
         part = self.scales[first : -(-high // COLUMNS)].transpose(0, 2, 1).astype(np.float32)
-        rows = part.reshape(-1, self.blocks)
+        rows = part.reshape(len(part) * COLUMNS, self.blocks)
         return rows[low - first * COLUMNS : high - first * COLUMNS]
 
     def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:

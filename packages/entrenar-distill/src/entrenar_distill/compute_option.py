@@ -1,0 +1,20 @@
+"""The option --compute, which the commands have that use models and do not train them."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["NAMES", "compute_option"]
+
+NAMES = ("float32", "int8")
+"""Those of `entrenar_core.models.computing.COMPUTING`, which takes longer to import than a command's
+help may."""
+
+compute_option = click.option(
+    "--compute",
+    type=click.Choice(NAMES),
+    default=NAMES[0],
+    show_default=True,
+    help="What is computed in. int8: weights and activations are rounded to integers of 8 bits where "
+    "they are multiplied; faster, and less exact.",
+)
