@@ -7,7 +7,7 @@ import sys
 import numba
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entrenar_core import kernels
@@ -19,6 +19,7 @@ from entrenar_core.quant import Integer, Panels, quantize
 pytestmark = pytest.mark.tier2
 
 SIZES = st.integers(1, 129)
+SOME = settings(deadline=None, max_examples=40)
 EACH = pytest.mark.parametrize("product", [matmul_int8, matmul_int8.reference])
 
 
@@ -50,6 +51,7 @@ def compiled():
 
 
 @EACH
+@SOME
 @given(m=SIZES, n=SIZES, k=SIZES)
 @example(m=1, n=48, k=4)
 @example(m=8, n=49, k=5)
@@ -73,6 +75,7 @@ def test_the_largest_sums_are_exact_too(product, sign):
 
 
 @EACH
+@SOME
 @given(m=SIZES, n=SIZES, k=SIZES, add=st.booleans())
 def test_rows_have_a_scale_each_and_outputs_too(product, m, n, k, add):
     x, stored = normal(m, k), quantize(normal(n, k, seed=1), Panels())
@@ -89,6 +92,7 @@ def test_rows_have_a_scale_each_and_outputs_too(product, m, n, k, add):
 
 
 @EACH
+@SOME
 @given(m=SIZES, n=SIZES, blocks=st.integers(1, 5))
 def test_blocks_of_q8_0_are_summed_in_float32(product, m, n, blocks):
     x, stored = normal(m, 32 * blocks), quantize(normal(n, 32 * blocks, seed=1), "q8_0")
@@ -114,6 +118,7 @@ def test_a_sum_over_many_blocks_is_as_near_as_one_rounding_for_each_of_them_allo
         assert error.max() <= 3e-7 * np.abs(terms.sum(axis=0)).max()
 
 
+@SOME
 @given(rows=SIZES, columns=SIZES, size=st.sampled_from([1e-44, 1e-38, 1e-30, 1.0, 1e30, 3e38]))
 def test_numbers_are_rounded_to_the_nearest_integer_of_their_row(rows, columns, size):
     x = np.float32(size) * np.clip(normal(rows, columns), -1, 1)
@@ -149,7 +154,9 @@ def test_a_row_that_is_not_finite_gives_nan_and_no_other_does(product, bad, plac
 
 @EACH
 def test_a_row_of_zeros_gives_zeros(product):
-    found = product(np.zeros((2, 9), np.float32), panels(integers(5, 9), normal(5, 1)), trans_b=True)
+    found = product(
+        np.zeros((2, 9), np.float32), panels(integers(5, 9), normal(5, 1)), trans_b=True
+    )
     assert not found.any()
 
 
@@ -179,6 +186,7 @@ def test_other_products_with_it_are_those_of_float32(product, trans_a):
     assert np.array_equal(product(a, held.T), product(a, held, trans_b=True))
 
 
+@SOME
 @given(rows=SIZES, columns=SIZES, low=st.integers(0, 128), high=st.integers(1, 129))
 def test_panels_give_their_rows_back(rows, columns, low, high):
     array = normal(rows, columns)
@@ -237,7 +245,7 @@ for taken in (quantize(w, Panels()), Panels().taken(quantize(w, "q8_0"))):
 def test_a_processor_without_the_instructions_computes_the_same_integers(tmp_path):
     found = []
     for target in ({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {}):
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", PROGRAM], capture_output=True, check=False,
             env=os.environ | target | {"NUMBA_CACHE_DIR": str(tmp_path / str(len(target)))},
         )  # fmt: skip

@@ -7,14 +7,14 @@ import click
 __all__ = ["NAMES", "compute_option"]
 
 NAMES = ("float32", "int8")
-"""Those of `entrenar_core.models.computing.COMPUTING`, which takes longer to import than a command's
-help may."""
+"""Those of `entrenar_core.models.computing.COMPUTING`, which takes longer to import than the help of
+a command may."""
 
 compute_option = click.option(
     "--compute",
     type=click.Choice(NAMES),
     default=NAMES[0],
     show_default=True,
-    help="What is computed in. int8: weights and activations are rounded to integers of 8 bits where "
-    "they are multiplied; faster, and less exact.",
+    help="What is computed in. int8: weights and activations are rounded to integers of 8 bits "
+    "where they are multiplied; faster, and less exact.",
 )

@@ -134,7 +134,8 @@ def _masked(
     share = MASK_SHARE if options.mask_share is None else options.mask_share
     return evaluate_masked(
         models, data=_documents(options), teacher=teacher, seq_len=options.seq_len,
-        batch_size=options.batch_size, share=share, seed=options.seed, compute=options.compute, progress=progress,
+        batch_size=options.batch_size, share=share, seed=options.seed, compute=options.compute,
+        progress=progress,
     )  # fmt: skip
 
 

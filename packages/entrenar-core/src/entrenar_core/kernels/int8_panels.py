@@ -62,7 +62,9 @@ class Int8Panels(Rows):
         first = low // COLUMNS
         part = self.codes[first : -(-high // COLUMNS)]
         quads = part.view(np.uint32)[..., 0].transpose(0, 2, 1)  # (panels, COLUMNS, steps)
-        rows = quads.reshape(len(part) * COLUMNS, quads.shape[2])[low - first * COLUMNS : high - first * COLUMNS]
+        rows = quads.reshape(len(part) * COLUMNS, quads.shape[2])[
+            low - first * COLUMNS : high - first * COLUMNS
+        ]
         integers = (np.ascontiguousarray(rows).view(np.uint8) ^ ZERO).view(np.int8)
         return np.ascontiguousarray(integers[:, : self.shape[1]])
 
@@ -80,8 +82,8 @@ class Int8Panels(Rows):
 
 
 def packed(codes: np.ndarray, scales: np.ndarray) -> Int8Panels:
-    """Panels of integers q, given as `codes` q + 128 uint8 (N, K), and `scales` (N, blocks), float32
-    or float16. K is a multiple of 4 and of the number of blocks, unless that is 1."""
+    """Panels of integers q: `codes` has q + 128, uint8 (N, K), and `scales` is (N, blocks), float32
+    or float16. Where there are several blocks, each has the same number of quads."""
     count, width = codes.shape
     panels, steps = -(-count // COLUMNS), -(-width // QUAD)
     target = _aligned(panels * steps * COLUMNS * QUAD).reshape(panels, steps, COLUMNS, QUAD)

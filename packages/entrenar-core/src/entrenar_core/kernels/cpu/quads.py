@@ -101,7 +101,9 @@ def _scales(builder: Builder, address: Any, kind: Any) -> list[Any]:
     size = BYTES if kind is VECTOR else BYTES // 2
     found = []
     for j in range(VECTORS):
-        value = builder.load(builder.inttoptr(place(builder, address, I64(j), size), kind.as_pointer()))
+        value = builder.load(
+            builder.inttoptr(place(builder, address, I64(j), size), kind.as_pointer())
+        )
         value.align = 2
         found.append(value if kind is VECTOR else builder.fpext(value, VECTOR))
     return found
