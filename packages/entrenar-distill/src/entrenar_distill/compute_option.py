@@ -7,8 +7,8 @@ import click
 __all__ = ["NAMES", "compute_option"]
 
 NAMES = ("float32", "int8")
-"""Those of `entrenar_core.models.computing.COMPUTING`, which takes longer to import than the help of
-a command may."""
+"""Those of `COMPUTING` in `entrenar_core.models.computing`, which takes longer to import than the
+help of a command may."""
 
 compute_option = click.option(
     "--compute",

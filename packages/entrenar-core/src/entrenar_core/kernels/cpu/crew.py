@@ -15,7 +15,7 @@ from numba.core import config as numba_config
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit, serial
 from entrenar_core.kernels.cpu.compiler import without_registries
 from entrenar_core.kernels.cpu.stamp import stamp
 from entrenar_core.kernels.cpu.vectors import intrinsic
@@ -43,6 +43,11 @@ def _run(function, plan, threads):
         _call(function, plan.ctypes.data, thread)
 
 
+@serial
+def _run_alone(function, plan):
+    _call(function, plan.ctypes.data, 0)
+
+
 class Crew:
     """`work(plan, thread)`, run by several threads at once; `plan` is a pointer to int64 numbers.
 
@@ -59,7 +64,10 @@ class Crew:
         """Call work(plan, 0) to work(plan, threads − 1)."""
         if self._compiled is None:
             self._compiled = self._compile()
-        _run(self._compiled.address, plan, threads)
+        if threads == 1:  # wakes nobody
+            _run_alone(self._compiled.address, plan)
+        else:
+            _run(self._compiled.address, plan, threads)
 
     def _compile(self) -> Any:
         signature = (types.CPointer(types.int64), types.int64), types.void

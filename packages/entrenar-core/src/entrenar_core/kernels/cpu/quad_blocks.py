@@ -17,7 +17,7 @@ from entrenar_core.kernels.int8_panels import COLUMNS, QUAD, Int8Panels
 FEW = 16
 """Rows that every thread rounds for itself."""
 
-ALONE = 500_000
+ALONE = 1_000_000
 """Multiplications up to which one thread is as fast as two."""
 
 GROUPS = 8
@@ -110,7 +110,7 @@ def multiply(a: np.ndarray, b: Int8Panels, *, out: np.ndarray, add: bool) -> Non
     """out (M, N) (+)= a (M, K) times the transposed of b (N, K), none of them empty and the rows of
     a and out contiguous."""
     (m, k), n = a.shape, b.shape[0]
-    panels_a, panels_b, steps, _, _ = (-(-m // ROWS), *b.codes.shape)
+    panels_a, (panels_b, steps, _, _) = -(-m // ROWS), b.codes.shape
     threads = numba.get_num_threads() if m * n * k > ALONE else 1
     vectors = -(-b.length // WIDTH)
     quads = b.blocks * vectors * (WIDTH // QUAD) * LINE
@@ -124,7 +124,7 @@ def multiply(a: np.ndarray, b: Int8Panels, *, out: np.ndarray, add: bool) -> Non
     plan = np.array(
         [
             (a.ctypes.data, a.strides[0], 0, 0),
-            (b.codes.ctypes.data, b.scales.ctypes.data, b.scales.dtype == np.float16, 0),
+            (*b.addresses, b.scales.dtype == np.float16, 0),
             (out.ctypes.data, out.strides[0], add, 0),
             (m, n, k, b.blocks),
             (panel, quads, b.codes[0].nbytes, b.scales[0].nbytes),
