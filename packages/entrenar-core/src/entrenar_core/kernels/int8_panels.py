@@ -40,7 +40,7 @@ class Int8Panels(Rows):
     fill up the last panel and the last quad stand for 0.
     """
 
-    def __init__(self, shape: tuple[int, int], codes: np.ndarray, scales: np.ndarray) -> None:
+    def __init__(self, shape: tuple[int, ...], codes: np.ndarray, scales: np.ndarray) -> None:
         self.shape, self.codes, self.scales = shape, codes, scales
         # to ask for an address takes as long as a small product's first rows
         self.addresses = codes.ctypes.data, scales.ctypes.data

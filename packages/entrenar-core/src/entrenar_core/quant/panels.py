@@ -24,7 +24,7 @@ class Panels(Format):
     it. ShapeError for what is no matrix.
     """
 
-    name: ClassVar[str] = "int8 panels"
+    name: str = "int8 panels"
     holds_output: ClassVar[bool] = True
 
     def quantize(self, array: np.ndarray) -> "PanelArray":
