@@ -44,7 +44,7 @@ def products() -> Products:
 def multiplied_in(precision: Products) -> Iterator[None]:
     """Inside, operations multiply matrices by these kernels, and so do their gradients later.
 
-    >>> from entrenar_core import ops
+    >>> from entrenar_core.autograd import Tensor, ops
     >>> with multiplied_in(BF16):
     ...     float(ops.matmul(Tensor([[1.0 + 2.0**-9]]), Tensor([[1.0]])).data[0, 0])
     1.0
