@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import ConfigError, NumericsError
-from entrenar_core import models
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.hub import resolve_model
 from entrenar_core.models.architectures import model_class
+from entrenar_core.models.computing import load_for
 from entrenar_core.models.source import read_raw
 from entrenar_distill.naming import about
 from entrenar_distill.text_inputs import check_rows
@@ -24,12 +24,14 @@ __all__ = ["Candidate", "candidates", "check_finite", "check_sizes", "every_mode
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model with this `head`, of which nothing but its config and tokenizer is in memory."""
+    """A model with this `head`, of which nothing but its config and tokenizer is in memory;
+    `compute` names what it will compute in (see `models.computing`)."""
 
     name: str
     path: Path
     head: str
     tokenizer: Tokenizer
+    compute: str
 
     @cached_property
     def config(self) -> Any:
@@ -39,7 +41,7 @@ class Candidate:
 
     def load(self) -> Any:
         """The model."""
-        return models.load(self.path, head=self.head)
+        return load_for(self.path, self.compute, head=self.head)
 
 
 def every_model(names: Sequence[str], teacher: str | None) -> list[str]:
@@ -54,17 +56,18 @@ def every_model(names: Sequence[str], teacher: str | None) -> list[str]:
 
 
 def candidates(
-    names: Sequence[str], *, teacher: str | None, head: str, task: str
+    names: Sequence[str], *, teacher: str | None, head: str, task: str, compute: str
 ) -> list[Candidate]:
-    """The models called `names`, folders, files or names on the hub, the teacher first.
+    """The models called `names`, folders, files or names on the hub, the teacher first, to
+    `compute` in what is called so.
 
     Raises ConfigError for a model without the head that `task` needs, or with another tokenizer
     than its own, and what opening them raises, with the model's name.
     """
-    return [_candidate(name, head, task) for name in every_model(names, teacher)]
+    return [_candidate(name, head, task, compute) for name in every_model(names, teacher)]
 
 
-def _candidate(name: str, head: str, task: str) -> Candidate:
+def _candidate(name: str, head: str, task: str, compute: str) -> Candidate:
     path = resolve_model(name)
     with about(name):
         missing = missing_head(path, head)
@@ -73,7 +76,7 @@ def _candidate(name: str, head: str, task: str) -> Candidate:
                 f"the model has no head for {task}: {', '.join(missing)} missing",
                 hint="give models that were trained for the task, or choose another --task",
             )
-        found = Candidate(name, path, head, load_tokenizer(path))
+        found = Candidate(name, path, head, load_tokenizer(path), compute)
         check_rows("the model", found, found.tokenizer)
     return found
 

@@ -17,6 +17,7 @@ from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.environment import Environment, environment
 from entrenar_core.io.hub import resolve_model
+from entrenar_core.models.computing import FLOAT32, computed_in
 from entrenar_core.train.evaluate import score
 from entrenar_distill import generation
 from entrenar_distill.candidates import check_finite, check_sizes, every_model
@@ -52,10 +53,12 @@ class TextEvaluation:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What was measured, on documents and by generating, each None where it was not asked for."""
+    """What was measured, on documents and by generating, each None where it was not asked for;
+    `compute` names what the models computed in."""
 
     text: TextEvaluation | None
     generation: GenerationEvaluation | None
+    compute: str
     notes: tuple[str, ...]
     environment: Environment
     seconds: float
@@ -90,13 +93,15 @@ def evaluate(
     seq_len: int = 512,
     batch_size: int | None = None,
     seed: int = 0,
+    compute: str = FLOAT32,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Measure the models called `names`, folders, files or names on the hub, on the documents of
     `data` and by what they `generate`; with a `teacher`, how near they are to it too.
 
     The windows of documents are `seq_len` tokens, or what the model with the fewest positions has;
-    `batch_size` rows are computed at a time. `seed` is that of resampling and of sampling.
+    `batch_size` rows are computed at a time, in what `compute` names, as `models.computing` has it.
+    `seed` is that of resampling and of sampling.
 
     Raises ConfigError (nothing to measure, no language model, a teacher with other tokens),
     NumericsError (a document under which a model gives no number), and what reading them raises.
@@ -112,10 +117,11 @@ def evaluate(
         _check_teacher(subjects)
     length = min(seq_len, *(each.positions for each in subjects))
     size = batch_size or max(1, BATCH_TOKENS // length)
-    work = _Work(subjects, generate, rows, length, size, seed, progress)
+    work = _Work(subjects, generate, rows, length, size, seed, compute, progress)
     # beside a teacher all are in memory, so that its logits are computed once
     for group in [range(len(subjects))] if teacher else [[i] for i in range(len(subjects))]:
-        work.measure(list(group))
+        with computed_in(compute):
+            work.measure(list(group))
     text = None
     if data is not None:
         text = _text(data, subjects, work.texts, teacher, (length, size), seed)
@@ -124,6 +130,7 @@ def evaluate(
         generation=comparison.evaluate(work.written, first=len(every) - len(names), seed=seed)
         if comparison
         else None,
+        compute=compute,
         notes=_notes(subjects, teacher, seq_len, length),
         environment=environment(),
         seconds=time.monotonic() - started,
@@ -192,11 +199,12 @@ class _Work:
         seq_len: int,
         batch_size: int,
         seed: int,
+        compute: str,
         progress: Progress,
     ) -> None:
         self.subjects, self.generate, self.rows = subjects, generate, rows
         self.seq_len, self.batch_size, self.seed = seq_len, batch_size, seed
-        self.progress = progress
+        self.compute, self.progress = compute, progress
         self.readings: list[tuple[Reading, int]] = []
         self.texts: list[ModelText] = []
         self.written: list[Written] = []
@@ -204,7 +212,9 @@ class _Work:
     def measure(self, group: list[int]) -> None:
         chosen = [self.subjects[i] for i in group]
         loaded = {
-            each.name: load_language_model(each.path, hint="give models that predict text")
+            each.name: load_language_model(
+                each.path, hint="give models that predict text", compute=self.compute
+            )
             for each in chosen
         }
         if chosen[0].reading is not None:

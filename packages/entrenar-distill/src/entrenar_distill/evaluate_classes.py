@@ -12,6 +12,7 @@ from entrenar_core.data.class_numbers import class_numbers, listed
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.texts import Texts, read_texts
 from entrenar_core.environment import environment
+from entrenar_core.models.computing import FLOAT32
 from entrenar_distill.calibration import CalibrationBin
 from entrenar_distill.candidates import Candidate, candidates, check_sizes
 from entrenar_distill.class_figures import ClassFigures, class_bins, class_figures
@@ -34,6 +35,7 @@ def evaluate_classes(
     teacher: str | None = None,
     seq_len: int = 512,
     seed: int = 0,
+    compute: str = FLOAT32,
     progress: Progress | None = None,
 ) -> TaskEvaluation:
     """Measure the classifiers called `names`, folders or names on the hub, on the texts of `data`;
@@ -41,7 +43,8 @@ def evaluate_classes(
 
     `label_field` holds the class of each text, by its name or number; without it there are only the
     figures beside the teacher. `pair_field` holds a second text. Texts are cut to `seq_len` ids, or
-    what a model reads. Classes are matched by name, in whatever order a model has them.
+    what a model reads. Classes are matched by name, in whatever order a model has them. `compute`
+    names what all models compute in, as `models.computing` has it.
 
     Raises ConfigError (nothing to compare with, models of different classes, a label that is none
     of them, a model without the head), UnsupportedError (another kind of classifier), NumericsError
@@ -55,7 +58,7 @@ def evaluate_classes(
         )
     head = SEQUENCE_CLASSIFICATION
     check_sizes(seq_len)
-    every = candidates(names, teacher=teacher, head=head, task=head)
+    every = candidates(names, teacher=teacher, head=head, task=head, compute=compute)
     classes = single_labels(every[0], every[0].name)
     orders = {each.name: _order(each, classes, every[0].name) for each in every}
     number = None
@@ -89,6 +92,7 @@ def evaluate_classes(
         settings=_settings(classes, found, label_field=label_field, pair_field=pair_field),
         teacher=teacher,
         seed=seed,
+        compute=compute,
         intervals=figures.how,
         models=tuple(_model(each, logits, labels, figures, teacher, seed) for each in found),
         differences=tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from entrenar_common.cli import COUNT, Command, Output, common_options
+from entrenar_distill.compute_option import compute_option
 
 
 @click.command(cls=Command)
@@ -96,11 +97,12 @@ from entrenar_common.cli import COUNT, Command, Output, common_options
 )
 @click.option("--max-rows", type=COUNT, metavar="COUNT", help="Read this many rows at most.")
 @click.option("--seed", default=0, show_default=True, help="Seed of intervals, masks and drawing.")
+@compute_option
 @common_options
 def evaluate(
     out: Output, models, task, teacher, data, form, text_field, text_pair_field, label_field,
     mask_share, max_documents, seq_len, batch_size, generate, prompt_field, reference_field,
-    max_new_tokens, temperature, stop, max_rows, seed,
+    max_new_tokens, temperature, stop, max_rows, seed, compute,
 ) -> None:  # fmt: skip
     """Measure models at their task: predicting text, hidden tokens or classes, or making vectors.
 
@@ -126,7 +128,7 @@ def evaluate(
         text_pair_field=text_pair_field, label_field=label_field, mask_share=mask_share,
         batch_size=batch_size, generate=generate, prompt_field=prompt_field,
         reference_field=reference_field, max_new_tokens=max_new_tokens, temperature=temperature,
-        stop=stop, max_rows=max_rows, seq_len=seq_len, seed=seed,
+        stop=stop, max_rows=max_rows, seq_len=seq_len, seed=seed, compute=compute,
     )  # fmt: skip
     report = measured(models, task=task, teacher=teacher, options=options, progress=out.progress())
     out.emit(report, schema=report.SCHEMA)

@@ -12,6 +12,7 @@ from entrenar_core.data.scored_pairs import read_scored_pairs
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.texts import Texts, read_texts
 from entrenar_core.environment import environment
+from entrenar_core.models.computing import FLOAT32
 from entrenar_distill.candidates import Candidate, candidates, check_sizes
 from entrenar_distill.correlations import correlations
 from entrenar_distill.embedding_figures import PAIRED, cosines, embedding_figures
@@ -41,6 +42,7 @@ def evaluate_embeddings(
     teacher: str | None = None,
     seq_len: int = 512,
     seed: int = 0,
+    compute: str = FLOAT32,
     progress: Progress | None = None,
 ) -> TaskEvaluation:
     """Measure the embedding models called `names`, folders, files or names on the hub, on the texts
@@ -48,7 +50,8 @@ def evaluate_embeddings(
     `score_field` a number that says how alike the two are; or both.
 
     Texts are cut to `seq_len` ids, or what a model reads. Of many texts, `seed` decides which are
-    compared with each other.
+    compared with each other. `compute` names what all models compute in, as `models.computing` has
+    it.
 
     Raises ConfigError (nothing to compare with, one of the fields without the other, a model that
     makes no vectors), NumericsError (a text of which a model makes no numbers), and what reading
@@ -66,7 +69,9 @@ def evaluate_embeddings(
             hint="give a --teacher, or pairs by --text-pair-field and --label-field",
         )
     check_sizes(seq_len)
-    every = candidates(names, teacher=teacher, head="embedding", task=SENTENCE_EMBEDDING)
+    every = candidates(
+        names, teacher=teacher, head="embedding", task=SENTENCE_EMBEDDING, compute=compute
+    )
     scores: list[np.ndarray] = []
 
     def texts_of(each: Candidate, length: int) -> Texts:
@@ -90,6 +95,7 @@ def evaluate_embeddings(
         settings=_settings(read, pair_field, score_field),
         teacher=teacher,
         seed=seed,
+        compute=compute,
         intervals=found.how,
         models=tuple(
             ModelFigures(

@@ -13,6 +13,7 @@ from entrenar_core.data.masking import MaskTokens
 from entrenar_core.data.sources import DatasetSpec
 from entrenar_core.data.tokens import tokenize
 from entrenar_core.environment import environment
+from entrenar_core.models.computing import FLOAT32, computed_in
 from entrenar_core.models.reading import MASKED
 from entrenar_core.train.evaluate import TokenScores, perplexity
 from entrenar_core.train.evaluate_masked import score_masked
@@ -40,6 +41,7 @@ def evaluate_masked(
     batch_size: int | None = None,
     share: float = MASK_SHARE,
     seed: int = 0,
+    compute: str = FLOAT32,
     progress: Progress | None = None,
 ) -> TaskEvaluation:
     """Measure the masked language models called `names`, folders or names on the hub, on the
@@ -47,7 +49,8 @@ def evaluate_masked(
 
     Documents are cut into rows of `seq_len` ids, or what the model with the fewest positions has,
     and `share` of the tokens of a row is hidden: a function of `seed` and the documents, the same
-    for all models, which therefore have one tokenizer. `batch_size` rows are computed at a time.
+    for all models, which therefore have one tokenizer. `batch_size` rows are computed at a time, in
+    what `compute` names, as `models.computing` has it.
 
     Raises ConfigError (another tokenizer, no mask token, nothing to hide, a model without the
     head), NumericsError (a document for which a model gives no number), and what reading them
@@ -55,7 +58,7 @@ def evaluate_masked(
     """
     started, progress = time.monotonic(), progress or NullProgress()
     check_sizes(seq_len, batch_size)
-    every = candidates(names, teacher=teacher, head=MASKED_LM, task=MASKED_LM)
+    every = candidates(names, teacher=teacher, head=MASKED_LM, task=MASKED_LM, compute=compute)
     _check_tokenizers(every)
     with about(every[0].name):
         tokens = MaskTokens.of(every[0].tokenizer)
@@ -67,10 +70,11 @@ def evaluate_masked(
     # beside a teacher all are in memory, so that its logits are computed once
     for group in [every] if teacher else [[each] for each in every]:
         loaded: dict[str, Any] = {each.name: each.load() for each in group}
-        scores |= score_masked(
-            loaded, documents, seq_len=length, batch_size=size, tokens=tokens, seed=seed,
-            share=share, progress=progress,
-        )  # fmt: skip
+        with computed_in(compute):
+            scores |= score_masked(
+                loaded, documents, seq_len=length, batch_size=size, tokens=tokens, seed=seed,
+                share=share, progress=progress,
+            )  # fmt: skip
         counts |= {name: model.parameter_count() for name, model in loaded.items()}
     _check_scores(scores, documents)
     figures = masked_figures(scores, seed=seed, teacher=teacher, first=names[0])
@@ -89,6 +93,7 @@ def evaluate_masked(
         },
         teacher=teacher,
         seed=seed,
+        compute=compute,
         intervals=figures.how,
         models=tuple(
             ModelFigures(

@@ -8,6 +8,7 @@ from typing import Any
 from entrenar_common.errors import ConfigError
 from entrenar_common.progress import Progress
 from entrenar_core.data.sources import DatasetSpec
+from entrenar_core.models.computing import FLOAT32
 from entrenar_distill.evaluate import EvaluationReport, evaluate
 from entrenar_distill.evaluate_classes import evaluate_classes
 from entrenar_distill.evaluate_embeddings import evaluate_embeddings
@@ -48,6 +49,7 @@ class EvaluateOptions:
     max_rows: int | None = None
     seq_len: int = 512
     seed: int = 0
+    compute: str = FLOAT32
 
 
 _OF_DATA = ("format", "text_field", "max_documents", "text_pair_field", "label_field", "mask_share")
@@ -122,7 +124,7 @@ def _text(
     return evaluate(
         models, data=_documents(options) if options.data else None, teacher=teacher,
         generate=generate, seq_len=options.seq_len, batch_size=options.batch_size,
-        seed=options.seed, progress=progress,
+        seed=options.seed, compute=options.compute, progress=progress,
     )  # fmt: skip
 
 
@@ -132,7 +134,8 @@ def _masked(
     share = MASK_SHARE if options.mask_share is None else options.mask_share
     return evaluate_masked(
         models, data=_documents(options), teacher=teacher, seq_len=options.seq_len,
-        batch_size=options.batch_size, share=share, seed=options.seed, progress=progress,
+        batch_size=options.batch_size, share=share, seed=options.seed, compute=options.compute,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def _classes(
     return evaluate_classes(
         models, data=_documents(options), label_field=options.label_field,
         pair_field=options.text_pair_field, teacher=teacher, seq_len=options.seq_len,
-        seed=options.seed, progress=progress,
+        seed=options.seed, compute=options.compute, progress=progress,
     )  # fmt: skip
 
 
@@ -152,7 +155,7 @@ def _embeddings(
     return evaluate_embeddings(
         models, data=_documents(options), pair_field=options.text_pair_field,
         score_field=options.label_field, teacher=teacher, seq_len=options.seq_len,
-        seed=options.seed, progress=progress,
+        seed=options.seed, compute=options.compute, progress=progress,
     )  # fmt: skip
 
 

@@ -63,18 +63,19 @@ def parts(report: EvaluationReport) -> list[Any]:
     """The parts of the report's view."""
     shown: list[Any] = [Text(f"Note: {text}.") for text in report.notes]
     if report.text:
-        shown += _text(report.text)
+        shown += _text(report.text, report.compute)
     if report.generation:
-        shown += _generation(report.generation)
+        shown += _generation(report.generation, report.compute)
     return shown
 
 
-def _text(found: TextEvaluation) -> list[Any]:
+def _text(found: TextEvaluation, compute: str) -> list[Any]:
     label = short_labels([model.model for model in found.models])
     items = [
         ("data", ", ".join(found.data)),
         ("size", f"{found.documents} documents, {format_bytes(found.bytes)}"),
         ("windows", f"{found.seq_len} tokens, not overlapping, {found.batch_size} at a time"),
+        ("computed in", compute),
     ]
     if found.teacher:
         items.append(("teacher", found.teacher))
@@ -91,7 +92,7 @@ def _text(found: TextEvaluation) -> list[Any]:
     return [*shown, _speed(found.models, label)]
 
 
-def _generation(found: GenerationEvaluation) -> list[Any]:
+def _generation(found: GenerationEvaluation, compute: str) -> list[Any]:
     label = short_labels([model.model for model in found.models])
     request = found.request
     how = f"temperature {request.temperature:g}" if request.temperature else "greedily"
@@ -99,6 +100,7 @@ def _generation(found: GenerationEvaluation) -> list[Any]:
         ("data", ", ".join(request.paths)),
         ("rows", f"{found.rows}: {request.prompt_field} → {request.reference_field}"),
         ("written", f"{how}, {request.max_new_tokens} tokens at most"),
+        ("computed in", compute),
         *found.signatures.items(),
     ]
     shown: list[Any] = [

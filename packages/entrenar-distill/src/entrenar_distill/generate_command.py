@@ -7,6 +7,7 @@ import sys
 import click
 
 from entrenar_common.cli import Command, Output, common_options
+from entrenar_distill.compute_option import compute_option
 
 
 @click.command(cls=Command)
@@ -46,8 +47,9 @@ from entrenar_common.cli import Command, Output, common_options
 )
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends it. Repeatable.")
 @click.option("--seed", default=0, show_default=True, help="Seed of drawing.")
+@compute_option
 @common_options
-def generate(out: Output, prompt, model, chat, system, **options) -> None:
+def generate(out: Output, prompt, model, chat, system, compute, **options) -> None:
     """Have a model go on from PROMPT, or, without one, from what standard input says.
 
     The text goes to standard output while it is written.
@@ -62,7 +64,7 @@ def generate(out: Output, prompt, model, chat, system, **options) -> None:
 
     text = sys.stdin.read() if prompt is None else prompt
     asked = WritingOptions(**options)
-    writer = Writer.load(model)
+    writer = Writer.load(model, compute=compute)
     if chat:
         text = writer.as_question(text, system=system)
     written = writer.write(text, asked, templated=chat, show=out.piece)

@@ -47,7 +47,7 @@ class ModelDifference:
 class TaskEvaluation:
     """Figures of a task. `models` begins with the `teacher`, where there is one; differences are to
     the first model that is not the teacher. `rows` are counted in `unit`s; `settings` are what else
-    decides the figures, in words."""
+    decides the figures, in words; `compute` names what the models computed in."""
 
     task: str
     data: tuple[str, ...]
@@ -56,6 +56,7 @@ class TaskEvaluation:
     settings: dict[str, str]
     teacher: str | None
     seed: int
+    compute: str
     intervals: IntervalMethod
     models: tuple[ModelFigures, ...]
     differences: tuple[ModelDifference, ...]

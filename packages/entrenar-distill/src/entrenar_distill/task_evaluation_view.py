@@ -95,6 +95,7 @@ def parts(report: TaskEvaluation) -> list[Any]:
         ("data", ", ".join(report.data)),
         ("size", f"{report.rows} {units}"),
         *report.settings.items(),
+        ("computed in", report.compute),
     ]
     if report.teacher:
         items.append(("teacher", report.teacher))

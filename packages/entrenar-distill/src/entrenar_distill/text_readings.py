@@ -8,6 +8,7 @@ import numpy as np
 
 from entrenar_common.progress import Progress
 from entrenar_core.data.texts import Texts
+from entrenar_core.models.computing import computed_in
 from entrenar_distill.candidates import Candidate, check_finite
 from entrenar_distill.naming import about
 from entrenar_distill.text_inputs import padding_id, text_length
@@ -54,7 +55,8 @@ def read_by(
             fill = padding_id([model], each.tokenizer)
         texts = texts_of(each, length)
         progress.start("evaluate", len(texts))
-        outputs, speed = read_all(model, texts, fill, progress=progress)
+        with computed_in(each.compute):
+            outputs, speed = read_all(model, texts, fill, progress=progress)
         progress.finish()
         finite = np.logical_and.reduce(np.isfinite(outputs), axis=1)
         check_finite(each.name, finite, texts.names, "text")

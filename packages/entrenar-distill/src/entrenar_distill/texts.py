@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from entrenar_common.errors import ConfigError
-from entrenar_core import models
 from entrenar_core.data.documents import TokenizedDocuments
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
+from entrenar_core.models.computing import FLOAT32, load_for
 from entrenar_core.models.network import LanguageModel
 
 __all__ = ["BATCH_TOKENS", "Reading", "load_language_model", "load_separating_tokenizer"]
@@ -28,9 +28,10 @@ def load_separating_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def load_language_model(path: Path, *, hint: str) -> Any:
-    """The model at `path`, which must predict the next token; else `hint` says what to do."""
-    model = models.load(path)
+def load_language_model(path: Path, *, hint: str, compute: str = FLOAT32) -> Any:
+    """The model at `path`, loaded to `compute` in what is called so (see `models.computing`). It
+    must predict the next token; else `hint` says what to do."""
+    model = load_for(path, compute)
     if not isinstance(model, LanguageModel):
         raise ConfigError(
             f"{path}: not a language model, so text has no perplexity under it", hint=hint

@@ -15,6 +15,7 @@ from entrenar_core.data.chat_template import ChatTemplate
 from entrenar_core.data.load_tokenizer import load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io.hub import resolve_model
+from entrenar_core.models.computing import FLOAT32, computed_in
 from entrenar_distill.generation import check_room, encode_prompt, end_ids, load_kernels
 from entrenar_distill.texts import load_language_model
 
@@ -43,7 +44,8 @@ class WritingOptions:
 class Writing:
     """What a model wrote after a prompt. `ended` says why it ends: "end" at an end-of-text token,
     "stop" at a text that was to end it, "length" after as many tokens as were asked for. The
-    seconds are those of the prompt's tokens and of all new ones together."""
+    seconds are those of the prompt's tokens and of all new ones together; `compute` names what was
+    computed in."""
 
     model: str
     prompt: str
@@ -52,6 +54,7 @@ class Writing:
     new_tokens: int
     ended: str
     seconds: float
+    compute: str
 
     SCHEMA: ClassVar[str] = "entrenar.distill.generate/1"
 
@@ -60,7 +63,10 @@ class Writing:
         """One line about it."""
         rate = self.new_tokens / self.seconds if self.seconds else 0.0
         plural = "" if self.new_tokens == 1 else "s"
-        return f"{self.new_tokens} token{plural} in {self.seconds:.2f} s, {rate:.1f} tokens/s"
+        return (
+            f"{self.new_tokens} token{plural} in {self.seconds:.2f} s, {rate:.1f} tokens/s "
+            f"({self.compute})"
+        )
 
     def __view__(self) -> list[Any]:
         from entrenar_common.tables import Text
@@ -69,15 +75,19 @@ class Writing:
 
 
 class Writer:
-    """A model and its tokenizer, kept in memory for prompt after prompt."""
+    """A model and its tokenizer, kept in memory for prompt after prompt; `compute` names what the
+    model was loaded to compute in (see `models.computing`)."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Tokenizer) -> None:
-        self.name, self._model, self._tokenizer = name, model, tokenizer
+    def __init__(
+        self, name: str, model: Any, tokenizer: Tokenizer, *, compute: str = FLOAT32
+    ) -> None:
+        self.name, self.compute, self._model, self._tokenizer = name, compute, model, tokenizer
         self._ends = end_ids(model, tokenizer)
-        load_kernels(model)
+        with computed_in(compute):
+            load_kernels(model)
 
     @classmethod
-    def load(cls, name: str) -> Writer:
+    def load(cls, name: str, *, compute: str = FLOAT32) -> Writer:
         """The model called `name`: a folder, a GGUF or APR file, or a model on the hub.
 
         Raises ConfigError for one that predicts no next token, and what reading it raises.
@@ -85,7 +95,8 @@ class Writer:
         path = resolve_model(name)
         tokenizer = load_tokenizer(path)
         hint = "give a model that predicts the next token, such as GPT-2 or LLaMA"
-        return cls(name, load_language_model(path, hint=hint), tokenizer)
+        model = load_language_model(path, hint=hint, compute=compute)
+        return cls(name, model, tokenizer, compute=compute)
 
     def as_question(self, text: str, *, system: str | None = None) -> str:
         """The prompt that the model's chat template makes of a user's message.
@@ -128,13 +139,14 @@ class Writer:
         check_room(self.name, len(ids), count, positions)
         shown = _Shown(self._tokenizer, len(ids), options.stop, self._ends, show)
         started = time.perf_counter()
-        found = models.generate(
-            self._model, ids, max_new_tokens=count,
-            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p,
-            min_p=options.min_p, repetition_penalty=options.repetition_penalty, stop=options.stop,
-            seed=options.seed, tokenizer=self._tokenizer, eos_ids=self._ends,
-            each=lambda _row, so_far: shown.more(so_far),
-        )  # fmt: skip
+        with computed_in(self.compute):
+            found = models.generate(
+                self._model, ids, max_new_tokens=count,
+                temperature=options.temperature, top_k=options.top_k, top_p=options.top_p,
+                min_p=options.min_p, repetition_penalty=options.repetition_penalty,
+                stop=options.stop, seed=options.seed, tokenizer=self._tokenizer,
+                eos_ids=self._ends, each=lambda _row, so_far: shown.more(so_far),
+            )  # fmt: skip
         seconds = time.perf_counter() - started
         text = shown.all_of(found)
         return Writing(
@@ -145,6 +157,7 @@ class Writer:
             new_tokens=len(found) - len(ids),
             ended=self._why(found, len(ids), text),
             seconds=seconds,
+            compute=self.compute,
         )
 
     def _encode(self, prompt: str, templated: bool) -> np.ndarray:

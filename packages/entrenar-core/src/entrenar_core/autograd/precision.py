@@ -33,6 +33,18 @@ BF16 = Products(
 )  # fmt: skip
 """Operands rounded to bfloat16, sums in float32."""
 
+BF16_USED = Products(
+    kernels.matmul_bf16, kernels.matmul_stack_bf16, kernels.attention, kernels.attention_grad
+)
+"""The same for models that write text: attention of one query with many keys takes longer to round
+than to compute, so it is left as it is."""
+
+INT8 = Products(
+    kernels.matmul_int8, kernels.matmul_stack, kernels.attention, kernels.attention_grad
+)
+"""Products with weights in `kernels.Int8Panels` in integers, all others in the type of the numbers.
+"""
+
 _products: ContextVar[Products] = ContextVar("products", default=WHOLE)
 
 
@@ -45,7 +57,7 @@ def products() -> Products:
 def multiplied_in(precision: Products) -> Iterator[None]:
     """Inside, operations multiply matrices by these kernels, and so do their gradients later.
 
-    >>> from entrenar_core import ops
+    >>> from entrenar_core.autograd import Tensor, ops
     >>> with multiplied_in(BF16):
     ...     float(ops.matmul(Tensor([[1.0 + 2.0**-9]]), Tensor([[1.0]])).data[0, 0])
     1.0

@@ -47,6 +47,7 @@ from entrenar_core.kernels.embedding import embedding_grad as embedding_grad
 from entrenar_core.kernels.factored import adafactor as adafactor
 from entrenar_core.kernels.factored import adafactor_vector as adafactor_vector
 from entrenar_core.kernels.held import Held as Held
+from entrenar_core.kernels.int8_panels import Int8Panels as Int8Panels
 from entrenar_core.kernels.k_blocks import dequantize_q2_k as dequantize_q2_k
 from entrenar_core.kernels.k_blocks import dequantize_q3_k as dequantize_q3_k
 from entrenar_core.kernels.k_blocks import dequantize_q4_k as dequantize_q4_k
@@ -64,6 +65,7 @@ from entrenar_core.kernels.matmul_bf16 import has_bf16 as has_bf16
 from entrenar_core.kernels.matmul_bf16 import matmul_bf16 as matmul_bf16
 from entrenar_core.kernels.matmul_bf16 import matmul_stack_bf16 as matmul_stack_bf16
 from entrenar_core.kernels.matmul_bf16 import packed_bf16 as packed_bf16
+from entrenar_core.kernels.matmul_int8 import matmul_int8 as matmul_int8
 from entrenar_core.kernels.matmul_stack import matmul_stack as matmul_stack
 from entrenar_core.kernels.mixture import add_to_mixture as add_to_mixture
 from entrenar_core.kernels.momentum import lion as lion

@@ -29,14 +29,16 @@ class Keeping:
     """How the parameters of the model on a disk are kept: matrices of projections in `form`, if it
     is given, other matrices as `matrices`, and the rest as `dtype`.
 
-    The output projection, what belongs to a head and tables of vectors are not in `form`.
+    What belongs to a head and tables of vectors are not in `form`, and the output projection only
+    where the format `holds_output`, and it is not tied to a table.
     """
 
     def __init__(
         self, found: StoredModel, *, dtype: str, matrices: Any, form: Format | str | None
     ) -> None:
         self.found, self.dtype, self.matrices, self.form = found, dtype, matrices, form
-        self._axes = {} if form is None else _output_axes(found.model)
+        output = isinstance(form, Format) and form.holds_output
+        self._axes = {} if form is None else _output_axes(found.model, output=output)
 
     def read(self, name: str) -> np.ndarray | Held:
         """The values of the parameter called `name`.
@@ -59,8 +61,10 @@ class Keeping:
             if there is None or form != AS_STORED:
                 return None
             return _owned(there) if 8 * there.nbytes < FEW_BITS * there.size else None
-        if there and isinstance(stored, Stored) and form.keeps(stored.form):
-            return _owned(there)
+        taken = form.taken(stored) if isinstance(stored, Stored) else None
+        if there and taken is not None:
+            kept = _owning(taken) if taken is stored else taken
+            return Held(kept, transposed=there.transposed)
         array = self._as_floats(name, self.found.read(name), self.dtype)
         lies_by_inputs = self._axes[name] == 1  # and blocks run along the inputs
         try:
@@ -76,16 +80,21 @@ class Keeping:
         return _converted(self.found.path, name, array, dtype)
 
 
-def _output_axes(model: Any) -> dict[str, int]:
-    """The axis of the outputs for every matrix that is to be kept in few bits, by its name."""
-    head = getattr(model, "output_weight", None)
+def _output_axes(model: Any, *, output: bool) -> dict[str, int]:
+    """The axis of the outputs for every matrix that is to be kept in few bits, by its name; with
+    that of the `output` projection."""
+    head = id(getattr(model, "output_weight", None))
     found = dict(modules(model)).values()
-    others = {id(module.weight) for module in found if isinstance(module, Embedding)} | {id(head)}
+    tables = {id(module.weight) for module in found if isinstance(module, Embedding)}
     axes = {id(m.weight): m.output_axis for m in found if isinstance(m, Projection)}
+
+    def wanted(name: str, number: int) -> bool:
+        return output if number == head else not model.is_of_head(name)
+
     return {
         name: axes[id(parameter)]
         for name, parameter in model.named_parameters().items()
-        if id(parameter) in axes.keys() - others and not model.is_of_head(name)
+        if id(parameter) in axes.keys() - tables and wanted(name, id(parameter))
     }
 
 

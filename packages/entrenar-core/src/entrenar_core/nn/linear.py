@@ -23,6 +23,13 @@ class Projection(Module, ABC):
     """What is done to each input first, such as looking at its range."""
     adapters: Any = None
     """Low-rank updates of the weight, which then compute what the module does: see `lora`."""
+    copy: Tensor | None = None
+    """What is multiplied by instead of a weight that others use as it is: a copy in few bits."""
+
+    @property
+    def factor(self) -> Tensor:
+        """What is multiplied by: the weight, or its copy."""
+        return self.weight if self.copy is None else self.copy
 
     @property
     def fusible(self) -> bool:
@@ -32,7 +39,7 @@ class Projection(Module, ABC):
     @property
     def effective_weight(self) -> Tensor:
         """The weight with its updates, for those that use it without the module."""
-        return self.weight if self.adapters is None else self.adapters.weight(self.weight)
+        return self.factor if self.adapters is None else self.adapters.weight(self.weight)
 
     def arriving(self, x: Tensor) -> Tensor:
         """The input x as it is multiplied."""
@@ -71,7 +78,7 @@ class Linear(Projection):
         return self.weight.shape[0]
 
     def affine(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        return ops.linear(x, self.weight, self.bias, residual)
+        return ops.linear(x, self.factor, self.bias, residual)
 
     def after_swiglu(self, gate: Tensor, up: Tensor, residual: Tensor | None = None) -> Tensor:
         """Of silu(gate)·up, both (..., in): fused, so that the product is not kept."""

@@ -23,3 +23,5 @@ from entrenar_core.quant.observer import MinMax as MinMax
 from entrenar_core.quant.observer import Observer as Observer
 from entrenar_core.quant.observer import Percentile as Percentile
 from entrenar_core.quant.observer import RunningRange as RunningRange
+from entrenar_core.quant.panels import PanelArray as PanelArray
+from entrenar_core.quant.panels import Panels as Panels

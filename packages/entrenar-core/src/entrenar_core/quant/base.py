@@ -6,6 +6,7 @@ floats back that it stands for (`dequantize`). `FORMATS` has them by name.
 
 from abc import ABC, abstractmethod
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Format(ABC):
     """How floats are stored. Subclasses are frozen dataclasses: two with equal fields are one."""
 
     name: str
+    holds_output: ClassVar[bool] = False
+    """Whether a model that is held in the format has its output projection in it too."""
 
     @abstractmethod
     def quantize(self, array: np.ndarray) -> Stored:
@@ -52,6 +55,11 @@ class Format(ABC):
     def keeps(self, other: "Format") -> bool:
         """Whether an array that is stored as `other` need not be stored anew to be in this."""
         return other == self
+
+    def taken(self, stored: Stored) -> Stored | None:
+        """`stored` in this format with the very numbers that it has; None where they have to be
+        rounded anew."""
+        return stored if self.keeps(stored.form) else None
 
 
 FORMATS: dict[str, Format] = {}

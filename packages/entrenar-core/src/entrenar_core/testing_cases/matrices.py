@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from entrenar_core.kernels.held import Held
+from entrenar_core.kernels.int8_panels import packed
 from entrenar_core.testing_cases.case import WIDE, Arguments, Case, Draw
 
 
@@ -39,6 +41,30 @@ def _matmul_stack(count: int, m: int, n: int, k: int, kind: str = "plain") -> Ca
         return {"a": a, "b": np.broadcast_to(b[:1], b.shape) if kind == "repeated" else b}
 
     return Case(f"{count} of {m}x{n}x{k} {kind}", make)
+
+
+def _matmul_int8(
+    m: int, n: int, k: int, *, a: str = "plain", block: int | None = None, out: str | None = None,
+    add: bool = False, transposed: bool = False,
+) -> Case:  # fmt: skip
+    """By a matrix in panels, with a scale for each row, or a float16 for each `block` of them;
+    `transposed`, where that is how the matrix is held."""
+
+    def make(d: Draw) -> Arguments:
+        codes = np.clip(np.rint(d.normal(n, k) * 50), -127, 127) + 128
+        scales = d.positive(n, 1 if block is None else k // block)
+        kind = np.float32 if block is None else np.float16
+        given: Arguments = {
+            "a": _laid_out(d, a, m, k),
+            "b": Held(packed(codes.astype(np.uint8), scales.astype(kind)), transposed=transposed),
+            "trans_b": not transposed,
+        }
+        if out is not None:
+            given |= {"out": _laid_out(d, out, m, n), "add": add}
+        return given
+
+    kind = f"{m}x{n}x{k} {a}, panels{' T' * transposed} of {block}, out {out}{' +=' * add}"
+    return Case(kind, make)
 
 
 def _laid_out(d: Draw, kind: str, rows: int, columns: int) -> np.ndarray:
@@ -135,6 +161,20 @@ CASES: dict[str, list[Case]] = {
         _matmul(200, 300, 1537, trans_a=True, out="plain", add=True),
     ],
     "matmul_bf16.matmul_stack_bf16": STACKS,
+    "matmul_int8.matmul_int8": [
+        _matmul_int8(1, 1, 1),
+        _matmul_int8(1, 33, 17),
+        _matmul_int8(9, 49, 33, a="columns", out="columns", add=True),
+        _matmul_int8(17, 96, 64, block=32),
+        _matmul_int8(5, 97, 96, block=32, out="columns", add=True),
+        _matmul_int8(1, 53, 29, a="row", out="row"),
+        _matmul_int8(37, 53, 29, transposed=True),
+        _matmul_int8(200, 300, 1537),
+        _matmul_int8(3, WIDE, 4),
+        _matmul_int8(WIDE, 3, 2),
+        _matmul_int8(2, 3, WIDE),
+        _matmul(37, 53, 29, trans_b=True),
+    ],
     "narrow.widen": [_widen(1, 1), _widen(7, 129), _widen(WIDE, 3), _widen(3, 65_536, every=True)],
     "narrow.rounded": [
         _rounded(rows, columns, kind)

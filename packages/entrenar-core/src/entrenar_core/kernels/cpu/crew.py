@@ -15,7 +15,7 @@ from numba.core import config as numba_config
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit, serial
 from entrenar_core.kernels.cpu.compiler import without_registries
 from entrenar_core.kernels.cpu.stamp import stamp
 from entrenar_core.kernels.cpu.vectors import intrinsic
@@ -43,24 +43,35 @@ def _run(function, plan, threads):
         _call(function, plan.ctypes.data, thread)
 
 
+@serial
+def _run_alone(function, plan):
+    _call(function, plan.ctypes.data, 0)
+
+
 class Crew:
     """`work(plan, thread)`, run by several threads at once; `plan` is a pointer to int64 numbers.
 
-    Compiled at the first call, and cached like all kernels.
+    Compiled at the first call, and cached like all kernels. `fastmath` is what LLVM may change, in
+    the routines of `vectors` that are called too.
     """
 
-    def __init__(self, work: Callable[[Any, int], None]):
-        self._work, self._compiled = work, None
+    def __init__(
+        self, work: Callable[[Any, int], None], *, fastmath: set[str] | bool = KEEPS_NAN
+    ) -> None:
+        self._work, self._fastmath, self._compiled = work, fastmath, None
 
     def __call__(self, plan: np.ndarray, threads: int) -> None:
         """Call work(plan, 0) to work(plan, threads − 1)."""
         if self._compiled is None:
             self._compiled = self._compile()
-        _run(self._compiled.address, plan, threads)
+        if threads == 1:  # wakes nobody
+            _run_alone(self._compiled.address, plan)
+        else:
+            _run(self._compiled.address, plan, threads)
 
     def _compile(self) -> Any:
         signature = (types.CPointer(types.int64), types.int64), types.void
-        options = {"fastmath": KEEPS_NAN, "error_model": "numpy"}
+        options = {"fastmath": self._fastmath, "error_model": "numpy"}
         found: Any = CFunc(self._work, signature, {}, options)
         before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
         numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]

@@ -38,6 +38,9 @@ inner = numba.njit(**_OPTIONS)
 """For functions that kernels call in their parallel loops. They are compiled and cached as parts of
 the kernels."""
 
+inner_exactly = numba.njit(**_OPTIONS | {"fastmath": False})
+"""The same with every operation rounded by itself, also in the routines that are called there."""
+
 I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(F32, WIDTH)
 WHOLES = ir.VectorType(I32, WIDTH)
