@@ -12,8 +12,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,36 +28,22 @@ def prompts(texts: int, length: int) -> np.ndarray:
     return np.random.default_rng(0).integers(FIRST_ID, LAST_ID, (texts, length))
 
 
-def _in_bf16() -> AbstractContextManager[None]:
-    from entrenar_core.autograd.precision import BF16, multiplied_in
-
-    return multiplied_in(BF16)
-
-
-COMPUTES: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "float32": nullcontext,
-    "bf16": _in_bf16,
-}
-"""How entrenar multiplies while it decodes. In bf16 a weight is packed for every token."""
-
-
 class Entrenar:
     """As `entrenar-distill generate` decodes."""
 
     def __init__(self, compute: str, model: str):
-        if compute not in COMPUTES:
-            raise NotImplementedError(f"there is no decoding in {compute} yet")
         from entrenar_core.train.process import keep_freed_memory
 
         keep_freed_memory()
-        from entrenar_core import models
+        from entrenar_core.models.computing import load_for
 
-        self.model, self.multiplied = models.load(model), COMPUTES[compute]
+        self.model, self.compute = load_for(Path(model), compute), compute
 
     def decode(self, ids: np.ndarray, new: int) -> np.ndarray:
         from entrenar_core import models
+        from entrenar_core.models.computing import computed_in
 
-        with self.multiplied():
+        with computed_in(self.compute):
             found = models.generate(self.model, list(ids), max_new_tokens=new, eos_ids=())
         return np.stack(found)
 
