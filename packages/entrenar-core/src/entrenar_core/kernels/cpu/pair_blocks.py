@@ -53,9 +53,10 @@ A, B, C, SIZES, PANELS, SHARED, ROOM, PHASE = range(8)
 row to row, whether it is added to. SIZES: M, N, K, and how many k a block has. PANELS: bytes of a
 panel of a and of one of b; how many of each make up a block of k. SHARED: the address of the shared
 operand's panels, whether that is a, and how many of them are packed at a time. ROOM: the memory of
-the first thread, bytes from one's to the next, how many panels are multiplied at a time; and the
-address of b's panels where they are there already, or 0. PHASE: 0 to pack what is shared, 1 to
-multiply, 2 to read panels of b back into the rows of B; and the address of a counter."""
+the first thread, bytes from one's to the next, into how many groups the panels of the other operand
+are cut (to read back, how many are read at a time); and the address of b's panels where they are
+there already, or 0. PHASE: 0 to pack what is shared, 1 to multiply, 2 to read panels of b back into
+the rows of B; and the address of a counter."""
 
 PLAN = (8, 4)
 
@@ -136,14 +137,14 @@ def _columns_of_tiles(plan, first, count, own, shared, steps, add):
 @inner
 def _multiply(plan, thread):
     """Groups of panels of the operand that is not shared, until none is left."""
-    own_a, each, depth, k = plan[SHARED, 1] == 0, plan[ROOM, 2], plan[SIZES, 3], plan[SIZES, 2]
+    own_a, groups, depth, k = plan[SHARED, 1] == 0, plan[ROOM, 2], plan[SIZES, 3], plan[SIZES, 2]
     width, side = (ROWS, 0) if own_a else (COLUMNS, 1)
     lines, panel, there = plan[SIZES, side], plan[PANELS, side], plan[ROOM, 3]
     panels = (lines + width - 1) // width
     unit = take(plan[PHASE, 1])
-    while unit * each < panels:
-        first = unit * each
-        count = min(each, panels - first)
+    while unit < groups:
+        first = unit * panels // groups
+        count = (unit + 1) * panels // groups - first
         for block in range((k + depth - 1) // depth):
             first_k = block * depth
             some = min(depth, k - first_k)
@@ -212,13 +213,12 @@ class Cut:
         return -(-n // COLUMNS)
 
 
-def _at_a_time(panels: int, panel: int, threads: int) -> int:
-    """How many panels are multiplied at a time: as many as fit the cache, in groups of nearly one
-    size for all threads."""
+def _groups(panels: int, panel: int, threads: int) -> int:
+    """Into how many groups of nearly one size panels are cut: as many for each thread, and each
+    small enough for the cache."""
     most = max(1, int(SHARE * _second_level_cache()) // panel)
     groups = -(-panels // most)
-    groups = -(-groups // threads) * threads
-    return -(-panels // groups)
+    return min(panels, -(-groups // threads) * threads)
 
 
 def _memory(size: int) -> tuple[np.ndarray, int]:
@@ -297,8 +297,9 @@ def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
     plan[PANELS] = cut.panel_a, cut.panel_b, shared[0], own[0]
     if not shares_a:
         shared, own = own, shared
-    each = _at_a_time(*own, threads)
-    each += 0 if shares_a else each % 2  # two panels of a are packed together
+    groups = _groups(*own, threads)
+    each = -(-own[0] // groups)
+    each += each % 2  # two panels of a are packed together
     # so many blocks of k that what is shared stays small
     blocks = min(cut.blocks, max(1, LARGEST // (shared[0] * shared[1])))
     memory = None
@@ -307,7 +308,7 @@ def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
         plan[SHARED, :3] = at, shares_a, max(2, shared[0] // (4 * threads) // 2 * 2)
     room = -(-each * own[1] // BYTES) * BYTES
     rooms, at = _memory(0 if packed and shares_a else threads * room)
-    plan[ROOM, :3] = at, room, each
+    plan[ROOM, :3] = at, room, groups
     for block in range(0, cut.blocks, blocks):
         first = block * cut.depth
         plan[A, :3] = _from(a, first, along=not trans_a), a.strides[0], trans_a
