@@ -7,6 +7,7 @@ import numpy as np
 
 from entrenar_core.kernels.activation import CUBIC
 from entrenar_core.kernels.cpu.compile import BLOCK, SERIAL, F, erf, exp, jit, serial, sigmoid
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 ROOT = F(math.sqrt(0.5))
@@ -83,6 +84,13 @@ def _swiglu_grad_piece(g, gate, up, dgate, dup, y):
             y[i] = inner
 
 
+@inner
+def _apart(g, result, at):
+    """A piece of `g`, copied where the result takes its place: LLVM computes one number after the
+    other as soon as arrays overlap."""
+    return g[at].copy() if g.ctypes.data == result.ctypes.data else g[at]
+
+
 @jit
 def _silu(x, y):
     if x.size <= SERIAL:
@@ -116,11 +124,11 @@ def _gelu(x, y, approximate):
 @jit
 def _gelu_grad(g, x, dx, y, approximate):
     if x.size <= SERIAL:
-        _gelu_grad_piece(g, x, dx, y, approximate)
+        _gelu_grad_piece(_apart(g, dx, slice(0, g.size)), x, dx, y, approximate)
     else:
         for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
             at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _gelu_grad_piece(g[at], x[at], dx[at], y[at], approximate)
+            _gelu_grad_piece(_apart(g, dx, at), x[at], dx[at], y[at], approximate)
 
 
 @jit
@@ -136,11 +144,11 @@ def _swiglu(gate, up, y):
 @jit
 def _swiglu_grad(g, gate, up, dgate, dup, y):
     if g.size <= SERIAL:
-        _swiglu_grad_piece(g, gate, up, dgate, dup, y)
+        _swiglu_grad_piece(_apart(g, dgate, slice(0, g.size)), gate, up, dgate, dup, y)
     else:
         for piece in numba.prange((g.size + BLOCK - 1) // BLOCK):
             at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _swiglu_grad_piece(g[at], gate[at], up[at], dgate[at], dup[at], y[at])
+            _swiglu_grad_piece(_apart(g, dgate, at), gate[at], up[at], dgate[at], dup[at], y[at])
 
 
 @override("activation.silu", "float32")
