@@ -13,6 +13,7 @@ its own, which stays in its second-level cache, and multiplies it with all panel
 """
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numba
@@ -48,6 +49,9 @@ LARGEST = 8 << 20
 ALONE = 1_000_000
 """Multiplications up to which one thread is as fast as two."""
 
+READ = 4
+"""To read a number from memory takes as long as so many multiplications."""
+
 A, B, C, SIZES, PANELS, SHARED, ROOM, PHASE = range(8)
 """Rows of a plan. A, B: address, bytes from row to row, whether transposed. C: address, bytes from
 row to row, whether it is added to. SIZES: M, N, K, and how many k a block has. PANELS: bytes of a
@@ -56,7 +60,7 @@ operand's panels, whether that is a, and how many of them are packed at a time. 
 the first thread, bytes from one's to the next, into how many groups the panels of the other operand
 are cut (to read back, how many are read at a time); and the address of b's panels where they are
 there already, or 0. PHASE: 0 to pack what is shared, 1 to multiply, 2 to read panels of b back into
-the rows of B; and the address of a counter."""
+the rows of B; the address of a counter, and the counter."""
 
 PLAN = (8, 4)
 
@@ -224,7 +228,7 @@ def _groups(panels: int, panel: int, threads: int) -> int:
 def _memory(size: int) -> tuple[np.ndarray, int]:
     """So many bytes, and from which address on they lie at multiples of a vector's size."""
     room = np.empty(size + BYTES, np.uint8)
-    return room, -(-room.ctypes.data // BYTES) * BYTES
+    return room, -(-_address(room) // BYTES) * BYTES
 
 
 class Panels(Rows):
@@ -258,7 +262,7 @@ class Panels(Rows):
         return out
 
     def gathered(self, ids: np.ndarray) -> np.ndarray:
-        panels = np.frombuffer(self.memory, np.uint16, offset=self.at - self.memory.ctypes.data)
+        panels = np.frombuffer(self.memory, np.uint16, offset=self.at - _address(self.memory))
         size = self.cut.panel_b // 2
         panels = panels[: self.cut.blocks * self.room * size].reshape(-1, self.room, size)
         panels = panels[..., : -BYTES // 2].reshape(self.cut.blocks, self.room, -1, COLUMNS, 2)
@@ -269,7 +273,7 @@ class Panels(Rows):
 
     def _plan(self, matrix: np.ndarray, n: int) -> np.ndarray:
         plan = np.zeros(PLAN, np.int64)
-        plan[B, :3] = matrix.ctypes.data, matrix.strides[0], True
+        plan[B, :3] = _address(matrix), matrix.strides[0], True
         plan[SIZES] = 0, n, self.shape[1], self.cut.depth
         plan[PANELS] = self.cut.panel_a, self.cut.panel_b, 0, self.room
         return plan
@@ -279,22 +283,39 @@ def _threads(operations: int) -> int:
     return numba.get_num_threads() if operations > ALONE else 1
 
 
+def _address(array: np.ndarray) -> int:
+    """Where its memory begins; `ctypes.data` takes twice as long to say."""
+    return array.__array_interface__["data"][0]
+
+
 def _run(plan: np.ndarray, phase: int, threads: int) -> None:
-    counter = np.zeros(1, np.int64)
-    plan[PHASE, :2] = phase, counter.ctypes.data
+    # the counter is the next number of the same row
+    plan[PHASE, :3] = phase, _address(plan) + plan.itemsize * (PHASE * PLAN[1] + 2), 0
     _crew(plan, threads)
 
 
-def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
-    """out (+)= op(a) @ op(b), all float32 with contiguous rows and none of them empty; b may be
-    `Panels` of op(b) transposed."""
-    m, n = out.shape
-    k = a.shape[0] if trans_a else a.shape[1]
-    cut, shares_a, packed = Cut(k), n >= m, isinstance(b, Panels)
-    threads = _threads(m * n * k)
+@dataclass(frozen=True)
+class _Layout:
+    """How a product of certain sizes is cut: whether a is shared, into how many groups the panels
+    of the other operand, and how many blocks of k are done at a time; the bytes of what is shared
+    and of each thread's own, and the row PANELS of a plan."""
+
+    cut: Cut
+    shares_a: bool
+    groups: int
+    blocks: int
+    shared: int
+    own: int
+    at_a_time: int
+    panels: tuple[int, int, int, int]
+
+
+@functools.lru_cache(maxsize=4096)
+def _layout(m: int, n: int, k: int, packed: bool, threads: int) -> _Layout:
+    """`packed`: b is there in panels already."""
+    cut, shares_a = Cut(k), n >= m
     shared, own = (cut.room_a(m), cut.panel_a), (cut.room_b(n), cut.panel_b)
-    plan = np.zeros(PLAN, np.int64)
-    plan[PANELS] = cut.panel_a, cut.panel_b, shared[0], own[0]
+    panels = cut.panel_a, cut.panel_b, shared[0], own[0]
     if not shares_a:
         shared, own = own, shared
     groups = _groups(*own, threads)
@@ -302,30 +323,45 @@ def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
     each += each % 2  # two panels of a are packed together
     # so many blocks of k that what is shared stays small
     blocks = min(cut.blocks, max(1, LARGEST // (shared[0] * shared[1])))
-    memory = None
-    if not (packed and not shares_a):
-        memory, at = _memory(blocks * shared[0] * shared[1])
-        plan[SHARED, :3] = at, shares_a, max(2, shared[0] // (4 * threads) // 2 * 2)
-    room = -(-each * own[1] // BYTES) * BYTES
-    rooms, at = _memory(0 if packed and shares_a else threads * room)
-    plan[ROOM, :3] = at, room, groups
-    for block in range(0, cut.blocks, blocks):
-        first = block * cut.depth
+    return _Layout(
+        cut, shares_a, groups, blocks,
+        shared=0 if packed and not shares_a else blocks * shared[0] * shared[1],
+        own=0 if packed and shares_a else -(-each * own[1] // BYTES) * BYTES,
+        at_a_time=max(2, shared[0] // (4 * threads) // 2 * 2),
+        panels=panels,
+    )  # fmt: skip
+
+
+def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
+    """out (+)= op(a) @ op(b), all float32 with contiguous rows and none of them empty; b may be
+    `Panels` of op(b) transposed."""
+    m, n = out.shape
+    k, packed = a.shape[0] if trans_a else a.shape[1], isinstance(b, Panels)
+    threads = _threads(max(m, READ) * n * k)
+    layout = _layout(m, n, k, packed, threads)
+    depth, shares_a = layout.cut.depth, layout.shares_a
+    plan = np.zeros(PLAN, np.int64)
+    plan[PANELS] = layout.panels
+    memory, at = _memory(layout.shared + threads * layout.own)
+    plan[SHARED, :3] = at, shares_a, layout.at_a_time
+    plan[ROOM, :3] = at + layout.shared, layout.own, layout.groups
+    for block in range(0, layout.cut.blocks, layout.blocks):
+        first = block * depth
         plan[A, :3] = _from(a, first, along=not trans_a), a.strides[0], trans_a
         if not packed:
             plan[B, :3] = _from(b, first, along=trans_b), b.strides[0], trans_b
         elif shares_a:
             plan[ROOM, 3] = b.block(block)
         else:
-            plan[SHARED, :2] = b.block(block), shares_a
-        plan[C, :3] = out.ctypes.data, out.strides[0], add or block > 0
-        plan[SIZES] = m, n, min(k - first, blocks * cut.depth), cut.depth
-        if memory is not None:
-            _run(plan, 0, threads)
+            plan[SHARED, 0] = b.block(block)
+        plan[C, :3] = _address(out), out.strides[0], add or block > 0
+        plan[SIZES] = m, n, min(k - first, layout.blocks * depth), depth
+        if layout.shared:
+            _run(plan, 0, _threads(READ * k * min(m, n)))
         _run(plan, 1, threads)
-    del memory, rooms  # not before
+    del memory  # not before
 
 
 def _from(operand: np.ndarray, first: int, *, along: bool) -> int:
     """Where the numbers from k = `first` on begin; `along`: the rows run along k."""
-    return operand.ctypes.data + first * (4 if along else operand.strides[0])
+    return _address(operand) + first * (4 if along else operand.strides[0])
