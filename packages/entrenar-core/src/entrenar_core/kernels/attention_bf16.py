@@ -31,14 +31,7 @@ def attention_bf16(
     xp = array_module(q)
     near_k, near_v = as_bfloat16(k), as_bfloat16(v)
     scores = seen_scores(xp, as_bfloat16(q), near_k, scale, causal, window, mask, first, bias)
-    lowest = xp.finfo(q.dtype).min
-    shift = next_to_peak(xp, scores.max(axis=-1, keepdims=True, initial=lowest))
-    weights = xp.exp(scores - shift)
-    total = weights.sum(axis=-1, keepdims=True)
-    empty = total == 0
-    lse = xp.where(empty, q.dtype.type(xp.inf), shift + xp.log(xp.where(empty, 1, total)))
-    weights = as_bfloat16(weights)
-    total = xp.where(empty, 1, weights.sum(axis=-1, keepdims=True))  # (B, G, H/G, T, 1)
+    weights, total, lse = _softened(xp, scores)
     if dropout:
         weights *= kept_weights(xp, q, k, dropout, key) != 0
         total = total * q.dtype.type(1 - dropout)
@@ -77,8 +70,10 @@ def attention_bf16_grad(
         dp *= factor
         used = weights * factor
     dv = xp.einsum("bgrts,btgrd->bsgd", as_bfloat16(used), g5)
-    dots = (g5 * o.reshape(grouped)).sum(axis=-1).transpose(0, 2, 3, 1)  # (B, G, H/G, T)
-    ds = weights * (dp - dots[..., None])
+    # this is rowsum(bf(g)·o), and dp to the bit where a query sees one key: its gradient is then 0
+    del o
+    near, total, _ = _softened(xp, scores)
+    ds = weights * (dp - (near / total * dp).sum(axis=-1, keepdims=True))
     dbias = None
     if bias is not None and needs_bias:
         dbias = summed_to(ds.reshape(b, h, t, s), bias.shape)
@@ -88,6 +83,19 @@ def attention_bf16_grad(
     dq *= q.dtype.type(scale)
     dk *= q.dtype.type(scale)
     return (*(xp.ascontiguousarray(array) for array in (dq, dk, dv)), dbias)
+
+
+def _softened(xp, scores):
+    """exp(score − c), rounded, and of each row their sum, 1 where it is 0, and the log-sum-exp."""
+    kind = scores.dtype.type
+    lowest = xp.finfo(scores.dtype).min
+    shift = next_to_peak(xp, scores.max(axis=-1, keepdims=True, initial=lowest))
+    weights = xp.exp(scores - shift)
+    total = weights.sum(axis=-1, keepdims=True)
+    empty = total == 0
+    lse = xp.where(empty, kind(xp.inf), shift + xp.log(xp.where(empty, 1, total)))
+    near = as_bfloat16(weights)
+    return near, xp.where(empty, kind(1), near.sum(axis=-1, keepdims=True)), lse
 
 
 def next_to_peak(xp, peak):
