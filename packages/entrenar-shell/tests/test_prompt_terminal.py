@@ -36,6 +36,7 @@ def one(tmp_path_factory):
 @pytest.fixture
 def here(one):
     """The same with nothing typed and an empty screen."""
+    one.settle()  # between two prompts, Ctrl-C would be for what runs there
     one.type(CTRL_C)
     one.settle()
     one.type(CTRL_L)
