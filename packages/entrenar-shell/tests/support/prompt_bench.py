@@ -45,8 +45,8 @@ class PlainBench:
         return 3 if word == "fail" else 0
 
     def _sleep(self) -> int:
-        print("asleep", flush=True)
         try:
+            print("asleep", flush=True)  # whoever has read it may press Ctrl-C at once
             time.sleep(60)
         except KeyboardInterrupt:
             print("woken")
