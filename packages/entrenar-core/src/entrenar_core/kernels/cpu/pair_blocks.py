@@ -10,6 +10,9 @@ its own, which stays in its second-level cache, and multiplies it with all panel
      of a ├───────┼───────┤                      ├──────────┤
           │       │       │                      │          │
                                                   block of b
+
+Both steps are one call of the threads: one that finds nothing more to pack waits until the others
+have packed what they took.
 """
 
 import functools
@@ -32,7 +35,14 @@ from entrenar_core.kernels.cpu.pairs import (
     tile,
     unpack_b,
 )
-from entrenar_core.kernels.cpu.vectors import BYTES, carray, inner, take
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    await_handed,
+    carray,
+    hand_over,
+    inner,
+    take,
+)
 from entrenar_core.kernels.held import Rows
 
 DEPTH = 768
@@ -52,17 +62,26 @@ ALONE = 1_000_000
 READ = 4
 """To read a number from memory takes as long as so many multiplications."""
 
-A, B, C, SIZES, PANELS, SHARED, ROOM, PHASE = range(8)
+A, B, C, SIZES, PANELS, SHARED, ROOM, TASK, COUNTERS = range(9)
 """Rows of a plan. A, B: address, bytes from row to row, whether transposed. C: address, bytes from
 row to row, whether it is added to. SIZES: M, N, K, and how many k a block has. PANELS: bytes of a
 panel of a and of one of b; how many of each make up a block of k. SHARED: the address of the shared
-operand's panels, whether that is a, and how many of them are packed at a time. ROOM: the memory of
-the first thread, bytes from one's to the next, into how many groups the panels of the other operand
-are cut (to read back, how many are read at a time); and the address of b's panels where they are
-there already, or 0. PHASE: 0 to pack what is shared, 1 to multiply, 2 to read panels of b back into
-the rows of B; the address of a counter, and the counter."""
+operand's panels, whether that is a, how many of them are packed at a time, and into how many groups
+they are cut for that, 0 where they are there already. ROOM: the memory of the first thread, bytes
+from one's to the next, into how many groups the panels of the other operand are cut (to read back,
+how many are read at a time); and the address of b's panels where they are there already, or 0.
+TASK: `PACK`, `MULTIPLY` or `UNPACK`. COUNTERS: the address of those that follow: groups of the
+shared operand that were taken, and that are packed; groups of the other that were taken."""
 
-PLAN = (8, 4)
+PLAN = (9, 4)
+
+PACK, MULTIPLY, UNPACK = range(3)
+"""Pack what is shared; multiply, after that; read panels of b back into the rows of B."""
+
+UNUSED = (0, 0, 0, 0)
+
+TAKEN, PACKED, BEGUN = 0, 8, 16
+"""Where counters are, behind the address of the first."""
 
 
 @functools.cache
@@ -101,15 +120,17 @@ def _pack_shared(plan):
     of_a, each, depth, k = plan[SHARED, 1] == 1, plan[SHARED, 2], plan[SIZES, 3], plan[SIZES, 2]
     width, side = (ROWS, 0) if of_a else (COLUMNS, 1)
     lines, panel, room = plan[SIZES, side], plan[PANELS, side], plan[PANELS, 2 + side]
-    groups, blocks = (room + each - 1) // each, (k + depth - 1) // depth
-    unit = take(plan[PHASE, 1])
+    groups, blocks = plan[SHARED, 3], (k + depth - 1) // depth
+    unit = take(plan[COUNTERS, 0] + TAKEN)
     while unit < groups * blocks:
         first, block = unit % groups * each, unit // groups
         first_k = block * depth
         target = plan[SHARED, 0] + (block * room + first) * panel
         count = min(each * width, lines - first * width)
         _pack(plan, of_a, first * width, count, first_k, min(depth, k - first_k), target, panel)
-        unit = take(plan[PHASE, 1])
+        hand_over(plan[COUNTERS, 0] + PACKED)
+        unit = take(plan[COUNTERS, 0] + TAKEN)
+    await_handed(plan[COUNTERS, 0] + PACKED, groups * blocks)
 
 
 @inner
@@ -145,7 +166,7 @@ def _multiply(plan, thread):
     width, side = (ROWS, 0) if own_a else (COLUMNS, 1)
     lines, panel, there = plan[SIZES, side], plan[PANELS, side], plan[ROOM, 3]
     panels = (lines + width - 1) // width
-    unit = take(plan[PHASE, 1])
+    unit = take(plan[COUNTERS, 0] + BEGUN)
     while unit < groups:
         first = unit * panels // groups
         count = (unit + 1) * panels // groups - first
@@ -164,7 +185,7 @@ def _multiply(plan, thread):
                 _rows_of_tiles(plan, first, count, own, shared, steps, add)
             else:
                 _columns_of_tiles(plan, first, count, own, shared, steps, add)
-        unit = take(plan[PHASE, 1])
+        unit = take(plan[COUNTERS, 0] + BEGUN)
 
 
 @inner
@@ -172,7 +193,7 @@ def _unpack(plan):
     """Groups of panels of b, as they are in ROOM, as rows of B, until none is left."""
     each, depth, k, lines = plan[ROOM, 2], plan[SIZES, 3], plan[SIZES, 2], plan[SIZES, 1]
     panel = plan[PANELS, 1]
-    unit = take(plan[PHASE, 1])
+    unit = take(plan[COUNTERS, 0] + BEGUN)
     while unit * each * COLUMNS < lines:
         first = unit * each
         count = min(each * COLUMNS, lines - first * COLUMNS)
@@ -180,17 +201,18 @@ def _unpack(plan):
             source = plan[ROOM, 3] + (block * plan[PANELS, 3] + first) * panel
             target = plan[B, 0] + first * COLUMNS * plan[B, 1] + 4 * block * depth
             unpack_b(source, panel, count, min(depth, k - block * depth), target, plan[B, 1])
-        unit = take(plan[PHASE, 1])
+        unit = take(plan[COUNTERS, 0] + BEGUN)
 
 
 def _work(pointer, thread):
     plan = carray(pointer, PLAN)
-    if plan[PHASE, 0] == 0:
-        _pack_shared(plan)
-    elif plan[PHASE, 0] == 1:
-        _multiply(plan, thread)
-    else:
+    if plan[TASK, 0] == UNPACK:
         _unpack(plan)
+        return
+    if plan[SHARED, 3]:
+        _pack_shared(plan)
+    if plan[TASK, 0] == MULTIPLY:
+        _multiply(plan, thread)
 
 
 _crew = Crew(_work)
@@ -239,9 +261,9 @@ class Panels(Rows):
         n, k = self.shape = matrix.shape
         self.cut, self.room = Cut(k), Cut.room_b(n)
         self.memory, self.at = _memory(self.cut.blocks * self.room * self.cut.panel_b)
-        plan = self._plan(matrix, n)
-        plan[SHARED, :3] = self.at, 0, max(1, self.room // 8)
-        _run(plan, 0, _threads(matrix.size))
+        each = max(1, self.room // 8)
+        shared = self.at, False, each, -(-self.room // each)
+        _run(self._plan(matrix, n, PACK, shared=shared), _threads(matrix.size))
 
     @property
     def nbytes(self) -> int:
@@ -254,9 +276,8 @@ class Panels(Rows):
     def rows(self, low: int, high: int, out: np.ndarray) -> np.ndarray:
         begin = low // COLUMNS * COLUMNS
         whole = out if begin == low else np.empty((high - begin, self.shape[1]), np.float32)
-        plan = self._plan(whole, high - begin)
-        plan[ROOM, 2:] = max(1, self.room // 8), self.at + begin // COLUMNS * self.cut.panel_b
-        _run(plan, 2, _threads(whole.size))
+        room = 0, 0, max(1, self.room // 8), self.at + begin // COLUMNS * self.cut.panel_b
+        _run(self._plan(whole, high - begin, UNPACK, room=room), _threads(whole.size))
         if whole is not out:
             out[...] = whole[low - begin :]
         return out
@@ -271,12 +292,17 @@ class Panels(Rows):
         found = found.reshape(len(ids), -1)[:, : self.shape[1]]
         return (found.astype(np.uint32) << 16).view(np.float32)
 
-    def _plan(self, matrix: np.ndarray, n: int) -> np.ndarray:
-        plan = np.zeros(PLAN, np.int64)
-        plan[B, :3] = _address(matrix), matrix.strides[0], True
-        plan[SIZES] = 0, n, self.shape[1], self.cut.depth
-        plan[PANELS] = self.cut.panel_a, self.cut.panel_b, 0, self.room
-        return plan
+    def _plan(self, matrix, n, task, *, shared=UNUSED, room=UNUSED) -> list[tuple[int, ...]]:
+        return [
+            UNUSED,
+            (_address(matrix), matrix.strides[0], True, 0),
+            UNUSED,
+            (0, n, self.shape[1], self.cut.depth),
+            (self.cut.panel_a, self.cut.panel_b, 0, self.room),
+            shared,
+            room,
+            (task, 0, 0, 0),
+        ]
 
 
 def _threads(operations: int) -> int:
@@ -288,9 +314,10 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _run(plan: np.ndarray, phase: int, threads: int) -> None:
-    # the counter is the next number of the same row
-    plan[PHASE, :3] = phase, _address(plan) + plan.itemsize * (PHASE * PLAN[1] + 2), 0
+def _run(rows: list[tuple[int, ...]], threads: int) -> None:
+    """Carry out a plan of all rows but the counters."""
+    plan = np.array([*rows, UNUSED], np.int64)
+    plan[COUNTERS, 0] = _address(plan) + plan.itemsize * (COUNTERS * PLAN[1] + 1)
     _crew(plan, threads)
 
 
@@ -298,7 +325,8 @@ def _run(plan: np.ndarray, phase: int, threads: int) -> None:
 class _Layout:
     """How a product of certain sizes is cut: whether a is shared, into how many groups the panels
     of the other operand, and how many blocks of k are done at a time; the bytes of what is shared
-    and of each thread's own, and the row PANELS of a plan."""
+    and of each thread's own; how many shared panels are packed at a time, and in how many groups;
+    and the row PANELS of a plan."""
 
     cut: Cut
     shares_a: bool
@@ -307,6 +335,7 @@ class _Layout:
     shared: int
     own: int
     at_a_time: int
+    shared_groups: int
     panels: tuple[int, int, int, int]
 
 
@@ -323,11 +352,14 @@ def _layout(m: int, n: int, k: int, packed: bool, threads: int) -> _Layout:
     each += each % 2  # two panels of a are packed together
     # so many blocks of k that what is shared stays small
     blocks = min(cut.blocks, max(1, LARGEST // (shared[0] * shared[1])))
+    at_a_time = max(2, shared[0] // (4 * threads) // 2 * 2)
+    shared_there, own_there = packed and not shares_a, packed and shares_a
     return _Layout(
         cut, shares_a, groups, blocks,
-        shared=0 if packed and not shares_a else blocks * shared[0] * shared[1],
-        own=0 if packed and shares_a else -(-each * own[1] // BYTES) * BYTES,
-        at_a_time=max(2, shared[0] // (4 * threads) // 2 * 2),
+        shared=0 if shared_there else blocks * shared[0] * shared[1],
+        own=0 if own_there else -(-each * own[1] // BYTES) * BYTES,
+        at_a_time=at_a_time,
+        shared_groups=0 if shared_there else -(-shared[0] // at_a_time),
         panels=panels,
     )  # fmt: skip
 
@@ -339,26 +371,22 @@ def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
     k, packed = a.shape[0] if trans_a else a.shape[1], isinstance(b, Panels)
     threads = _threads(max(m, READ) * n * k)
     layout = _layout(m, n, k, packed, threads)
-    depth, shares_a = layout.cut.depth, layout.shares_a
-    plan = np.zeros(PLAN, np.int64)
-    plan[PANELS] = layout.panels
+    cut, shares_a = layout.cut, layout.shares_a
     memory, at = _memory(layout.shared + threads * layout.own)
-    plan[SHARED, :3] = at, shares_a, layout.at_a_time
-    plan[ROOM, :3] = at + layout.shared, layout.own, layout.groups
-    for block in range(0, layout.cut.blocks, layout.blocks):
-        first = block * depth
-        plan[A, :3] = _from(a, first, along=not trans_a), a.strides[0], trans_a
-        if not packed:
-            plan[B, :3] = _from(b, first, along=trans_b), b.strides[0], trans_b
-        elif shares_a:
-            plan[ROOM, 3] = b.block(block)
-        else:
-            plan[SHARED, 0] = b.block(block)
-        plan[C, :3] = _address(out), out.strides[0], add or block > 0
-        plan[SIZES] = m, n, min(k - first, layout.blocks * depth), depth
-        if layout.shared:
-            _run(plan, 0, _threads(READ * k * min(m, n)))
-        _run(plan, 1, threads)
+    for block in range(0, cut.blocks, layout.blocks):
+        first = block * cut.depth
+        there = b.block(block) if packed else 0
+        plan = [
+            (_from(a, first, along=not trans_a), a.strides[0], trans_a, 0),
+            UNUSED if packed else (_from(b, first, along=trans_b), b.strides[0], trans_b, 0),
+            (_address(out), out.strides[0], add or block > 0, 0),
+            (m, n, min(k - first, layout.blocks * cut.depth), cut.depth),
+            layout.panels,
+            (at if shares_a else there or at, shares_a, layout.at_a_time, layout.shared_groups),
+            (at + layout.shared, layout.own, layout.groups, there if shares_a else 0),
+            (MULTIPLY, 0, 0, 0),
+        ]
+        _run(plan, threads)
     del memory  # not before
 
 

@@ -246,6 +246,36 @@ def take(_typing, _address):
 
 
 @intrinsic
+def hand_over(_typing, _address):
+    """Count up the integer at an address, once all that was written before can be seen."""
+
+    def generate(context, builder, _signature, arguments):
+        counter = builder.inttoptr(arguments[0], I64.as_pointer())
+        builder.atomic_rmw("add", counter, I64(1), "release")
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
+def await_handed(_typing, _address, _count):
+    """Wait until others have counted the integer at an address up to `count`. They have to be at
+    it already: what nobody has begun would be waited for in vain."""
+
+    def generate(context, builder, _signature, arguments):
+        counter = builder.inttoptr(arguments[0], I64.as_pointer())
+        waiting, there = (builder.append_basic_block(name) for name in ("waiting", "there"))
+        builder.branch(waiting)
+        builder.position_at_end(waiting)
+        found = builder.load_atomic(counter, "acquire", 8)
+        builder.cbranch(builder.icmp_signed(">=", found, arguments[1]), there, waiting)
+        builder.position_at_end(there)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def apart(_typing):
     """Keep LLVM from copying the function that calls this into its callers: kernels would take
     several times as long to compile."""
