@@ -68,6 +68,10 @@ STEPS = 16
 PAIR = 4
 """Bytes."""
 
+AHEAD = 8
+"""Rows that are fetched before they are packed into panels across: each is on a page of its own,
+so the processor does not foresee it."""
+
 _HALVES = ir.VectorType(ir.IntType(16), 2 * WIDTH)
 _BIT = ir.IntType(1)
 
@@ -129,10 +133,11 @@ def store_some(builder: Builder, value: Any, address: Any, mask: Any) -> None:
 # --- one tile of the result ----------------------------------------------------------------------
 
 
-def _fetch_soon(builder: Builder, address: Any) -> None:
+def _fetch(builder: Builder, address: Any, *, writes: bool) -> None:
+    """Have a line of memory brought into the first-level cache."""
     kind = I8.as_pointer()
     fetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
-    builder.call(fetch, [builder.inttoptr(address, kind), I32(1), I32(3), I32(1)])
+    builder.call(fetch, [builder.inttoptr(address, kind), I32(int(writes)), I32(3), I32(1)])
 
 
 def _sums(builder: Builder, rows: int, steps: Any, a: Any, b: Any) -> list[list[Any]]:
@@ -187,7 +192,7 @@ def tile(builder, steps, a, b, c, c_row, rows, columns, add):
             for i in range(count):
                 row = place(builder, c, I64(i), c_row)
                 for j in range(VECTORS):
-                    _fetch_soon(builder, place(builder, row, I64(j), BYTES))
+                    _fetch(builder, place(builder, row, I64(j), BYTES), writes=True)
             sums = _sums(builder, count, steps, a, b)
             _put(builder, sums, c, c_row, columns, add)
 
@@ -285,6 +290,7 @@ def _pack_beside(builder: Builder, width: int, given: Any) -> None:
     step = width * PAIR
     steps = builder.sdiv(builder.add(depth, I64(1)), I64(2))
     groups = builder.sdiv(builder.add(lines, I64(WIDTH - 1)), I64(WIDTH))
+    ahead = builder.mul(stride, I64(AHEAD))
     with counting(builder, steps) as k:
         upper = place(builder, source, k, builder.mul(stride, I64(2)))
         two = builder.icmp_signed("<", builder.add(builder.mul(k, I64(2)), I64(1)), depth)
@@ -294,6 +300,8 @@ def _pack_beside(builder: Builder, width: int, given: Any) -> None:
             left = builder.sub(lines, builder.mul(group, I64(WIDTH)))
             offset = builder.mul(group, I64(BYTES))
             first_at, second_at = builder.add(upper, offset), builder.add(lower, offset)
+            for at in (first_at, second_at):
+                _fetch(builder, builder.add(at, ahead), writes=False)
             all_there = builder.and_(two, builder.icmp_signed(">=", left, I64(WIDTH)))
             with builder.if_else(all_there) as (full, ragged):
                 with full:
