@@ -49,12 +49,14 @@ DEPTH = 768
 """Numbers along k that are summed before the result is written, or added to. A panel of a is then
 12 KiB, a part of every first-level cache. A constant, since the order of sums follows from it."""
 
-SHARE = 0.6
+SHARE = 0.3
 """Of the second-level cache, what a block of panels may take: beside it pass the panels of the
 other operand, and the result."""
 
-LARGEST = 8 << 20
-"""Bytes of panels that threads share at a time, if a block of k does not need more."""
+TOGETHER = 3
+LARGEST = 4 << 20
+"""Blocks of k whose panels threads share at a time, and how many bytes these may take where it is
+more than one block."""
 
 ALONE = 1_000_000
 """Multiplications up to which one thread is as fast as two."""
@@ -351,7 +353,7 @@ def _layout(m: int, n: int, k: int, packed: bool, threads: int) -> _Layout:
     each = -(-own[0] // groups)
     each += each % 2  # two panels of a are packed together
     # so many blocks of k that what is shared stays small
-    blocks = min(cut.blocks, max(1, LARGEST // (shared[0] * shared[1])))
+    blocks = min(cut.blocks, TOGETHER, max(1, LARGEST // (shared[0] * shared[1])))
     at_a_time = max(2, shared[0] // (4 * threads) // 2 * 2)
     shared_there, own_there = packed and not shares_a, packed and shares_a
     return _Layout(
