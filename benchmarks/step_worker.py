@@ -36,8 +36,9 @@ RANK = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """A model by its architecture (`model_type`) and sizes, and the batch that it is trained on;
-    `adapter`, if there is one, is what is trained of it, and `teacher` whom it learns from."""
+    """A model by its architecture (`model_type`) and sizes, of a LLaMA also whether its head is
+    tied, and the batch that it is trained on; `adapter`, if there is one, is what is trained of it,
+    and `teacher` whom it learns from."""
 
     hidden: int
     layers: int
@@ -46,6 +47,7 @@ class Shape:
     batch: int
     time: int
     vocabulary: int = 32000
+    tied: bool = False
     architecture: str = "llama"
     adapter: str = ""
     teacher: "Shape | None" = None
@@ -74,7 +76,7 @@ class Shape:
             "num_key_value_heads": self.heads,
             "intermediate_size": self.inner,
             "max_position_embeddings": 2048,
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": self.tied,
         }
 
     def _gpt2(self) -> dict[str, Any]:

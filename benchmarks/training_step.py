@@ -33,6 +33,9 @@ from entrenar_common.output import Output
 SHAPES = {
     "24M": Shape(hidden=288, layers=6, heads=6, inner=768, batch=8, time=256),
     "134M": Shape(hidden=768, layers=12, heads=12, inner=2048, batch=2, time=512),
+    "124M": Shape(
+        hidden=768, layers=12, heads=12, inner=2048, batch=2, time=512, vocabulary=50257, tied=True
+    ),
     "gpt2": Shape(
         hidden=768, layers=12, heads=12, inner=3072, batch=2, time=512, vocabulary=50257,
         architecture="gpt2",
@@ -42,7 +45,8 @@ SHAPES = {
         architecture="bert",
     ),
 }  # fmt: skip
-"""24M and 134M: LLaMA; gpt2: GPT-2 small; bert: BERT base, as masked language model."""
+"""24M, 134M and 124M: LLaMA, the last that of examples/llama2/configs/124m.yaml; gpt2: GPT-2 small;
+bert: BERT base, as masked language model."""
 WHOLE = tuple(SHAPES)
 """Those of which all weights are trained, and not an adapter."""
 SHAPES |= {f"134M-{name}": replace(SHAPES["134M"], adapter=name) for name in ADAPTERS}
