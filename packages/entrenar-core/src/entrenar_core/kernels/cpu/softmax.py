@@ -1,4 +1,8 @@
-"""`kernels.softmax`: a row stays in the cache for its largest element, its sum and its result."""
+"""`kernels.softmax`: a row stays in the cache for its largest element, its sum and its result.
+
+A loop that adds up writes nothing: LLVM takes one number after the other, and so in another order,
+where what is written lies just behind what is read.
+"""
 
 import numba
 import numpy as np
@@ -18,9 +22,9 @@ def _softmax_row(x, y):
     total = F(0)
     for j in range(x.size):
         shifted = x[j] - peak
-        e = F(0) if shifted < F(-87) else exp(shifted)  # −∞ has the weight 0
-        y[j] = e
-        total += e
+        y[j] = F(0) if shifted < F(-87) else exp(shifted)  # −∞ has the weight 0
+    for j in range(y.size):
+        total += y[j]
     inverse = F(1) / total
     for j in range(y.size):
         y[j] *= inverse
@@ -45,9 +49,9 @@ def _log_softmax_row(x, y):
     peak = peak_of(x)
     total = F(0)
     for j in range(x.size):
-        shifted = x[j] - peak
-        y[j] = shifted  # peak + log(total) is not formed: one may be tiny beside the other
-        total += exp(shifted)
+        y[j] = x[j] - peak  # peak + log(total) is not formed: one may be tiny beside the other
+    for j in range(y.size):
+        total += exp(y[j])
     shift = np.log(total)
     for j in range(y.size):
         y[j] -= shift
