@@ -117,7 +117,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 measuring.make_model = lambda raw, folder: folder.mkdir()
 with measuring.random_model({}) as folder:
     print(folder.parent, flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.05)  # a signal that comes just before a sleep is seen after it
 """
 
 
