@@ -22,7 +22,8 @@ import signal, sys, time
 signal.signal(signal.SIGINT, {first})
 signal.signal(signal.SIGTERM, {second})
 print("ready", flush=True)
-time.sleep(60)
+while True:
+    time.sleep(0.05)  # a signal that comes just before a sleep is seen after it
 """
 
 
@@ -142,7 +143,8 @@ def test_cancelling_twice_waits_for_no_checkpoint(sleeper):
 def test_the_process_of_a_job_is_interrupted_when_its_shell_is_gone():
     code = (
         "import time; from entrenar_shell import job_process; job_process._end_with_the_shell()\n"
-        "print('ready', flush=True); time.sleep(60)"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(0.05)"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
