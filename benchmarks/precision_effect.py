@@ -1,12 +1,14 @@
 """What bfloat16 products change: the same training in both precisions, from the same start.
 
-    python benchmarks/precision_effect.py [--config 24M] [--seeds 3] [--steps 300]
+    python benchmarks/precision_effect.py [--config 24M] [--seeds 3] [--steps 300] [--noise]
 
 A tokenizer is trained on the standard library of the running Python, once. For each seed, which
 decides what is held back, the first weights and the order of the rows, one model is trained with
 float32 products and one with bfloat16 products. Both are evaluated in float32 on what is held back.
-Of the first step the gradients of both are compared, tensor by tensor. Exits with 1 where a loss is
-more than 0.3 % apart, or a cosine is below 0.999.
+Of the first step the gradients of both are compared, tensor by tensor. With --noise a third model
+is trained with float32 products from first weights that are off by up to one unit in the last
+place: how far float32 ends from itself. Exits with 1 where a loss is more than 0.3 % apart, or a
+cosine is below 0.999.
 """
 
 import argparse
@@ -43,13 +45,17 @@ from entrenar_distill.inputs import dataset_spec
 VOCABULARY = 32_000
 HELD_OUT = 0.02
 APART, COSINE = 0.003, 0.999
-TRAINING = {"learning_rate": 6e-4, "warmup_steps": 30, "weight_decay": 0.1}
+TRAINING = {"warmup_steps": 30, "weight_decay": 0.1}
+LEARNING_RATE, AT_WIDTH = 6e-4, 288
+"""The 24M model's; a wider one's is as much smaller as it is wider, as Yang et al. 2022 have it for
+Adam (arXiv:2203.03466)."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two trainings with one seed: their losses on what is held back, the seconds of their steps,
-    and the lowest cosine of the two gradients of a tensor at the first step."""
+    and the lowest cosine of the two gradients of a tensor at the first step; `moved`: the loss of a
+    third with float32 products, from weights off by a unit in the last place."""
 
     seed: int
     float32: float
@@ -58,6 +64,7 @@ class Pair:
     bf16_seconds: float
     cosine: float
     tensor: str
+    moved: float | None
 
     @property
     def apart(self) -> float:
@@ -82,6 +89,7 @@ class Effect:
         rows = [
             (
                 str(p.seed), f"{p.float32:.4f}", f"{p.bf16:.4f}", f"{100 * p.apart:+.3f} %",
+                "" if p.moved is None else f"{100 * (p.moved / p.float32 - 1):+.3f} %",
                 f"{p.cosine:.6f}", f"{p.float32_seconds / p.bf16_seconds:.2f}x",
             )
             for p in self.pairs
@@ -98,7 +106,7 @@ class Effect:
             ),
             Table(
                 "Loss on what is held back",
-                ("seed", "float32", "bf16", "apart", "least cosine", "time"),
+                ("seed", "float32", "bf16", "apart", "float32 moved", "least cosine", "time"),
                 rows,
             ),
             Text(f"{said} {COSINE}; on average {100 * mean(p.apart for p in self.pairs):+.3f} %."),
@@ -110,6 +118,7 @@ def main() -> None:
     parser.add_argument("--config", choices=WHOLE, default="24M")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--noise", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     out = Output(json=options.json)
@@ -154,37 +163,65 @@ def _raw(config: str, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _pair(options: Any, seed: int, documents: TokenizedDocuments, tokenizer: Tokenizer) -> Pair:
-    shape = SHAPES[options.config]
-    train, held_out = split(documents, HELD_OUT, seed)
-    losses, seconds, gradients = {}, {}, {}
-    for precision in ("fp32", "bf16"):
-        model = models.from_config(_raw(options.config, tokenizer), seed=seed)
-        objective = LanguageModelling(model)
-        batches = Batches(
-            train, seq_len=shape.time, batch_size=shape.batch, seed=seed,
-            eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id,
-        )  # fmt: skip
-        settings = {**TRAINING, "max_steps": options.steps, "seed": seed}
-        config = TrainingConfig.model_validate({**settings, "mixed_precision": precision})
-        loop = TrainingLoop(
-            model, objective, batches, config, phase="both", metrics=None, store=None,
-            checkpoint_every=options.steps,
-        )  # fmt: skip
-        gradients[precision] = _first_gradients(loop, model)
-        begun = time.perf_counter()
-        loop.fit()
-        seconds[precision] = time.perf_counter() - begun
-        scores = score(
-            {"model": model}, held_out, seq_len=shape.time, batch_size=shape.batch,
-            eos_id=tokenizer.eos_id,
-        )  # fmt: skip
-        losses[precision] = scores["model"].loss
-    cosines = {n: _cosine(g, gradients["bf16"][n]) for n, g in gradients["fp32"].items()}
+    parts = split(documents, HELD_OUT, seed)
+    float32 = _training(options, seed, parts, tokenizer, "fp32")
+    bf16 = _training(options, seed, parts, tokenizer, "bf16")
+    moved = None
+    if options.noise:
+        moved = _training(options, seed, parts, tokenizer, "fp32", moved=True).loss
+    cosines = {n: _cosine(g, bf16.gradients[n]) for n, g in float32.gradients.items()}
     worst = min(cosines, key=lambda name: cosines[name])
     return Pair(
-        seed, losses["fp32"], losses["bf16"], seconds["fp32"], seconds["bf16"],
-        cosines[worst], worst,
+        seed, float32.loss, bf16.loss, float32.seconds, bf16.seconds, cosines[worst], worst, moved
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """The loss on what is held back, the seconds of the steps, the gradients of the first one."""
+
+    loss: float
+    seconds: float
+    gradients: dict[str, np.ndarray]
+
+
+def _training(
+    options: Any, seed: int, parts: tuple[TokenizedDocuments, TokenizedDocuments],
+    tokenizer: Tokenizer, precision: str, *, moved: bool = False,
+) -> Training:  # fmt: skip
+    shape, (train, held_out) = SHAPES[options.config], parts
+    model = models.from_config(_raw(options.config, tokenizer), seed=seed)
+    if moved:
+        _move(model, seed)
+    batches = Batches(
+        train, seq_len=shape.time, batch_size=shape.batch, seed=seed,
+        eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id,
     )  # fmt: skip
+    rate = LEARNING_RATE * AT_WIDTH / shape.hidden
+    settings = {**TRAINING, "learning_rate": rate, "max_steps": options.steps, "seed": seed}
+    config = TrainingConfig.model_validate({**settings, "mixed_precision": precision})
+    loop = TrainingLoop(
+        model, LanguageModelling(model), batches, config, phase="both", metrics=None, store=None,
+        checkpoint_every=options.steps,
+    )  # fmt: skip
+    gradients = _first_gradients(loop, model)
+    begun = time.perf_counter()
+    loop.fit()
+    seconds = time.perf_counter() - begun
+    scores = score(
+        {"model": model}, held_out, seq_len=shape.time, batch_size=shape.batch,
+        eos_id=tokenizer.eos_id,
+    )  # fmt: skip
+    return Training(scores["model"].loss, seconds, gradients)
+
+
+def _move(model: Any, seed: int) -> None:
+    """Each weight up or down by one unit in its last place, or not."""
+    rng = np.random.default_rng(seed)
+    for parameter in model.named_parameters().values():
+        data = parameter.data
+        toward = rng.choice(np.array([-np.inf, 0, np.inf], np.float32), data.shape)
+        data[...] = np.where(toward == 0, data, np.nextafter(data, toward))
 
 
 def _first_gradients(loop: TrainingLoop, model: Any) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""MLflow: what is sent, beside its package where that is installed, and what a failure leaves."""
+"""MLflow: what its client is told, and what a failure leaves."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from entrenar_common.errors import UnsupportedError
-from entrenar_core.train.callbacks import Callback, Run
+from entrenar_core.train.callbacks import Run
 from entrenar_core.train.exporters.figures import figures
 from entrenar_core.train.exporters.mlflow import MLflow
 
@@ -144,35 +144,3 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     with pytest.raises(UnsupportedError, match="needs the package mlflow-skinny") as caught:
         exporter()
     assert caught.value.hint == "pip install mlflow-skinny"
-
-
-class Delivered(Callback):
-    """Waits, at the end of a training that is shorter than any real one, for what was sent."""
-
-    def __init__(self, exporter):
-        self.exporter = exporter
-
-    def ended(self, outcome):
-        until, queue = time.monotonic() + 60, self.exporter._queue
-        while (queue._waiting or queue._in_flight) and time.monotonic() < until:
-            time.sleep(0.01)
-
-
-@pytest.mark.parity
-@pytest.mark.filterwarnings("ignore")
-def test_mlflow_itself_finds_the_figures_in_its_store(training, tmp_path, monkeypatch):
-    tracking = pytest.importorskip("mlflow.tracking")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its other stores need a server
-    found, warnings = exporter((tmp_path / "store").as_uri())
-    training.run(Delivered(found), found)
-    assert warnings == []
-    client = tracking.MlflowClient(tracking_uri=(tmp_path / "store").as_uri())
-    (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
-    assert (run.info.run_name, run.info.status) == ("training", "FINISHED")
-    assert run.data.params["learning_rate"] == "0.1"
-    stored = [
-        (name, metric.step, metric.value)
-        for name in run.data.metrics
-        for metric in client.get_metric_history(run.info.run_id, name)
-    ]
-    assert sorted(stored) == sorted(as_metrics(training.log))

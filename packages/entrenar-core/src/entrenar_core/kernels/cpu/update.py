@@ -3,34 +3,59 @@
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.compile import F, jit, serial
 from entrenar_core.kernels.registry import KERNELS, override
 
 BLOCKS = 256
 """Partial sums of a norm: a constant, so that the number of threads does not change its bits."""
 
+ALONE = 131_072
+"""Elements, half of a cache of 1 MB, up to which one thread is done with one pass over them before
+another one would wake."""
+
 
 @jit
 def _accumulate(target, source):
-    for i in numba.prange(target.size):
-        target[i] += source[i]
+    if target.size <= ALONE:
+        for i in range(target.size):
+            target[i] += source[i]
+    else:
+        for i in numba.prange(target.size):
+            target[i] += source[i]
 
 
 @jit
 def _multiply(target, factor):
-    for i in numba.prange(target.size):
-        target[i] *= factor
+    if target.size <= ALONE:
+        for i in range(target.size):
+            target[i] *= factor
+    else:
+        for i in numba.prange(target.size):
+            target[i] *= factor
+
+
+@serial
+def _squares_of_block(x, partial, block):
+    step = (x.size + partial.size - 1) // partial.size
+    part = x[block * step : min(x.size, block * step + step)]
+    total = F(0)
+    for i in range(part.size):
+        total += part[i] * part[i]
+    partial[block] = total
 
 
 @jit
 def _sum_of_squares(x, partial):
-    step = (x.size + partial.size - 1) // partial.size
-    for block in numba.prange(partial.size):
-        part = x[block * step : min(x.size, block * step + step)]
-        total = F(0)
-        for i in range(part.size):
-            total += part[i] * part[i]
-        partial[block] = total
+    if x.size <= ALONE:
+        for block in range(partial.size):
+            _squares_of_block(x, partial, block)
+    else:
+        for block in numba.prange(partial.size):
+            _squares_of_block(x, partial, block)
+    total = 0.0
+    for block in range(partial.size):
+        total += partial[block]
+    return total
 
 
 @jit
@@ -67,8 +92,7 @@ def multiply(target, factor):
 @override("update.sum_of_squares", "float32")
 def sum_of_squares(x):
     partial = np.empty(BLOCKS, np.float32)
-    _sum_of_squares(x, partial)
-    return float(partial.sum(dtype=np.float64))
+    return _sum_of_squares(x, partial)
 
 
 @override("update.adam", "float32")
