@@ -193,6 +193,12 @@ def test_settings_that_are_wrong_are_named(tmp_path, config, error, word):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("targets", [None, []])
+def test_without_targets_the_tensors_say_what_is_adapted(tmp_path, targets):
+    with StoredAdapter(write_peft(tmp_path, target_modules=targets)) as adapter:
+        assert adapter.config.target_modules == tuple(adapter.modules)
+
+
 @pytest.mark.parametrize("text", ['{"lora_alpha": NaN}', "[]", "{", '"LORA"'])
 def test_a_config_that_is_none_is_refused(tmp_path, text):
     write_peft(tmp_path)

@@ -7,7 +7,7 @@ of PEFT write it.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ class PeftConfig:
             read.flag("fan_in_fan_out"),
             read.flag("ensure_weight_tying"),
         )
+
+    def with_targets_or(self, modules: tuple[str, ...]) -> "PeftConfig":
+        """These settings; where they name no target, `modules` are the targets."""
+        if self.lora.target_modules:
+            return self
+        return replace(self, lora=replace(self.lora, target_modules=modules))
 
     def to_json(self) -> dict[str, Any]:
         """The keys that every version of PEFT knows."""

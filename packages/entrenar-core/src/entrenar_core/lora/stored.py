@@ -91,7 +91,8 @@ class StoredAdapter(Closing):
             self.modules, self.whole = _sorted_out(self._tensors)
             if found is None:
                 found = self._implied(alpha)
-            self.settings = PeftConfig.parse(found, where)
+            settings = PeftConfig.parse(found, where)
+            self.settings = settings.with_targets_or(tuple(self.modules))
             self.contradictions = contradictions(self.settings, self.modules, self.whole)
             if self.contradictions and not tolerant:
                 raise self._refused()
