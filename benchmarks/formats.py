@@ -3,10 +3,10 @@
     python benchmarks/formats.py [--only q4_k] [--rounds 7] [--targets] [--json]
 
 *codecs*: encoders and decoders of ggml's block formats beside the gguf package and, where its
-shared library is found (in an installed llama_cpp, or named by ENTRENAR_GGML), ggml's own encoder,
-which is called in as many threads as we use, each with its share of the rows. All are called in
-turns on the same numbers, and the medians compared. With `--targets`, exits with 1 when one is
-missed.
+shared library is found (named by ENTRENAR_GGML, in an installed llama_cpp, or in .venv-llama, which
+`make .venv-llama/.installed` compiles for speed), ggml's own encoder, which is called in as many
+threads as we use, each with its share of the rows. All are called in turns on the same numbers, and
+the medians compared. With `--targets`, exits with 1 when one is missed.
 """
 
 import argparse
@@ -32,6 +32,8 @@ from entrenar_core.train.process import keep_freed_memory
 sys.path.append(str(Path(__file__).parents[1] / "packages/entrenar-core/tests/support"))
 from ggml_library import VARIABLE, Ggml, library_path
 
+ROOT = Path(__file__).parents[1]
+FAST = ".venv-llama/lib/python*/site-packages/llama_cpp/lib/libggml-base.*"
 COLUMNS = 4096
 ROWS, SEARCHED_ROWS = 4096, 512
 """Of what is encoded: formats whose scales are searched take a hundred times as long."""
@@ -56,9 +58,9 @@ def main() -> None:
     if importlib.util.find_spec("gguf") is None:
         sys.exit("formats.py needs gguf: run `make bench-formats`")
     out = Output(json=options.json, quiet=options.quiet)
-    path = library_path()
+    path = library_path() or next(iter(ROOT.glob(FAST)), None)
     if path is None:
-        out.note(f"no ggml is found: install llama-cpp-python or set {VARIABLE}")
+        out.note(f"no ggml is found: make .venv-llama/.installed, or set {VARIABLE}")
     keep_freed_memory()
     import numba
 
