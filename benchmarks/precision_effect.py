@@ -89,12 +89,15 @@ class Effect:
         rows = [
             (
                 str(p.seed), f"{p.float32:.4f}", f"{p.bf16:.4f}", f"{100 * p.apart:+.3f} %",
-                "" if p.moved is None else f"{100 * (p.moved / p.float32 - 1):+.3f} %",
                 f"{p.cosine:.6f}", f"{p.float32_seconds / p.bf16_seconds:.2f}x",
             )
             for p in self.pairs
         ]  # fmt: skip
         said = f"{'Within' if self.holds else 'NOT within'} {100 * APART:.1f} %, cosines above"
+        moved = [100 * (p.moved / p.float32 - 1) for p in self.pairs if p.moved is not None]
+        noise = "float32 from weights moved by a last place: " + ", ".join(
+            f"{m:+.3f} %" for m in moved
+        )
         return [
             Fields(
                 None,
@@ -106,10 +109,11 @@ class Effect:
             ),
             Table(
                 "Loss on what is held back",
-                ("seed", "float32", "bf16", "apart", "float32 moved", "least cosine", "time"),
+                ("seed", "float32", "bf16", "apart", "least cosine", "time"),
                 rows,
             ),
             Text(f"{said} {COSINE}; on average {100 * mean(p.apart for p in self.pairs):+.3f} %."),
+            *([Text(noise)] if moved else []),
         ]
 
 

@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from entrenar_core.train.callbacks import Callback
+from delivered import Delivered
 from entrenar_core.train.exporters.figures import figures
 from entrenar_core.train.exporters.mlflow import MLflow
 from entrenar_core.train.exporters.otlp import OtlpExporter
@@ -72,18 +72,6 @@ def in_time(ask, wanted):
     while not wanted(found := ask()) and time.monotonic() < until:
         time.sleep(0.1)
     return found
-
-
-class Delivered(Callback):
-    """Waits, at the end of a training that is shorter than any real one, for what was sent."""
-
-    def __init__(self, exporter):
-        self.exporter = exporter
-
-    def ended(self, outcome):
-        until, queue = time.monotonic() + 60, self.exporter._queue
-        while (queue._waiting or queue._in_flight) and time.monotonic() < until:
-            time.sleep(0.01)
 
 
 def test_spans_are_those_of_the_training(server, tmp_path):

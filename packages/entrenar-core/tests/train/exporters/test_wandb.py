@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from delivered import Delivered
 from entrenar_common.errors import UnsupportedError
-from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.exporters.figures import figures
 from entrenar_core.train.exporters.wandb import WandB
 
@@ -41,18 +41,6 @@ class Wandb:
 
     def finish(self, exit_code=None):
         self.exit_code = exit_code
-
-
-class Delivered(Callback):
-    """Waits, at the end of a training that is shorter than any real one, for what was sent."""
-
-    def __init__(self, exporter):
-        self.exporter = exporter
-
-    def ended(self, outcome):
-        until, queue = time.monotonic() + 60, self.exporter._queue
-        while (queue._waiting or queue._in_flight) and time.monotonic() < until:
-            time.sleep(0.01)
 
 
 def exporter(tmp_path, **settings):
