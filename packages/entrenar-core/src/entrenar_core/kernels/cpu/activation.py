@@ -2,11 +2,11 @@
 
 import math
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.activation import CUBIC
-from entrenar_core.kernels.cpu.compile import BLOCK, SERIAL, F, erf, exp, jit, serial, sigmoid
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, erf, exp, jit, sigmoid
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
@@ -22,20 +22,20 @@ def _flat(array):
     return np.ascontiguousarray(array).reshape(-1)
 
 
-@serial
+@inner
 def _silu_piece(x, y):
     for i in range(x.size):
         y[i] = x[i] * sigmoid(x[i])
 
 
-@serial
+@inner
 def _silu_grad_piece(g, x, dx):
     for i in range(x.size):
         s = sigmoid(x[i])
         dx[i] = g[i] * s * (F(1) + x[i] * (F(1) - s))
 
 
-@serial
+@inner
 def _gelu_piece(x, y, approximate):
     if approximate:
         for i in range(x.size):
@@ -45,7 +45,7 @@ def _gelu_piece(x, y, approximate):
             y[i] = x[i] * (F(0.5) + F(0.5) * erf(x[i] * ROOT))
 
 
-@serial
+@inner
 def _gelu_grad_piece(g, x, dx, y, approximate):
     if approximate:
         for i in range(x.size):
@@ -65,13 +65,13 @@ def _gelu_grad_piece(g, x, dx, y, approximate):
                 y[i] = value
 
 
-@serial
+@inner
 def _swiglu_piece(gate, up, y):
     for i in range(y.size):
         y[i] = gate[i] * sigmoid(gate[i]) * up[i]
 
 
-@serial
+@inner
 def _swiglu_grad_piece(g, gate, up, dgate, dup, y):
     for i in range(g.size):
         s = sigmoid(gate[i])
@@ -91,64 +91,72 @@ def _apart(g, result, at):
     return g[at].copy() if g.ctypes.data == result.ctypes.data else g[at]
 
 
+@inner
+def _silu_blocks(first, last, x, y):
+    at = slice(first * BLOCK, last * BLOCK)
+    _silu_piece(x[at], y[at])
+
+
+@inner
+def _silu_grad_blocks(first, last, g, x, dx):
+    at = slice(first * BLOCK, last * BLOCK)
+    _silu_grad_piece(g[at], x[at], dx[at])
+
+
+@inner
+def _gelu_blocks(first, last, x, y, approximate):
+    at = slice(first * BLOCK, last * BLOCK)
+    _gelu_piece(x[at], y[at], approximate)
+
+
+@inner
+def _gelu_grad_blocks(first, last, g, x, dx, y, approximate):
+    for block in range(first, last):
+        at = slice(block * BLOCK, block * BLOCK + BLOCK)
+        _gelu_grad_piece(_apart(g, dx, at), x[at], dx[at], y[at], approximate)
+
+
+@inner
+def _swiglu_blocks(first, last, gate, up, y):
+    at = slice(first * BLOCK, last * BLOCK)
+    _swiglu_piece(gate[at], up[at], y[at])
+
+
+@inner
+def _swiglu_grad_blocks(first, last, g, gate, up, dgate, dup, y):
+    for block in range(first, last):
+        at = slice(block * BLOCK, block * BLOCK + BLOCK)
+        _swiglu_grad_piece(_apart(g, dgate, at), gate[at], up[at], dgate[at], dup[at], y[at])
+
+
 @jit
 def _silu(x, y):
-    if x.size <= SERIAL:
-        _silu_piece(x, y)
-    else:
-        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _silu_piece(x[at], y[at])
+    share_out(_silu_blocks, blocks_of(x.size), x.size, (x, y))
 
 
 @jit
 def _silu_grad(g, x, dx):
-    if x.size <= SERIAL:
-        _silu_grad_piece(g, x, dx)
-    else:
-        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _silu_grad_piece(g[at], x[at], dx[at])
+    share_out(_silu_grad_blocks, blocks_of(x.size), x.size, (g, x, dx))
 
 
 @jit
 def _gelu(x, y, approximate):
-    if x.size <= SERIAL:
-        _gelu_piece(x, y, approximate)
-    else:
-        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _gelu_piece(x[at], y[at], approximate)
+    share_out(_gelu_blocks, blocks_of(x.size), x.size, (x, y, approximate))
 
 
 @jit
 def _gelu_grad(g, x, dx, y, approximate):
-    if x.size <= SERIAL:
-        _gelu_grad_piece(_apart(g, dx, slice(0, g.size)), x, dx, y, approximate)
-    else:
-        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _gelu_grad_piece(_apart(g, dx, at), x[at], dx[at], y[at], approximate)
+    share_out(_gelu_grad_blocks, blocks_of(x.size), x.size, (g, x, dx, y, approximate))
 
 
 @jit
 def _swiglu(gate, up, y):
-    if y.size <= SERIAL:
-        _swiglu_piece(gate, up, y)
-    else:
-        for piece in numba.prange((y.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _swiglu_piece(gate[at], up[at], y[at])
+    share_out(_swiglu_blocks, blocks_of(y.size), y.size, (gate, up, y))
 
 
 @jit
 def _swiglu_grad(g, gate, up, dgate, dup, y):
-    if g.size <= SERIAL:
-        _swiglu_grad_piece(_apart(g, dgate, slice(0, g.size)), gate, up, dgate, dup, y)
-    else:
-        for piece in numba.prange((g.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _swiglu_grad_piece(_apart(g, dgate, at), gate[at], up[at], dgate[at], dup[at], y[at])
+    share_out(_swiglu_grad_blocks, blocks_of(g.size), g.size, (g, gate, up, dgate, dup, y))
 
 
 @override("activation.silu", "float32")

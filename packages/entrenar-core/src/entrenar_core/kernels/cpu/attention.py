@@ -4,7 +4,6 @@ The work is cut by sizes alone and each number has one owner, so nothing depends
 threads. Threads take the next piece of work when they have done one.
 """
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.attention_backward import backward
@@ -24,40 +23,49 @@ from entrenar_core.kernels.cpu.attention_plan import (
 from entrenar_core.kernels.cpu.attention_tiles import CUTS, LSE, K, O, Q, V
 from entrenar_core.kernels.cpu.compile import F, jit
 from entrenar_core.kernels.cpu.past_caches import BEYOND_CACHES, aligned
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vector_loops import rotate
-from entrenar_core.kernels.cpu.vectors import WIDTH
+from entrenar_core.kernels.cpu.vectors import WIDTH, inner
 from entrenar_core.kernels.registry import override
 
 PART = 512
 """Keys at least in a part when queries are few."""
 
 
-@jit
-def _rope(x, cos, sin, y, sign):
-    rows, heads, width = x.shape
-    half = width // 2
-    for row in numba.prange(rows):
+@inner
+def _rope_rows(first, last, x, cos, sin, y, sign):
+    heads, half = x.shape[1], x.shape[2] // 2
+    for row in range(first, last):
         c, s = cos[row % cos.shape[0]], sin[row % sin.shape[0]]
         for h in range(heads):
             source, target = x[row, h], y[row, h]
-            first, second = source[:half], source[half:]
+            first_half, second_half = source[:half], source[half:]
             to_first, to_second = target[:half], target[half:]
             for j in range(half):
                 turned = sign * s[j]
-                to_first[j] = first[j] * c[j] - second[j] * turned
-                to_second[j] = second[j] * c[j] + first[j] * turned
+                to_first[j] = first_half[j] * c[j] - second_half[j] * turned
+                to_second[j] = second_half[j] * c[j] + first_half[j] * turned
+
+
+@inner
+def _rope_rows_past_caches(first, last, x, cos, sin, y, sign):
+    heads, width = x.shape[1:]
+    for row in range(first, last):
+        c, s = cos[row % cos.shape[0]], sin[row % sin.shape[0]]
+        rotate(
+            x[row].ctypes.data, y[row].ctypes.data, heads, width // (2 * WIDTH), c.ctypes.data,
+            s.ctypes.data, sign,
+        )  # fmt: skip
+
+
+@jit
+def _rope(x, cos, sin, y, sign):
+    share_out(_rope_rows, x.shape[0], x.size, (x, cos, sin, y, sign))
 
 
 @jit
 def _rope_past_caches(x, cos, sin, y, sign):
-    rows, heads, width = x.shape
-    x_at, y_at, c_at, s_at = x.ctypes.data, y.ctypes.data, cos.ctypes.data, sin.ctypes.data
-    for row in numba.prange(rows):
-        angle = row % cos.shape[0] * 2 * width
-        rotate(
-            x_at + row * heads * width * 4, y_at + row * heads * width * 4, heads,
-            width // (2 * WIDTH), c_at + angle, s_at + angle, sign,
-        )  # fmt: skip
+    share_out(_rope_rows_past_caches, x.shape[0], x.size, (x, cos, sin, y, sign))
 
 
 @override("attention.rope", "float32")

@@ -1,4 +1,4 @@
-"""How kernels are compiled: lazily, in parallel, cached on disk, keeping NaN and infinity."""
+"""How kernels are compiled: lazily, cached on disk, keeping NaN and infinity."""
 
 import os
 from collections.abc import Callable
@@ -58,7 +58,6 @@ def cache_folder() -> Path:
 def jit(
     function: Callable[..., Any],
     *,
-    parallel: bool = True,
     inline: str = "never",
     fastmath: set[str] | bool = KEEPS_NAN,
 ) -> Any:
@@ -68,7 +67,7 @@ def jit(
     `fastmath` is what LLVM may change, in the routines of `vectors` that are called too.
     """
     options: dict[str, Any] = {
-        "parallel": parallel, "fastmath": fastmath, "error_model": "numpy", "inline": inline
+        "fastmath": fastmath, "error_model": "numpy", "inline": inline
     }  # fmt: skip
     if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         return function
@@ -89,7 +88,7 @@ def jit(
 
 def serial(function: Callable[..., Any]) -> Any:
     """`function` compiled for the calling thread: a part of the work of a `jit` kernel."""
-    return jit(function, parallel=False)
+    return jit(function)
 
 
 def exactly(function: Callable[..., Any]) -> Any:
@@ -150,6 +149,11 @@ def _sigmoid(x):
     return F(1.0) / (F(1.0) + exp(negative))
 
 
+def _blocks_of(size):
+    """Into how many blocks so many elements are cut."""
+    return (size + BLOCK - 1) // BLOCK
+
+
 @serial
 def peak_of(row):
     """The largest element of a row, −∞ for an empty one; a NaN may be passed over.
@@ -166,6 +170,7 @@ def peak_of(row):
 
 
 start_threads()
-exp = jit(_exp, parallel=False, inline="always")
-erf = jit(_erf, parallel=False, inline="always")
-sigmoid = jit(_sigmoid, parallel=False, inline="always")
+exp = jit(_exp, inline="always")
+erf = jit(_erf, inline="always")
+sigmoid = jit(_sigmoid, inline="always")
+blocks_of = jit(_blocks_of, inline="always")

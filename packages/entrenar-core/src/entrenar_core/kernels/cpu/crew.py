@@ -1,26 +1,27 @@
-"""Work that threads share, as functions that are compiled without numba's parallel loops.
+"""Work that threads share out among themselves, as functions that are called by their address.
 
-numba optimizes all that a parallel loop calls half a dozen times over while it compiles it, which
-takes 20 s for attention. So there is one parallel loop, which calls a function by its address.
+What they are told is numbers, so one that is compiled serves all types and layouts of arrays.
 """
 
 import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import config as numba_config
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, jit, serial
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, SERIAL, cache_folder, jit
 from entrenar_core.kernels.cpu.compiler import without_registries
 from entrenar_core.kernels.cpu.stamp import stamp
-from entrenar_core.kernels.cpu.vectors import intrinsic
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner, intrinsic
 
 _I64 = ir.IntType(64)
+MANY = SERIAL + 1
+"""Elements that are too many for one thread."""
 
 
 @intrinsic
@@ -37,15 +38,15 @@ def _call(_typing, _function, _plan, _thread):
     return types.void(types.int64, types.int64, types.int64), generate
 
 
+@inner
+def _call_some(first, last, function, plan):
+    for thread in range(first, last):
+        _call(function, plan, thread)
+
+
 @jit
 def _run(function, plan, threads):
-    for thread in numba.prange(threads):
-        _call(function, plan.ctypes.data, thread)
-
-
-@serial
-def _run_alone(function, plan):
-    _call(function, plan.ctypes.data, 0)
+    share_out(_call_some, threads, MANY, (function, plan.ctypes.data))
 
 
 class Crew:
@@ -64,10 +65,7 @@ class Crew:
         """Call work(plan, 0) to work(plan, threads − 1)."""
         if self._compiled is None:
             self._compiled = self._compile()
-        if threads == 1:  # wakes nobody
-            _run_alone(self._compiled.address, plan)
-        else:
-            _run(self._compiled.address, plan, threads)
+        _run(self._compiled.address, plan, threads)
 
     def _compile(self) -> Any:
         signature = (types.CPointer(types.int64), types.int64), types.void

@@ -1,15 +1,15 @@
 """`kernels.norm` in one pass over the rows each way."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import LANES, SERIAL, F, jit, serial
+from entrenar_core.kernels.cpu.compile import LANES, F, jit
 from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
-from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id, inner
 from entrenar_core.kernels.registry import KERNELS, override
 
 
-@serial
+@inner
 def _rms_row(x, weight, y, eps):
     total = F(0)
     for j in range(x.size):
@@ -20,7 +20,7 @@ def _rms_row(x, weight, y, eps):
     return r
 
 
-@serial
+@inner
 def _rms_grad_lane(g, x, weight, rstd, dx, add, dweight):
     width = x.shape[1]
     dweight[:] = F(0)
@@ -40,7 +40,7 @@ def _rms_grad_lane(g, x, weight, rstd, dx, add, dweight):
                 di[j] = gi[j] * weight[j] * r - xi[j] * dot
 
 
-@serial
+@inner
 def _layer_row(x, weight, bias, y, eps):
     total = F(0)
     for j in range(x.size):
@@ -55,7 +55,7 @@ def _layer_row(x, weight, bias, y, eps):
     return mean, r
 
 
-@serial
+@inner
 def _layer_grad_lane(g, x, weight, mean, rstd, dx, add, dweight, dbias):
     width = x.shape[1]
     dweight[:] = F(0)
@@ -83,64 +83,70 @@ def _layer_grad_lane(g, x, weight, mean, rstd, dx, add, dweight, dbias):
                 di[j] = (gi[j] * weight[j] - total - centred * dot) * r
 
 
+@inner
+def _rms_rows(first, last, x, weight, y, rstd, eps):
+    for i in range(first, last):
+        rstd[i] = _rms_row(x[i], weight, y[i], eps)
+
+
+@inner
+def _rms_grad_lanes(first, last, g, x, weight, rstd, dx, add, partial):
+    step = (x.shape[0] + partial.shape[0] - 1) // partial.shape[0]
+    for lane in range(first, last):
+        at = slice(lane * step, lane * step + step)
+        _rms_grad_lane(g[at], x[at], weight, rstd[at], dx[at], add, partial[lane])
+
+
+@inner
+def _layer_rows(first, last, x, weight, bias, y, mean, rstd, eps):
+    for i in range(first, last):
+        mean[i], rstd[i] = _layer_row(x[i], weight, bias, y[i], eps)
+
+
+@inner
+def _layer_rows_past_caches(first, last, x, weight, bias, y, mean, rstd, eps, rows):
+    room = rows[get_thread_id(), : x.shape[1]]
+    for i in range(first, last):
+        mean[i], rstd[i] = _layer_row(x[i], weight, bias, room, eps)
+        stream(room.ctypes.data, y[i].ctypes.data, room.size // WIDTH)
+
+
+@inner
+def _layer_grad_lanes(first, last, g, x, weight, mean, rstd, dx, add, dweight, dbias):
+    step = (x.shape[0] + dweight.shape[0] - 1) // dweight.shape[0]
+    for lane in range(first, last):
+        at = slice(lane * step, lane * step + step)
+        _layer_grad_lane(
+            g[at], x[at], weight, mean[at], rstd[at], dx[at], add, dweight[lane], dbias[lane]
+        )
+
+
 @jit
 def _rms(x, weight, y, rstd, eps):
-    if x.size <= SERIAL:
-        for i in range(x.shape[0]):
-            rstd[i] = _rms_row(x[i], weight, y[i], eps)
-    else:
-        for i in numba.prange(x.shape[0]):
-            rstd[i] = _rms_row(x[i], weight, y[i], eps)
+    share_out(_rms_rows, x.shape[0], x.size, (x, weight, y, rstd, eps))
 
 
 @jit
 def _rms_grad(g, x, weight, rstd, dx, add, partial):
-    step = (x.shape[0] + partial.shape[0] - 1) // partial.shape[0]
-    if x.size <= SERIAL:
-        for lane in range(partial.shape[0]):
-            at = slice(lane * step, lane * step + step)
-            _rms_grad_lane(g[at], x[at], weight, rstd[at], dx[at], add, partial[lane])
-    else:
-        for lane in numba.prange(partial.shape[0]):
-            at = slice(lane * step, lane * step + step)
-            _rms_grad_lane(g[at], x[at], weight, rstd[at], dx[at], add, partial[lane])
+    told = (g, x, weight, rstd, dx, add, partial)
+    share_out(_rms_grad_lanes, partial.shape[0], x.size, told)
 
 
 @jit
 def _layer(x, weight, bias, y, mean, rstd, eps):
-    if x.size <= SERIAL:
-        for i in range(x.shape[0]):
-            mean[i], rstd[i] = _layer_row(x[i], weight, bias, y[i], eps)
-    else:
-        for i in numba.prange(x.shape[0]):
-            mean[i], rstd[i] = _layer_row(x[i], weight, bias, y[i], eps)
+    share_out(_layer_rows, x.shape[0], x.size, (x, weight, bias, y, mean, rstd, eps))
 
 
 @jit
 def _layer_past_caches(x, weight, bias, y, mean, rstd, eps, rows):
-    width = x.shape[1]
-    y_at, rows_at = y.ctypes.data, rows.ctypes.data
-    for i in numba.prange(x.shape[0]):
-        thread = get_thread_id()
-        mean[i], rstd[i] = _layer_row(x[i], weight, bias, rows[thread, :width], eps)
-        stream(rows_at + thread * rows.shape[1] * 4, y_at + i * width * 4, width // WIDTH)
+    told = (x, weight, bias, y, mean, rstd, eps, rows)
+    share_out(_layer_rows_past_caches, x.shape[0], x.size, told)
 
 
 @jit
 def _layer_grad(g, x, weight, mean, rstd, dx, add, dweight, dbias):
-    step = (x.shape[0] + dweight.shape[0] - 1) // dweight.shape[0]
-    if x.size <= SERIAL:
-        for lane in range(dweight.shape[0]):
-            at = slice(lane * step, lane * step + step)
-            _layer_grad_lane(
-                g[at], x[at], weight, mean[at], rstd[at], dx[at], add, dweight[lane], dbias[lane]
-            )
-    else:
-        for lane in numba.prange(dweight.shape[0]):
-            at = slice(lane * step, lane * step + step)
-            _layer_grad_lane(
-                g[at], x[at], weight, mean[at], rstd[at], dx[at], add, dweight[lane], dbias[lane]
-            )
+    told = (g, x, weight, mean, rstd, dx, add, dweight, dbias)
+    share_out(_layer_grad_lanes, dweight.shape[0], x.size, told)
 
 
 def _partial(x):

@@ -4,19 +4,19 @@ A loop that adds up writes nothing: LLVM takes one number after the other, and s
 where what is written lies just behind what is read.
 """
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import SERIAL, F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
 from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
-from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id, inner
 from entrenar_core.kernels.registry import override
 
 PART = 2048
 """Elements of a row that are computed before they are written past the caches."""
 
 
-@serial
+@inner
 def _softmax_row(x, y):
     peak = peak_of(x)
     total = F(0)
@@ -30,7 +30,7 @@ def _softmax_row(x, y):
         y[j] *= inverse
 
 
-@serial
+@inner
 def _dot(g, y):
     dot = F(0)
     for j in range(y.size):
@@ -38,13 +38,13 @@ def _dot(g, y):
     return dot
 
 
-@serial
+@inner
 def _softmax_grad_part(g, y, dot, dx):
     for j in range(y.size):
         dx[j] = y[j] * (g[j] - dot)
 
 
-@serial
+@inner
 def _log_softmax_row(x, y):
     peak = peak_of(x)
     total = F(0)
@@ -57,7 +57,7 @@ def _log_softmax_row(x, y):
         y[j] -= shift
 
 
-@serial
+@inner
 def _total(g):
     total = F(0)
     for j in range(g.size):
@@ -65,64 +65,86 @@ def _total(g):
     return total
 
 
-@serial
+@inner
 def _log_softmax_grad_part(g, y, total, dx):
     for j in range(g.size):
         dx[j] = g[j] - exp(y[j]) * total
 
 
+@inner
+def _softmax_rows(first, last, x, y):
+    for i in range(first, last):
+        _softmax_row(x[i], y[i])
+
+
+@inner
+def _softmax_grad_rows(first, last, g, y, dx):
+    for i in range(first, last):
+        _softmax_grad_part(g[i], y[i], _dot(g[i], y[i]), dx[i])
+
+
+@inner
+def _log_softmax_rows(first, last, x, y):
+    for i in range(first, last):
+        _log_softmax_row(x[i], y[i])
+
+
+@inner
+def _log_softmax_grad_rows(first, last, g, y, dx):
+    for i in range(first, last):
+        _log_softmax_grad_part(g[i], y[i], _total(g[i]), dx[i])
+
+
+@inner
+def _softmax_grad_rows_past_caches(first, last, g, y, dx, rows):
+    room = rows[get_thread_id()]
+    for i in range(first, last):
+        sum_of_row = _dot(g[i], y[i])
+        for low in range(0, y.shape[1], PART):
+            at = slice(low, low + PART)
+            _softmax_grad_part(g[i, at], y[i, at], sum_of_row, room[: dx[i, at].size])
+            stream(room.ctypes.data, dx[i, at].ctypes.data, dx[i, at].size // WIDTH)
+
+
+@inner
+def _log_softmax_grad_rows_past_caches(first, last, g, y, dx, rows):
+    room = rows[get_thread_id()]
+    for i in range(first, last):
+        sum_of_row = _total(g[i])
+        for low in range(0, y.shape[1], PART):
+            at = slice(low, low + PART)
+            _log_softmax_grad_part(g[i, at], y[i, at], sum_of_row, room[: dx[i, at].size])
+            stream(room.ctypes.data, dx[i, at].ctypes.data, dx[i, at].size // WIDTH)
+
+
 @jit
 def _softmax(x, y):
-    if x.size <= SERIAL:
-        for i in range(x.shape[0]):
-            _softmax_row(x[i], y[i])
-    else:
-        for i in numba.prange(x.shape[0]):
-            _softmax_row(x[i], y[i])
+    share_out(_softmax_rows, x.shape[0], x.size, (x, y))
 
 
 @jit
 def _softmax_grad(g, y, dx):
-    if g.size <= SERIAL:
-        for i in range(g.shape[0]):
-            _softmax_grad_part(g[i], y[i], _dot(g[i], y[i]), dx[i])
-    else:
-        for i in numba.prange(g.shape[0]):
-            _softmax_grad_part(g[i], y[i], _dot(g[i], y[i]), dx[i])
-
-
-@jit
-def _log_softmax(x, y):
-    if x.size <= SERIAL:
-        for i in range(x.shape[0]):
-            _log_softmax_row(x[i], y[i])
-    else:
-        for i in numba.prange(x.shape[0]):
-            _log_softmax_row(x[i], y[i])
-
-
-@jit
-def _log_softmax_grad(g, y, dx):
-    if g.size <= SERIAL:
-        for i in range(g.shape[0]):
-            _log_softmax_grad_part(g[i], y[i], _total(g[i]), dx[i])
-    else:
-        for i in numba.prange(g.shape[0]):
-            _log_softmax_grad_part(g[i], y[i], _total(g[i]), dx[i])
+    share_out(_softmax_grad_rows, y.shape[0], y.size, (g, y, dx))
 
 
 @jit
 def _softmax_grad_past_caches(g, y, dx, rows):
-    width = y.shape[1]
-    dx_at, rows_at = dx.ctypes.data, rows.ctypes.data
-    for i in numba.prange(y.shape[0]):
-        thread = get_thread_id()
-        sum_of_row = _dot(g[i], y[i])
-        for low in range(0, width, PART):
-            gi, yi = g[i, low : low + PART], y[i, low : low + PART]
-            _softmax_grad_part(gi, yi, sum_of_row, rows[thread, : gi.size])
-            at = dx_at + (i * width + low) * 4
-            stream(rows_at + thread * rows.shape[1] * 4, at, gi.size // WIDTH)
+    share_out(_softmax_grad_rows_past_caches, y.shape[0], y.size, (g, y, dx, rows))
+
+
+@jit
+def _log_softmax(x, y):
+    share_out(_log_softmax_rows, x.shape[0], x.size, (x, y))
+
+
+@jit
+def _log_softmax_grad(g, y, dx):
+    share_out(_log_softmax_grad_rows, y.shape[0], y.size, (g, y, dx))
+
+
+@jit
+def _log_softmax_grad_past_caches(g, y, dx, rows):
+    share_out(_log_softmax_grad_rows_past_caches, y.shape[0], y.size, (g, y, dx, rows))
 
 
 @override("softmax.softmax", "float32")
@@ -142,20 +164,6 @@ def softmax_grad(g, y):
         dx = np.empty(y.shape, np.float32)
         _softmax_grad(g, y, dx)
     return dx
-
-
-@jit
-def _log_softmax_grad_past_caches(g, y, dx, rows):
-    width = y.shape[1]
-    dx_at, rows_at = dx.ctypes.data, rows.ctypes.data
-    for i in numba.prange(y.shape[0]):
-        thread = get_thread_id()
-        sum_of_row = _total(g[i])
-        for low in range(0, width, PART):
-            gi, yi = g[i, low : low + PART], y[i, low : low + PART]
-            _log_softmax_grad_part(gi, yi, sum_of_row, rows[thread, : gi.size])
-            at = dx_at + (i * width + low) * 4
-            stream(rows_at + thread * rows.shape[1] * 4, at, gi.size // WIDTH)
 
 
 @override("softmax.log_softmax", "float32")
