@@ -34,6 +34,11 @@ halves, shorts = map(_array_at, (types.uint16, types.int16))
 """Functions from an address to the array (rows, columns) of such numbers that lies there."""
 
 
+def address(array):
+    """Where its memory begins; `ctypes.data` takes twice as long to say."""
+    return array.__array_interface__["data"][0]
+
+
 def threads_for(size):
     """How many threads share work on so many numbers."""
     return numba.get_num_threads() if size > SERIAL else 1
@@ -43,5 +48,5 @@ def told(*numbers):
     """A crew's plan: arrays are told by their addresses."""
     plan = np.zeros(PLAN, np.int64)
     for i, number in enumerate(numbers):
-        plan[i] = number.ctypes.data if isinstance(number, np.ndarray) else number
+        plan[i] = address(number) if isinstance(number, np.ndarray) else number
     return plan

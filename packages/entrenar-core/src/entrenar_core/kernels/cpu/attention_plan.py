@@ -5,6 +5,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from entrenar_core.kernels.cpu.arrays import address
 from entrenar_core.kernels.cpu.attention_tiles import (
     BAND,
     BIAS,
@@ -103,14 +104,14 @@ class Plan:
         for row, array in arrays.items():
             if array is not None:
                 self._alive.append(array)
-                self.write(row, array.ctypes.data, *array.strides)
+                self.write(row, address(array), *array.strides)
 
     def run(self, crew, scratch_size):
         if 0 in self._cells[SIZES * COLUMNS : (SIZES + 1) * COLUMNS]:
             return
         threads = numba.get_num_threads()
         room, counter = np.empty((threads, scratch_size), np.float32), np.zeros(1, np.int64)
-        self.write(ROOM, room.ctypes.data, room.strides[0], counter.ctypes.data)
+        self.write(ROOM, address(room), room.strides[0], address(counter))
         crew(np.array(self._cells), threads)
 
 

@@ -1,7 +1,7 @@
 """`cblas_sgemm` of the OpenBLAS that numpy has loaded, callable from compiled kernels.
 
 Why not `@`: OpenBLAS's own workers and numba's spin on each other's cores. Here OpenBLAS runs one
-thread, and a kernel's `prange` splits the work. From inside a kernel the call also takes strides
+thread, and a kernel shares the work out. From inside a kernel the call also takes strides
 and adds to what is there, so products need neither transposed copies nor temporaries.
 """
 

@@ -45,7 +45,8 @@ def _call_some(first, last, function, plan):
 
 
 @jit
-def _run(function, plan, threads):
+def run(function, plan, threads):
+    """`Crew` for compiled code: `function` is its address."""
     share_out(_call_some, threads, MANY, (function, plan.ctypes.data))
 
 
@@ -63,9 +64,14 @@ class Crew:
 
     def __call__(self, plan: np.ndarray, threads: int) -> None:
         """Call work(plan, 0) to work(plan, threads − 1)."""
+        run(self.address, plan, threads)
+
+    @property
+    def address(self) -> int:
+        """Of `work` as it is compiled."""
         if self._compiled is None:
             self._compiled = self._compile()
-        _run(self._compiled.address, plan, threads)
+        return self._compiled.address
 
     def _compile(self) -> Any:
         signature = (types.CPointer(types.int64), types.int64), types.void

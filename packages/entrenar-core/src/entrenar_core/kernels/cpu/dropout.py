@@ -1,16 +1,17 @@
 """`kernels.dropout` without the arrays of counters: eight of them are mixed at a time."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import BLOCK, SERIAL, F, jit, serial
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.dropout import GOLDEN, MIX_1, MIX_2, threshold
 from entrenar_core.kernels.registry import override
 
 STEP, FIRST, SECOND = np.uint64(GOLDEN), np.uint64(MIX_1), np.uint64(MIX_2)
 
 
-@serial
+@inner
 def _piece(x, y, factor, start, limit):
     z0 = start
     for i in range(x.size):
@@ -21,14 +22,15 @@ def _piece(x, y, factor, start, limit):
         y[i] = x[i] * factor if z >= limit else F(0)
 
 
+@inner
+def _blocks(first, last, x, y, factor, key, limit):
+    at = slice(first * BLOCK, last * BLOCK)
+    _piece(x[at], y[at], factor, key + np.uint64(first * BLOCK) * STEP, limit)
+
+
 @jit
 def _dropout(x, y, factor, key, limit):
-    if x.size <= SERIAL:
-        _piece(x, y, factor, key, limit)
-    else:
-        for piece in numba.prange((x.size + BLOCK - 1) // BLOCK):
-            at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-            _piece(x[at], y[at], factor, key + np.uint64(piece * BLOCK) * STEP, limit)
+    share_out(_blocks, blocks_of(x.size), x.size, (x, y, factor, key, limit))
 
 
 @override("dropout.dropout", "float32")

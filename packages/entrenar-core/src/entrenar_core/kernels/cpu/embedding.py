@@ -1,54 +1,46 @@
 """The scatter of `kernels.embedding`; its gather is numpy's own."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import BLOCK, SERIAL, F, jit, serial
+from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
-BAND = 64
-"""The fewest columns that are worth a band of their own: four lines of the cache."""
+LINE = 16
+"""Columns in a line of the cache, which has one owner."""
 
 HUGE = 1 << 24
 """Elements from which the C library fills memory past the caches, which is twice as fast. Where it
 begins to do so depends on the machine; 64 MiB are beyond the usual three quarters of a cache."""
 
 
-@jit
-def _scatter(g, ids, out, add, step, bands):
-    flat = out.reshape(-1)
-    if not add:
-        if flat.size <= SERIAL:
-            _zero(flat)
-        else:
-            for piece in numba.prange((flat.size + step - 1) // step):
-                _zero(flat[piece * step : piece * step + step])
-    if bands == 1:
-        _scatter_band(g, ids, out, 0, out.shape[1])
-    else:
-        # a band of columns has one owner, so equal ids never race and are added in their order
-        width = (out.shape[1] // bands + 15) // 16 * 16
-        for band in numba.prange(bands):
-            end = out.shape[1] if band == bands - 1 else band * width + width
-            _scatter_band(g, ids, out, band * width, end)
+@inner
+def _zero_pieces(first, last, flat, step):
+    for piece in range(first, last):
+        flat[piece * step : piece * step + step] = F(0)
 
 
-@serial
-def _zero(part):
-    part[:] = F(0)
-
-
-@serial
-def _scatter_band(g, ids, out, low, high):
+@inner
+def _scatter_columns(first, last, g, ids, out):
+    at = slice(first * LINE, last * LINE)
     for i in range(ids.size):
-        row, source = out[ids[i], low:high], g[i, low:high]
+        row, source = out[ids[i], at], g[i, at]
         for j in range(row.size):
             row[j] += source[j]
 
 
+@jit
+def _scatter(g, ids, out, add, step):
+    if not add:
+        pieces = (out.size + step - 1) // step
+        share_out(_zero_pieces, pieces, out.size, (out.reshape(-1), step))
+    # a column has one owner, so equal ids never race and are added in their order
+    share_out(_scatter_columns, (out.shape[1] + LINE - 1) // LINE, g.size, (g, ids, out))
+
+
 @override("embedding.embedding_grad", "float32")
 def embedding_grad(g, ids, *, out, add):
-    bands = max(1, min(numba.get_num_threads(), out.shape[1] // BAND)) if g.size > SERIAL else 1
     step = out.size // (out.size // HUGE) + 1 if out.size >= 2 * HUGE else BLOCK
-    _scatter(np.ascontiguousarray(g), ids, out, add, step, bands)
+    _scatter(np.ascontiguousarray(g), ids, out, add, step)
     return out

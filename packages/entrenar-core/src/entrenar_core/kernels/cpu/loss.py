@@ -1,19 +1,14 @@
 """`kernels.loss`: a row of logits stays in the cache while it is turned into its gradient."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 
-@jit
-def _cross_entropy(logits, targets, smoothing, z_loss, losses, best):
-    for i in numba.prange(logits.shape[0]):
-        losses[i], best[i] = _row_loss(logits[i], targets[i], smoothing, z_loss)
-
-
-@serial
+@inner
 def _row_loss(row, target, smoothing, z_loss):
     peak = peak_of(row)
     total = F(0)
@@ -30,13 +25,7 @@ def _row_loss(row, target, smoothing, z_loss):
     return lse - picked + smoothing * (picked - mean) + z_loss * lse * lse, best
 
 
-@jit
-def _cross_entropy_grad(logits, targets, scale, smoothing, z_loss, losses):
-    for i in numba.prange(logits.shape[0]):
-        losses[i] = _row_grad(logits[i], targets[i], scale, smoothing, z_loss)
-
-
-@serial
+@inner
 def _row_grad(row, target, scale, smoothing, z_loss):
     if target < 0:
         row[:] = F(0)
@@ -58,12 +47,36 @@ def _row_grad(row, target, scale, smoothing, z_loss):
     return lse - picked + smoothing * (picked - mean) + z_loss * lse * lse
 
 
-@serial
+@inner
 def _mean(row):
     total = F(0)
     for j in range(row.size):
         total += row[j]
     return total / F(row.size)
+
+
+@inner
+def _cross_entropy_rows(first, last, logits, targets, smoothing, z_loss, losses, best):
+    for i in range(first, last):
+        losses[i], best[i] = _row_loss(logits[i], targets[i], smoothing, z_loss)
+
+
+@inner
+def _cross_entropy_grad_rows(first, last, logits, targets, scale, smoothing, z_loss, losses):
+    for i in range(first, last):
+        losses[i] = _row_grad(logits[i], targets[i], scale, smoothing, z_loss)
+
+
+@jit
+def _cross_entropy(logits, targets, smoothing, z_loss, losses, best):
+    told = (logits, targets, smoothing, z_loss, losses, best)
+    share_out(_cross_entropy_rows, logits.shape[0], logits.size, told)
+
+
+@jit
+def _cross_entropy_grad(logits, targets, scale, smoothing, z_loss, losses):
+    told = (logits, targets, scale, smoothing, z_loss, losses)
+    share_out(_cross_entropy_grad_rows, logits.shape[0], logits.size, told)
 
 
 @override("loss.cross_entropy", "float32")

@@ -1,6 +1,5 @@
 """`kernels.low_rank` by pieces that stay in the cache from the first step to the last."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import jit
@@ -11,6 +10,7 @@ from entrenar_core.kernels.cpu.narrow import (
     wide_float16,
 )
 from entrenar_core.kernels.cpu.products import product
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
 
@@ -42,26 +42,31 @@ def _round(source, target, is_half):
             target[j] = nearest_bfloat16(source[j])
 
 
-@jit
-def _add(weight, left, right, out, halves):
+@inner
+def _add_blocks(first, last, weight, left, right, out, halves):
     rows, columns = weight.shape
     depth = right.shape[0]
-    for block in numba.prange((rows + ROWS - 1) // ROWS):
-        first = block * ROWS
-        count = min(ROWS, rows - first)
-        piece = np.empty((ROWS, COLUMNS), np.float32)
+    piece = np.empty((ROWS, COLUMNS), np.float32)
+    for begin in range(first * ROWS, min(rows, last * ROWS), ROWS):
+        count = min(ROWS, rows - begin)
         for start in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - start)
             for i in range(count):
-                _widen(weight[first + i, start : start + width], piece[i, :width], halves[0])
+                _widen(weight[begin + i, start : start + width], piece[i, :width], halves[0])
             product(
-                left.ctypes.data + 4 * depth * first, 4 * depth, 4,
+                left.ctypes.data + 4 * depth * begin, 4 * depth, 4,
                 right.ctypes.data + 4 * start, 4 * columns,
                 piece.ctypes.data, 4 * COLUMNS, count, width // VECTOR, depth, 1,
             )  # fmt: skip
             for i in range(count):
                 bits = piece[i, :width].view(np.uint32)
-                _round(bits, out[first + i, start : start + width], halves[1])
+                _round(bits, out[begin + i, start : start + width], halves[1])
+
+
+@jit
+def _add(weight, left, right, out, halves):
+    blocks = (weight.shape[0] + ROWS - 1) // ROWS
+    share_out(_add_blocks, blocks, weight.size, (weight, left, right, out, halves))
 
 
 _IS_HALF = {"bfloat16": False, "float16": True}

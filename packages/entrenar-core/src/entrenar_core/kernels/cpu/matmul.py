@@ -5,6 +5,8 @@ import numpy as np
 
 from entrenar_core.kernels.cpu import blas
 from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.panels import by_panels, comes_in_panels
 from entrenar_core.kernels.registry import KERNELS, override
 
@@ -50,24 +52,34 @@ def _step(size, pieces):
     return (-(-size // pieces) + ROUND - 1) // ROUND * ROUND
 
 
-@jit
-def _sgemm_split(trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc, step_m, step_n):
-    """One call of BLAS for each piece of step_m rows and step_n columns of the result."""
+@inner
+def _sgemm_pieces(
+    first, last, op_a, op_b, m, n, k, a, lda, b, ldb, beta, c, ldc, step_m, step_n
+):  # fmt: skip
     pieces_n = (n + step_n - 1) // step_n
-    pieces = (m + step_m - 1) // step_m * pieces_n
-    op_a = blas.TRANSPOSED if trans_a else blas.PLAIN
-    op_b = blas.TRANSPOSED if trans_b else blas.PLAIN
-    before = blas.get_threads()
-    blas.set_threads(1)
-    for piece in numba.prange(pieces):
+    for piece in range(first, last):
         row = piece // pieces_n * step_m
         column = piece % pieces_n * step_n
         blas.sgemm(
             blas.ROW_MAJOR, op_a, op_b, min(step_m, m - row), min(step_n, n - column), k, F(1),
-            a + 4 * (row if trans_a else row * lda), lda,
-            b + 4 * (column * ldb if trans_b else column), ldb,
+            a + 4 * (row if op_a == blas.TRANSPOSED else row * lda), lda,
+            b + 4 * (column * ldb if op_b == blas.TRANSPOSED else column), ldb,
             beta, c + 4 * (row * ldc + column), ldc,
         )  # fmt: skip
+
+
+@jit
+def _sgemm_split(trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc, step_m, step_n):
+    """One call of BLAS for each piece of step_m rows and step_n columns of the result."""
+    pieces = ((m + step_m - 1) // step_m) * ((n + step_n - 1) // step_n)
+    op_a = blas.TRANSPOSED if trans_a else blas.PLAIN
+    op_b = blas.TRANSPOSED if trans_b else blas.PLAIN
+    before = blas.get_threads()
+    blas.set_threads(1)
+    share_out(
+        _sgemm_pieces, pieces, m * n * k,
+        (op_a, op_b, m, n, k, a, lda, b, ldb, beta, c, ldc, step_m, step_n),
+    )  # fmt: skip
     blas.set_threads(before)
 
 

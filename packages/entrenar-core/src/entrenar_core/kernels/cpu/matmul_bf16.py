@@ -4,7 +4,6 @@ Where there are no such instructions, both operands are rounded and multiplied a
 of two bfloat16 numbers is exact in float32, so the two ways differ in the order of sums alone.
 """
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu import blas
@@ -12,6 +11,8 @@ from entrenar_core.kernels.cpu.compile import jit
 from entrenar_core.kernels.cpu.features import compiles_for
 from entrenar_core.kernels.cpu.matmul import _matmul
 from entrenar_core.kernels.cpu.matmul_stack import _matmul_stack
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.held import Held
 from entrenar_core.kernels.panels import by_panels, comes_in_panels
 from entrenar_core.kernels.registry import KERNELS, override
@@ -25,9 +26,9 @@ LARGE = 1_000_000
 U = np.uint32
 
 
-@jit
-def _round(x, y):
-    for i in numba.prange(x.shape[0]):
+@inner
+def _round_rows(first, last, x, y):
+    for i in range(first, last):
         source, target = x[i].view(np.uint32), y[i].view(np.uint32)
         for j in range(source.size):
             bits = source[j]
@@ -35,6 +36,11 @@ def _round(x, y):
             near = U(U(bits + U(0x7FFF) + U((bits >> U(16)) & U(1))) & U(0xFFFF0000))
             near = U(U(bits & U(0xFFFF0000)) | U(0x400000)) if size > U(0x7F800000) else near
             target[j] = U(bits & U(0x80000000)) if size < U(0x00800000) else near
+
+
+@jit
+def _round(x, y):
+    share_out(_round_rows, x.shape[0], x.size, (x, y))
 
 
 def _rounded(x):

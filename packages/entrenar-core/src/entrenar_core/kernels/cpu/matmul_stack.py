@@ -6,21 +6,30 @@ import numpy as np
 from entrenar_core.kernels.cpu import blas
 from entrenar_core.kernels.cpu.compile import F, jit
 from entrenar_core.kernels.cpu.matmul import _matmul
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
+
+
+@inner
+def _sgemm_some(first, last, op_a, op_b, m, n, k, a, step_a, lda, b, step_b, ldb, c):
+    for i in range(first, last):
+        blas.sgemm(
+            blas.ROW_MAJOR, op_a, op_b, m, n, k, F(1), a + i * step_a, lda,
+            b + i * step_b, ldb, F(0), c + i * 4 * m * n, n,
+        )  # fmt: skip
 
 
 @jit
 def _sgemm_stack(trans_a, trans_b, m, n, k, a, step_a, lda, b, step_b, ldb, out):
     op_a = blas.TRANSPOSED if trans_a else blas.PLAIN
     op_b = blas.TRANSPOSED if trans_b else blas.PLAIN
-    c = out.ctypes.data
     before = blas.get_threads()
     blas.set_threads(1)
-    for i in numba.prange(len(out)):
-        blas.sgemm(
-            blas.ROW_MAJOR, op_a, op_b, m, n, k, F(1), a + i * step_a, lda,
-            b + i * step_b, ldb, F(0), c + i * 4 * m * n, n,
-        )  # fmt: skip
+    share_out(
+        _sgemm_some, len(out), len(out) * m * n * k,
+        (op_a, op_b, m, n, k, a, step_a, lda, b, step_b, ldb, out.ctypes.data),
+    )  # fmt: skip
     blas.set_threads(before)
 
 

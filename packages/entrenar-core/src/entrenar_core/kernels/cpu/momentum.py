@@ -1,29 +1,34 @@
 """`kernels.momentum`: one pass over the flat buffers instead of one for each operation."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.update import cut
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 # A buffer that is None is known when a function is compiled: the branches on it cost nothing.
 
 
-@jit
-def _sgd(p, g, buffer, lr, momentum, gain, own, kept, decay, scale):
-    for i in numba.prange(p.size):
+@inner
+def _sgd_blocks(first, last, p, g, buffer, lr, momentum, gain, own, kept, decay, scale):
+    at = slice(first * BLOCK, last * BLOCK)
+    p, g, steps = p[at], g[at], cut(buffer, at)
+    for i in range(p.size):
         gi = g[i] * scale + decay * p[i]
         if buffer is not None:
-            bi = momentum * buffer[i] + gain * gi
-            buffer[i] = bi
+            bi = momentum * steps[i] + gain * gi
+            steps[i] = bi
             gi = own * gi + kept * bi
         p[i] = p[i] - lr * gi
 
 
-@jit
-def _lion(p, g, m, lr, beta1, beta2, decay, scale):
-    one = F(1)
-    for i in numba.prange(p.size):
+@inner
+def _lion_blocks(first, last, p, g, m, lr, beta1, beta2, decay, scale):
+    one, at = F(1), slice(first * BLOCK, last * BLOCK)
+    p, g, m = p[at], g[at], m[at]
+    for i in range(p.size):
         gi = g[i] * scale
         ui = beta1 * m[i] + (one - beta1) * gi
         m[i] = beta2 * m[i] + (one - beta2) * gi
@@ -32,22 +37,43 @@ def _lion(p, g, m, lr, beta1, beta2, decay, scale):
         p[i] = p[i] * decay - lr * sign
 
 
-@jit
-def _rmsprop(p, g, square, mean, buffer, lr, alpha, eps, momentum, decay, scale):
-    one = F(1)
-    for i in numba.prange(p.size):
+@inner
+def _rmsprop_blocks(
+    first, last, p, g, square, mean, buffer, lr, alpha, eps, momentum, decay, scale
+):  # fmt: skip
+    one, at = F(1), slice(first * BLOCK, last * BLOCK)
+    p, g, square, means, steps = p[at], g[at], square[at], cut(mean, at), cut(buffer, at)
+    for i in range(p.size):
         gi = g[i] * scale + decay * p[i]
         variance = alpha * square[i] + (one - alpha) * gi * gi
         square[i] = variance
         if mean is not None:
-            ai = alpha * mean[i] + (one - alpha) * gi
-            mean[i] = ai
+            ai = alpha * means[i] + (one - alpha) * gi
+            means[i] = ai
             variance -= ai * ai
         ui = gi / (np.sqrt(variance) + eps)
         if buffer is not None:
-            ui += momentum * buffer[i]
-            buffer[i] = ui
+            ui += momentum * steps[i]
+            steps[i] = ui
         p[i] = p[i] - lr * ui
+
+
+@jit
+def _sgd(p, g, buffer, lr, momentum, gain, own, kept, decay, scale):
+    told = (p, g, buffer, lr, momentum, gain, own, kept, decay, scale)
+    share_out(_sgd_blocks, blocks_of(p.size), p.size, told)
+
+
+@jit
+def _lion(p, g, m, lr, beta1, beta2, decay, scale):
+    told = (p, g, m, lr, beta1, beta2, decay, scale)
+    share_out(_lion_blocks, blocks_of(p.size), p.size, told)
+
+
+@jit
+def _rmsprop(p, g, square, mean, buffer, lr, alpha, eps, momentum, decay, scale):
+    told = (p, g, square, mean, buffer, lr, alpha, eps, momentum, decay, scale)
+    share_out(_rmsprop_blocks, blocks_of(p.size), p.size, told)
 
 
 @override("momentum.sgd", "float32")

@@ -1,9 +1,9 @@
 """`kernels.narrow` by moving bits, several elements at a time."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
 
@@ -53,20 +53,30 @@ def nearest_float16(bits):
     return np.uint16(sign | found)
 
 
-@jit
-def _widen_bfloat16(x, out):
-    for i in numba.prange(x.shape[0]):
+@inner
+def _widen_bfloat16_rows(first, last, x, out):
+    for i in range(first, last):
         source, target = x[i], out[i]
         for j in range(source.size):
             target[j] = wide_bfloat16(source[j])
 
 
 @jit
-def _widen_float16(x, out):
-    for i in numba.prange(x.shape[0]):
+def _widen_bfloat16(x, out):
+    share_out(_widen_bfloat16_rows, x.shape[0], x.size, (x, out))
+
+
+@inner
+def _widen_float16_rows(first, last, x, out):
+    for i in range(first, last):
         source, target = x[i], out[i]
         for j in range(source.size):
             target[j] = wide_float16(source[j])
+
+
+@jit
+def _widen_float16(x, out):
+    share_out(_widen_float16_rows, x.shape[0], x.size, (x, out))
 
 
 def _widened(function):
@@ -78,20 +88,30 @@ def _widened(function):
     return widen
 
 
-@jit
-def _round_bfloat16(x, out):
-    for i in numba.prange(x.shape[0]):
+@inner
+def _round_bfloat16_rows(first, last, x, out):
+    for i in range(first, last):
         source, target = x[i], out[i]
         for j in range(source.size):
             target[j] = nearest_bfloat16(source[j])
 
 
 @jit
-def _round_float16(x, out):
-    for i in numba.prange(x.shape[0]):
+def _round_bfloat16(x, out):
+    share_out(_round_bfloat16_rows, x.shape[0], x.size, (x, out))
+
+
+@inner
+def _round_float16_rows(first, last, x, out):
+    for i in range(first, last):
         source, target = x[i], out[i]
         for j in range(source.size):
             target[j] = nearest_float16(source[j])
+
+
+@jit
+def _round_float16(x, out):
+    share_out(_round_float16_rows, x.shape[0], x.size, (x, out))
 
 
 _ROUNDED = {"bfloat16": _round_bfloat16, "float16": _round_float16}

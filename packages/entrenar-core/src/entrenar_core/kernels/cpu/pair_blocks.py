@@ -22,7 +22,9 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.crew import Crew
+from entrenar_core.kernels.cpu.arrays import address
+from entrenar_core.kernels.cpu.compile import jit
+from entrenar_core.kernels.cpu.crew import Crew, run
 from entrenar_core.kernels.cpu.pairs import (
     COLUMNS,
     PAIR,
@@ -252,7 +254,7 @@ def _groups(panels: int, panel: int, threads: int) -> int:
 def _memory(size: int) -> tuple[np.ndarray, int]:
     """So many bytes, and from which address on they lie at multiples of a vector's size."""
     room = np.empty(size + BYTES, np.uint8)
-    return room, -(-_address(room) // BYTES) * BYTES
+    return room, -(-address(room) // BYTES) * BYTES
 
 
 class Panels(Rows):
@@ -285,7 +287,7 @@ class Panels(Rows):
         return out
 
     def gathered(self, ids: np.ndarray) -> np.ndarray:
-        panels = np.frombuffer(self.memory, np.uint16, offset=self.at - _address(self.memory))
+        panels = np.frombuffer(self.memory, np.uint16, offset=self.at - address(self.memory))
         size = self.cut.panel_b // 2
         panels = panels[: self.cut.blocks * self.room * size].reshape(-1, self.room, size)
         panels = panels[..., : -BYTES // 2].reshape(self.cut.blocks, self.room, -1, COLUMNS, 2)
@@ -297,7 +299,7 @@ class Panels(Rows):
     def _plan(self, matrix, n, task, *, shared=UNUSED, room=UNUSED) -> list[tuple[int, ...]]:
         return [
             UNUSED,
-            (_address(matrix), matrix.strides[0], True, 0),
+            (address(matrix), matrix.strides[0], True, 0),
             UNUSED,
             (0, n, self.shape[1], self.cut.depth),
             (self.cut.panel_a, self.cut.panel_b, 0, self.room),
@@ -311,34 +313,22 @@ def _threads(operations: int) -> int:
     return numba.get_num_threads() if operations > ALONE else 1
 
 
-def _address(array: np.ndarray) -> int:
-    """Where its memory begins; `ctypes.data` takes twice as long to say."""
-    return array.__array_interface__["data"][0]
-
-
 def _run(rows: list[tuple[int, ...]], threads: int) -> None:
     """Carry out a plan of all rows but the counters."""
     plan = np.array([*rows, UNUSED], np.int64)
-    plan[COUNTERS, 0] = _address(plan) + plan.itemsize * (COUNTERS * PLAN[1] + 1)
+    plan[COUNTERS, 0] = address(plan) + plan.itemsize * (COUNTERS * PLAN[1] + 1)
     _crew(plan, threads)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a product of certain sizes is cut: whether a is shared, into how many groups the panels
-    of the other operand, and how many blocks of k are done at a time; the bytes of what is shared
-    and of each thread's own; how many shared panels are packed at a time, and in how many groups;
-    and the row PANELS of a plan."""
+    """How a product of certain sizes is cut: how many blocks of k are done at a time, the bytes of
+    memory that panels take meanwhile, and a plan without addresses and what the arrays tell."""
 
     cut: Cut
-    shares_a: bool
-    groups: int
     blocks: int
-    shared: int
-    own: int
-    at_a_time: int
-    shared_groups: int
-    panels: tuple[int, int, int, int]
+    bytes: int
+    plan: np.ndarray
 
 
 @functools.lru_cache(maxsize=4096)
@@ -356,14 +346,43 @@ def _layout(m: int, n: int, k: int, packed: bool, threads: int) -> _Layout:
     blocks = min(cut.blocks, TOGETHER, max(1, LARGEST // (shared[0] * shared[1])))
     at_a_time = max(2, shared[0] // (4 * threads) // 2 * 2)
     shared_there, own_there = packed and not shares_a, packed and shares_a
-    return _Layout(
-        cut, shares_a, groups, blocks,
-        shared=0 if shared_there else blocks * shared[0] * shared[1],
-        own=0 if own_there else -(-each * own[1] // BYTES) * BYTES,
-        at_a_time=at_a_time,
-        shared_groups=0 if shared_there else -(-shared[0] // at_a_time),
-        panels=panels,
-    )  # fmt: skip
+    shared_bytes = 0 if shared_there else blocks * shared[0] * shared[1]
+    own_bytes = 0 if own_there else -(-each * own[1] // BYTES) * BYTES
+    plan = [
+        UNUSED,
+        UNUSED,
+        UNUSED,
+        (m, n, k, cut.depth),
+        panels,
+        (0, shares_a, at_a_time, 0 if shared_there else -(-shared[0] // at_a_time)),
+        (shared_bytes, own_bytes, groups, 0),
+        (MULTIPLY, 0, 0, 0),
+        UNUSED,
+    ]
+    room = shared_bytes + threads * own_bytes + BYTES
+    return _Layout(cut, blocks, room, np.array(plan, np.int64))
+
+
+@jit
+def _multiply_blocks(function, plan, threads, a, b, out, memory, first, count, add):
+    """A product over `count` numbers along k from the first on. a, out: arrays, and whether a is
+    transposed; b: address and bytes from row to row, whether it is transposed, and the address of
+    its panels if it is there in such."""
+    (a, trans_a), (b_at, b_row, trans_b, there) = a, b
+    plan = plan.copy()
+    plan[A, 0] = a.ctypes.data + first * (a.strides[0] if trans_a else 4)
+    plan[A, 1], plan[A, 2] = a.strides[0], trans_a
+    plan[B, 0], plan[B, 1], plan[B, 2] = b_at, b_row, trans_b
+    plan[C, 0], plan[C, 1], plan[C, 2] = out.ctypes.data, out.strides[0], add
+    plan[SIZES, 2] = count
+    at = (memory.ctypes.data + BYTES - 1) // BYTES * BYTES
+    if plan[SHARED, 1]:
+        plan[SHARED, 0], plan[ROOM, 3] = at, there
+    else:
+        plan[SHARED, 0] = there if there else at
+    plan[ROOM, 0] += at
+    plan[COUNTERS, 0] = plan.ctypes.data + 8 * (COUNTERS * PLAN[1] + 1)
+    run(function, plan, threads)
 
 
 def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
@@ -373,25 +392,16 @@ def multiply(a, b, *, trans_a, trans_b, out, add) -> None:
     k, packed = a.shape[0] if trans_a else a.shape[1], isinstance(b, Panels)
     threads = _threads(max(m, READ) * n * k)
     layout = _layout(m, n, k, packed, threads)
-    cut, shares_a = layout.cut, layout.shares_a
-    memory, at = _memory(layout.shared + threads * layout.own)
+    cut, memory = layout.cut, np.empty(layout.bytes, np.uint8)
     for block in range(0, cut.blocks, layout.blocks):
         first = block * cut.depth
-        there = b.block(block) if packed else 0
-        plan = [
-            (_from(a, first, along=not trans_a), a.strides[0], trans_a, 0),
-            UNUSED if packed else (_from(b, first, along=trans_b), b.strides[0], trans_b, 0),
-            (_address(out), out.strides[0], add or block > 0, 0),
-            (m, n, min(k - first, layout.blocks * cut.depth), cut.depth),
-            layout.panels,
-            (at if shares_a else there or at, shares_a, layout.at_a_time, layout.shared_groups),
-            (at + layout.shared, layout.own, layout.groups, there if shares_a else 0),
-            (MULTIPLY, 0, 0, 0),
-        ]
-        _run(plan, threads)
-    del memory  # not before
-
-
-def _from(operand: np.ndarray, first: int, *, along: bool) -> int:
-    """Where the numbers from k = `first` on begin; `along`: the rows run along k."""
-    return _address(operand) + first * (4 if along else operand.strides[0])
+        if packed:
+            operand = 0, 0, True, b.block(block)
+        else:
+            step = 4 if trans_b else b.strides[0]
+            operand = address(b) + first * step, b.strides[0], trans_b, 0
+        count = min(k - first, layout.blocks * cut.depth)
+        _multiply_blocks(
+            _crew.address, layout.plan, threads, (a, trans_a), operand, out, memory, first, count,
+            add or block > 0,
+        )  # fmt: skip

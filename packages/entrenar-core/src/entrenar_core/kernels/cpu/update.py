@@ -1,57 +1,86 @@
 """`kernels.update`: plain loops over the flat buffers run at the speed of memory."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, jit, serial
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
 
 BLOCKS = 256
 """Partial sums of a norm: a constant, so that the number of threads does not change its bits."""
 
-ALONE = 131_072
-"""Elements, half of a cache of 1 MB, up to which one thread is done with one pass over them before
-another one would wake."""
+LIGHT = 8
+"""Elements that are passed over in the time in which other kernels are done with one. One thread is
+done with 131,072 of them, half of a cache of 1 MB, before another one would wake."""
+
+
+@inner
+def _accumulate_blocks(first, last, target, source):
+    at = slice(first * BLOCK, last * BLOCK)
+    target, source = target[at], source[at]
+    for i in range(target.size):
+        target[i] += source[i]
+
+
+@inner
+def _multiply_blocks(first, last, target, factor):
+    target = target[first * BLOCK : last * BLOCK]
+    for i in range(target.size):
+        target[i] *= factor
+
+
+@inner
+def _squares(first, last, x, partial):
+    step = (x.size + partial.size - 1) // partial.size
+    for block in range(first, last):
+        part = x[block * step : block * step + step]
+        total = F(0)
+        for i in range(part.size):
+            total += part[i] * part[i]
+        partial[block] = total
+
+
+@inner
+def cut(array, at):
+    """A part of an array that may be None: which one it is decides what is compiled."""
+    return None if array is None else array[at]
+
+
+@inner
+def _adam_blocks(
+    first, last, p, g, m, v, peak, lr, beta1, beta2, eps, l2, decay, correction1, correction2,
+    scale,
+):  # fmt: skip
+    one, at = F(1), slice(first * BLOCK, last * BLOCK)
+    p, g, m, v, highest = p[at], g[at], m[at], v[at], cut(peak, at)
+    for i in range(p.size):
+        gi = g[i] * scale + l2 * p[i]
+        mi = beta1 * m[i] + (one - beta1) * gi
+        vi = beta2 * v[i] + (one - beta2) * gi * gi
+        m[i] = mi
+        v[i] = vi
+        if peak is not None:  # decided when it is compiled: two functions, not a branch
+            vi = np.maximum(highest[i], vi)
+            highest[i] = vi
+        p[i] = p[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
 
 
 @jit
 def _accumulate(target, source):
-    if target.size <= ALONE:
-        for i in range(target.size):
-            target[i] += source[i]
-    else:
-        for i in numba.prange(target.size):
-            target[i] += source[i]
+    size = target.size
+    share_out(_accumulate_blocks, blocks_of(size), size // LIGHT, (target, source))
 
 
 @jit
 def _multiply(target, factor):
-    if target.size <= ALONE:
-        for i in range(target.size):
-            target[i] *= factor
-    else:
-        for i in numba.prange(target.size):
-            target[i] *= factor
-
-
-@serial
-def _squares_of_block(x, partial, block):
-    step = (x.size + partial.size - 1) // partial.size
-    part = x[block * step : min(x.size, block * step + step)]
-    total = F(0)
-    for i in range(part.size):
-        total += part[i] * part[i]
-    partial[block] = total
+    size = target.size
+    share_out(_multiply_blocks, blocks_of(size), size // LIGHT, (target, factor))
 
 
 @jit
 def _sum_of_squares(x, partial):
-    if x.size <= ALONE:
-        for block in range(partial.size):
-            _squares_of_block(x, partial, block)
-    else:
-        for block in numba.prange(partial.size):
-            _squares_of_block(x, partial, block)
+    share_out(_squares, partial.size, x.size // LIGHT, (x, partial))
     total = 0.0
     for block in range(partial.size):
         total += partial[block]
@@ -60,17 +89,8 @@ def _sum_of_squares(x, partial):
 
 @jit
 def _adam(p, g, m, v, peak, lr, beta1, beta2, eps, l2, decay, correction1, correction2, scale):
-    one = F(1)
-    for i in numba.prange(p.size):
-        gi = g[i] * scale + l2 * p[i]
-        mi = beta1 * m[i] + (one - beta1) * gi
-        vi = beta2 * v[i] + (one - beta2) * gi * gi
-        m[i] = mi
-        v[i] = vi
-        if peak is not None:  # decided when it is compiled: two functions, not a branch
-            vi = np.maximum(peak[i], vi)
-            peak[i] = vi
-        p[i] = p[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
+    told = (p, g, m, v, peak, lr, beta1, beta2, eps, l2, decay, correction1, correction2, scale)
+    share_out(_adam_blocks, blocks_of(p.size), p.size, told)
 
 
 @override("update.accumulate", "float32")
