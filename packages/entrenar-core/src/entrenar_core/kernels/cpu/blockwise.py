@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.blockwise import BLOCK, dynamic_map, nearest_table
-from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.registry import override
 
 PARTS = 64

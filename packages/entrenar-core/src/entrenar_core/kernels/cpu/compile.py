@@ -58,7 +58,6 @@ def cache_folder() -> Path:
 def jit(
     function: Callable[..., Any],
     *,
-    inline: str = "never",
     fastmath: set[str] | bool = KEEPS_NAN,
 ) -> Any:
     """`function` compiled at its first call, and cached in `cache_folder` where that can be
@@ -66,13 +65,9 @@ def jit(
 
     `fastmath` is what LLVM may change, in the routines of `vectors` that are called too.
     """
-    options: dict[str, Any] = {
-        "fastmath": fastmath, "error_model": "numpy", "inline": inline
-    }  # fmt: skip
+    options: dict[str, Any] = {"fastmath": fastmath, "error_model": "numpy"}
     if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         return function
-    if inline != "never":
-        return numba.njit(**options)(function)
     before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
     numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -84,6 +79,18 @@ def jit(
         return numba.njit(**options)(function)
     finally:
         numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+_PART: Any = {
+    "fastmath": KEEPS_NAN, "error_model": "numpy", "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}  # fmt: skip
+
+inner = numba.njit(**_PART)
+"""For functions that kernels call. They are compiled and cached as parts of the kernels."""
+
+inner_exactly = numba.njit(**_PART | {"fastmath": False})
+"""The same with every operation rounded by itself, also in the routines that are called there."""
 
 
 def serial(function: Callable[..., Any]) -> Any:
@@ -99,7 +106,8 @@ def exactly(function: Callable[..., Any]) -> Any:
 F = np.float32
 
 
-def _exp(x):
+@inner
+def exp(x):
     """eˣ for x ≤ 88, relative error below 2e-7; e⁻⁸⁷ below −87, NaN stays NaN.
 
     x = k·ln 2 + r with ln 2 in two parts (Cody and Waite), a polynomial of degree 6 in r, and 2ᵏ
@@ -120,7 +128,8 @@ def _exp(x):
     return p * np.int32(bits).view(np.float32)
 
 
-def _erf(x):
+@inner
+def erf(x):
     """erf x, relative error below 5e-7; NaN stays NaN.
 
     x·P(x²)/Q(x²), fitted for the least relative error on 0 < x < 3.925, from where on erf x is 1
@@ -143,18 +152,20 @@ def _erf(x):
     return x * p / q
 
 
-def _sigmoid(x):
+@inner
+def sigmoid(x):
     """1/(1 + e⁻ˣ), relative error below 4e-7; e⁻⁸⁰ below −80, NaN stays NaN."""
     negative = F(80.0) if -x > F(80.0) else -x
     return F(1.0) / (F(1.0) + exp(negative))
 
 
-def _blocks_of(size):
+@inner
+def blocks_of(size):
     """Into how many blocks so many elements are cut."""
     return (size + BLOCK - 1) // BLOCK
 
 
-@serial
+@inner
 def peak_of(row):
     """The largest element of a row, −∞ for an empty one; a NaN may be passed over.
 
@@ -170,7 +181,3 @@ def peak_of(row):
 
 
 start_threads()
-exp = jit(_exp, inline="always")
-erf = jit(_erf, inline="always")
-sigmoid = jit(_sigmoid, inline="always")
-blocks_of = jit(_blocks_of, inline="always")

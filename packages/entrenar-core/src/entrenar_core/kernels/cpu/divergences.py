@@ -7,7 +7,7 @@ decided for a whole row, and each loop is compiled for its own.
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, F, exp, jit, serial
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, F, exp, inner, jit, serial
 from entrenar_core.kernels.divergences import DIVERGENCES
 
 CODES = {name: code for code, name in enumerate(DIVERGENCES)}

@@ -1,5 +1,7 @@
 """`kernels.update`: plain loops over the flat buffers run at the speed of memory."""
 
+from typing import Any
+
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
@@ -42,7 +44,7 @@ def _squares(first, last, x, partial):
 
 
 @inner
-def cut(array, at):
+def cut(array: Any, at: Any) -> Any:
     """A part of an array that may be None: which one it is decides what is compiled."""
     return None if array is None else array[at]
 

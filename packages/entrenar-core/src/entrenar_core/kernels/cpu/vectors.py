@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as untyped_intrinsic
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN
+from entrenar_core.kernels.cpu.compile import inner, inner_exactly
 
 WIDTH = 16
 """Numbers in a vector, whatever the CPU has: LLVM splits them where its registers are shorter."""
@@ -28,18 +28,6 @@ BYTES = 4 * WIDTH
 intrinsic: Any = untyped_intrinsic
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 get_thread_id: Any = numba.get_thread_id  # pyright: ignore[reportPrivateImportUsage]
-
-_OPTIONS: Any = {
-    "fastmath": KEEPS_NAN, "error_model": "numpy", "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}  # fmt: skip
-
-inner = numba.njit(**_OPTIONS)
-"""For functions that kernels call in their parallel loops. They are compiled and cached as parts of
-the kernels."""
-
-inner_exactly = numba.njit(**_OPTIONS | {"fastmath": False})
-"""The same with every operation rounded by itself, also in the routines that are called there."""
 
 I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(F32, WIDTH)
