@@ -31,7 +31,7 @@ def _encode_block(x, codes, table, limits):
     return absmax
 
 
-encode_block = jit(_encode_block, inline="always")
+encode_block = inner(_encode_block)
 
 
 @jit

@@ -41,7 +41,7 @@ def _log1p(x):
     return F(k) * F(0.69314718056) + (p * f * f * f - F(0.5) * f * f + f)
 
 
-log1p = jit(_log1p, inline="always")
+log1p = inner(_log1p)
 _inline = numba.njit(fastmath=KEEPS_NAN, error_model="numpy", inline="always")
 
 
