@@ -45,7 +45,8 @@ def _layer_row(x, weight, bias, y, eps):
     total = F(0)
     for j in range(x.size):
         total += x[j]
-    mean = total / F(x.size)
+    # in float64, since LLVM multiplies by an inverse, and what is left of a row is small beside it
+    mean = F(np.float64(total) / np.float64(x.size))
     squares = F(0)
     for j in range(x.size):
         squares += (x[j] - mean) * (x[j] - mean)
