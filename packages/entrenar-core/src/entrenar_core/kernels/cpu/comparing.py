@@ -1,6 +1,5 @@
 """`kernels.comparing` in partial sums of pieces, which the number of threads does not change."""
 
-import numba
 import numpy as np
 from numba.core import types
 from numba.extending import overload
@@ -18,6 +17,7 @@ from entrenar_core.kernels.cpu.arrays import (
 from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import wide_bfloat16, wide_float16
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import carray, inner
 from entrenar_core.kernels.registry import override
 
@@ -33,13 +33,18 @@ def _sum_of_magnitudes(x):
     return total
 
 
-@jit
-def _magnitudes(x, parts):
+@inner
+def _magnitudes_of_pieces(first, last, x, parts):
     pieces = parts.shape[1]
-    for piece in numba.prange(pieces * len(x)):
+    for piece in range(first, last):
         row, number = piece // pieces, piece % pieces
         part = x[row, number * BLOCK : number * BLOCK + BLOCK]
         parts[row, number] = _sum_of_magnitudes(part)
+
+
+@jit
+def _magnitudes(x, parts):
+    share_out(_magnitudes_of_pieces, parts.size, x.size, (x, parts))
 
 
 @override("comparing.magnitudes", "float32")
@@ -57,14 +62,18 @@ def _product(a, b):
     return total
 
 
-@jit
-def _gram(x, parts):
-    n = len(x)
-    for piece in numba.prange(len(parts)):
+@inner
+def _gram_of_pieces(first, last, x, parts):
+    for piece in range(first, last):
         at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-        for i in range(n):
+        for i in range(len(x)):
             for k in range(i + 1):
                 parts[piece, i, k] = _product(x[i, at], x[k, at])
+
+
+@jit
+def _gram(x, parts):
+    share_out(_gram_of_pieces, len(parts), x.size, (x, parts))
 
 
 @override("comparing.gram", "float32")

@@ -1,12 +1,9 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
-from typing import Any
-
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told
-from entrenar_core.kernels.cpu.compile import BLOCK, F, exactly
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, exactly
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import (
     nearest_bfloat16,
@@ -14,7 +11,8 @@ from entrenar_core.kernels.cpu.narrow import (
     wide_bfloat16,
     wide_float16,
 )
-from entrenar_core.kernels.cpu.vectors import carray, inner
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import carray, inner, inner_exactly
 from entrenar_core.kernels.registry import override
 
 STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
@@ -22,11 +20,6 @@ STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
 
 CHUNK = 1024
 """Elements that one step after another is done with, in the first cache."""
-
-_OPTIONS: Any = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-exact = numba.njit(**_OPTIONS)
-"""As `inner`, with every operation rounded by itself."""
 
 
 @inner
@@ -52,33 +45,44 @@ def _widened(bits, out, kind):
             out[j] = wide_float16(bits[j])
 
 
-@exact
+@inner_exactly
 def _subtract(model, base, step):
     for j in range(model.size):
         model[j] -= base[j]
     _settle(model, step)
 
 
-@exactly
-def _narrow_task_vectors(inputs, out, kind, step):
-    n, size = out.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
-        base = np.empty(CHUNK, np.float32)[: inputs[0, at].size]
+@inner_exactly
+def _narrow_task_vector_chunks(first, last, inputs, out, kind, step):
+    room = np.empty(CHUNK, np.float32)
+    for chunk in range(first, last):
+        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
+        base = room[: inputs[0, at].size]
         _widened(inputs[0, at], base, kind)
-        for i in range(n):
+        for i in range(len(out)):
             _widened(inputs[i + 1, at], out[i, at], kind)
             _subtract(out[i, at], base, step)
 
 
 @exactly
-def _task_vectors(inputs, out, step):
-    n, size = out.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
-        for i in range(n):
+def _narrow_task_vectors(inputs, out, kind, step):
+    chunks = (out.shape[1] + CHUNK - 1) // CHUNK
+    share_out(_narrow_task_vector_chunks, chunks, out.size, (inputs, out, kind, step))
+
+
+@inner_exactly
+def _task_vector_chunks(first, last, inputs, out, step):
+    for chunk in range(first, last):
+        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
+        for i in range(len(out)):
             out[i, at] = inputs[i + 1, at]
             _subtract(out[i, at], inputs[0, at], step)
+
+
+@exactly
+def _task_vectors(inputs, out, step):
+    chunks = (out.shape[1] + CHUNK - 1) // CHUNK
+    share_out(_task_vector_chunks, chunks, out.size, (inputs, out, step))
 
 
 @override("merging.task_vectors", "bfloat16", "float16")
@@ -95,15 +99,20 @@ def task_vectors(inputs, *, work):
     return out
 
 
+@inner_exactly
+def _scale_pieces(first, last, x, factors, step):
+    pieces = blocks_of(x.shape[1])
+    for piece in range(first, last):
+        row, begin = piece // pieces, piece % pieces * BLOCK
+        part, factor = x[row, begin : begin + BLOCK], factors[row]
+        for j in range(part.size):
+            part[j] *= factor
+        _settle(part, step)
+
+
 @exactly
 def _scale_rows(x, factors, step):
-    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
-    for piece in numba.prange(pieces * len(x)):
-        row, first = piece // pieces, piece % pieces * BLOCK
-        part = x[row, first : first + BLOCK]
-        for j in range(part.size):
-            part[j] *= factors[row]
-        _settle(part, step)
+    share_out(_scale_pieces, len(x) * blocks_of(x.shape[1]), x.size, (x, factors, step))
 
 
 @override("merging.scale_rows", "float32")
@@ -112,7 +121,7 @@ def scale_rows(x, factors, *, work):
     return x
 
 
-@exact
+@inner_exactly
 def _elect(scaled, weights, sign, divisor, out, step):
     """Add up in `out` what has the sign of the sum, and in `divisor` its weights."""
     _add_up(scaled, sign, step)
@@ -129,7 +138,7 @@ def _elect(scaled, weights, sign, divisor, out, step):
     _settle(out, step)
 
 
-@exact
+@inner_exactly
 def _add_up(rows, out, step):
     out[:] = rows[0, : out.size]
     for i in range(1, len(rows)):
@@ -139,7 +148,7 @@ def _add_up(rows, out, step):
     _settle(out, step)
 
 
-@exact
+@inner_exactly
 def _weigh(deltas, at, weights, out, step):
     # rows are cut one by one: of columns of a matrix nobody knows that they lie side by side
     for i in range(len(deltas)):
@@ -150,7 +159,7 @@ def _weigh(deltas, at, weights, out, step):
         _settle(row, step)
 
 
-@exact
+@inner_exactly
 def _total(weights, n, out, step):
     out[:] = F(0)
     for i in range(n):
@@ -160,7 +169,7 @@ def _total(weights, n, out, step):
     _settle(out, step)
 
 
-@exact
+@inner_exactly
 def _divide(x, divisor, least, step):
     for j in range(x.size):
         small = divisor[j] == F(0) or abs(divisor[j]) < least
@@ -168,7 +177,7 @@ def _divide(x, divisor, least, step):
     _settle(x, step)
 
 
-@exact
+@inner_exactly
 def _finish(x, base, factor, step):
     """base + factor·x, in place."""
     if factor != F(1):
@@ -217,22 +226,27 @@ def consensus(deltas, weights, base, *, elect, normalize, factor, work):
     return out
 
 
-@exactly
-def _weighted_sum(x, weights, out, divisor):
-    n, size = x.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, piece * CHUNK + CHUNK)
-        found, first = out[at], x[0, at]
+@inner_exactly
+def _weighted_sum_chunks(first, last, x, weights, out, divisor):
+    for chunk in range(first, last):
+        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
+        found, row, weight = out[at], x[0, at], weights[0]
         for j in range(found.size):
-            found[j] = first[j] * weights[0]
-        for i in range(1, n):
-            row = x[i, at]
+            found[j] = row[j] * weight
+        for i in range(1, len(x)):
+            row, exact_weight = x[i, at], np.float64(weights[i])
             for j in range(found.size):
-                product = np.float64(row[j]) * np.float64(weights[i])
+                product = np.float64(row[j]) * exact_weight
                 found[j] = F(np.float64(found[j]) + product)
         if divisor != F(1):
             for j in range(found.size):
                 found[j] /= divisor
+
+
+@exactly
+def _weighted_sum(x, weights, out, divisor):
+    chunks = (out.size + CHUNK - 1) // CHUNK
+    share_out(_weighted_sum_chunks, chunks, x.size, (x, weights, out, divisor))
 
 
 @override("merging.weighted_sum", "float32")
