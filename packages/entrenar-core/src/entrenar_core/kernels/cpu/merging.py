@@ -1,5 +1,6 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
+import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told
@@ -12,7 +13,7 @@ from entrenar_core.kernels.cpu.narrow import (
     wide_float16,
 )
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import carray, inner, inner_exactly
+from entrenar_core.kernels.cpu.vectors import carray, get_thread_id, inner, inner_exactly
 from entrenar_core.kernels.registry import override
 
 STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
@@ -46,28 +47,28 @@ def _widened(bits, out, kind):
 
 
 @inner_exactly
-def _subtract(model, base, step):
-    for j in range(model.size):
-        model[j] -= base[j]
-    _settle(model, step)
+def _subtract(model, base, out, step):
+    for j in range(out.size):
+        out[j] = model[j] - base[j]
+    _settle(out, step)
 
 
 @inner_exactly
-def _narrow_task_vector_chunks(first, last, inputs, out, kind, step):
-    room = np.empty(CHUNK, np.float32)
+def _narrow_task_vector_chunks(first, last, inputs, out, kind, step, rooms):
+    room = rooms[get_thread_id()]
     for chunk in range(first, last):
         at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
-        base = room[: inputs[0, at].size]
+        base, model = room[0, : inputs[0, at].size], room[1, : inputs[0, at].size]
         _widened(inputs[0, at], base, kind)
         for i in range(len(out)):
-            _widened(inputs[i + 1, at], out[i, at], kind)
-            _subtract(out[i, at], base, step)
+            _widened(inputs[i + 1, at], model, kind)
+            _subtract(model, base, out[i, at], step)
 
 
 @exactly
-def _narrow_task_vectors(inputs, out, kind, step):
+def _narrow_task_vectors(inputs, out, kind, step, rooms):
     chunks = (out.shape[1] + CHUNK - 1) // CHUNK
-    share_out(_narrow_task_vector_chunks, chunks, out.size, (inputs, out, kind, step))
+    share_out(_narrow_task_vector_chunks, chunks, out.size, (inputs, out, kind, step, rooms))
 
 
 @inner_exactly
@@ -75,8 +76,7 @@ def _task_vector_chunks(first, last, inputs, out, step):
     for chunk in range(first, last):
         at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
         for i in range(len(out)):
-            out[i, at] = inputs[i + 1, at]
-            _subtract(out[i, at], inputs[0, at], step)
+            _subtract(inputs[i + 1, at], inputs[0, at], out[i, at], step)
 
 
 @exactly
@@ -88,7 +88,9 @@ def _task_vectors(inputs, out, step):
 @override("merging.task_vectors", "bfloat16", "float16")
 def _of_narrow(inputs, *, work):
     out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
-    _narrow_task_vectors(inputs.view(np.uint16), out, STEPS[inputs.dtype.name], STEPS[work])
+    rooms = np.empty((numba.get_num_threads(), 2, CHUNK), np.float32)
+    kind, step = STEPS[inputs.dtype.name], STEPS[work]
+    _narrow_task_vectors(inputs.view(np.uint16), out, kind, step, rooms)
     return out
 
 
@@ -127,7 +129,7 @@ def _elect(scaled, weights, sign, divisor, out, step):
     _add_up(scaled, sign, step)
     for j in range(sign.size):
         sign[j] = F(1) if sign[j] >= F(0) else F(-1)
-    divisor[:], out[:] = F(0), F(0)
+        out[j] = divisor[j] = F(0)
     for i in range(len(scaled)):
         row, weight = scaled[i, : sign.size], weights[i]
         for j in range(sign.size):
@@ -140,7 +142,9 @@ def _elect(scaled, weights, sign, divisor, out, step):
 
 @inner_exactly
 def _add_up(rows, out, step):
-    out[:] = rows[0, : out.size]
+    row = rows[0, : out.size]
+    for j in range(out.size):
+        out[j] = row[j]
     for i in range(1, len(rows)):
         row = rows[i, : out.size]
         for j in range(out.size):
@@ -161,7 +165,8 @@ def _weigh(deltas, at, weights, out, step):
 
 @inner_exactly
 def _total(weights, n, out, step):
-    out[:] = F(0)
+    for j in range(out.size):
+        out[j] = F(0)
     for i in range(n):
         weight = weights[i]
         for j in range(out.size):
@@ -194,12 +199,13 @@ def _consensus(pointer, thread):
     n, size, threads, step = plan[0], plan[1], plan[2], plan[3]
     deltas, base, out = floats(plan[4], n, size), floats(plan[5], 1, size), floats(plan[6], 1, size)
     numbers = floats(plan[7], 1, n + 1)[0]
-    elect, normalize = plan[8] == 1, plan[9] == 1
-    scaled, room = np.empty((n, CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
+    rooms = floats(plan[8], threads * (n + 2), CHUNK)[thread * (n + 2) :]
+    scaled, signs, divisors = rooms[:n], rooms[n], rooms[n + 1]
+    elect, normalize = plan[9] == 1, plan[10] == 1
     for first in range(thread * CHUNK, size, threads * CHUNK):
         at = slice(first, min(first + CHUNK, size))
         count = at.stop - first
-        found, sign, divisor = out[0, at], room[0, :count], room[1, :count]
+        found, sign, divisor = out[0, at], signs[:count], divisors[:count]
         _weigh(deltas, at, numbers, scaled, step)
         if elect:
             _elect(scaled, numbers, sign, divisor, found, step)
@@ -220,8 +226,8 @@ def consensus(deltas, weights, base, *, elect, normalize, factor, work):
     out, numbers = np.empty_like(base), np.append(weights, F(factor)).astype(np.float32)
     deltas, base = np.ascontiguousarray(deltas), np.ascontiguousarray(base)
     threads = threads_for(size)
-    options = int(elect), int(normalize)
-    plan = told(n, size, threads, STEPS[work], deltas, base, out, numbers, *options)
+    rooms, options = np.empty((threads, n + 2, CHUNK), np.float32), (int(elect), int(normalize))
+    plan = told(n, size, threads, STEPS[work], deltas, base, out, numbers, rooms, *options)
     _share_consensus(plan, threads)
     return out
 
