@@ -121,7 +121,8 @@ def _products(changes, change, base, at, found):
 @inner
 def _disagreements(changes, at, room):
     up, down = room[0], room[1]
-    up[:], down[:] = 0, 0
+    for j in range(CHUNK):
+        up[j] = down[j] = 0
     for i in range(len(changes)):
         row = changes[i, at]
         for j in range(row.size):

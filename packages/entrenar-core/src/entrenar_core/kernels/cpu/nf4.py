@@ -1,12 +1,11 @@
 """`kernels.nf4`: every block by itself, in one pass after that for its scale."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels import nf4
 from entrenar_core.kernels.cpu.compile import F, jit
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import get_thread_id, inner
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 
@@ -28,9 +27,8 @@ def _encode(x, codes, each, limits, smallest):
 
 
 @inner
-def _encode_blocks(first, last, x, codes, scales, limits, smallest, rooms):
-    each = rooms[get_thread_id()]
-    block = each.size
+def _encode_blocks(first, last, x, codes, scales, limits, smallest, block):
+    each = np.empty(block, np.int32)
     for b in range(first, last):
         start, end = b * block, b * block + block
         values, target = x[start:end], codes[start // 2 : end // 2]
@@ -38,8 +36,8 @@ def _encode_blocks(first, last, x, codes, scales, limits, smallest, rooms):
 
 
 @jit
-def _quantize(x, codes, scales, limits, smallest, rooms):
-    told = (x, codes, scales, limits, smallest, rooms)
+def _quantize(x, codes, scales, limits, smallest, block):
+    told = (x, codes, scales, limits, smallest, block)
     share_out(_encode_blocks, scales.size, x.size, told)
 
 
@@ -49,8 +47,7 @@ def quantize_nf4(x, *, block):
     scales = np.empty(-(-x.size // block), np.float32)
     x = np.ascontiguousarray(x)
     whole = x.size - x.size % block
-    rooms = np.empty((numba.get_num_threads(), block), np.int32)
-    _quantize(x[:whole], codes, scales[: whole // block], nf4.LIMITS, nf4.SMALLEST, rooms)
+    _quantize(x[:whole], codes, scales[: whole // block], nf4.LIMITS, nf4.SMALLEST, block)
     if whole < x.size:  # compiled code may replace the division there by a product
         codes[whole // 2 :], scales[-1:] = nf4.quantize_nf4.reference(x[whole:], block=block)
     return codes, scales

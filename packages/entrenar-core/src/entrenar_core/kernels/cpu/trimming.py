@@ -19,9 +19,9 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)
 @inner
 def _count_upper(x, room):
     """Neighbours are often equal, and one count has to wait for the other: so two of each."""
-    bits = x.view(np.uint32)
-    room[:] = 0
-    even, odd = room[0], room[1]
+    bits, even, odd = x.view(np.uint32), room[0], room[1]
+    for value in range(UPPER):
+        even[value] = odd[value] = 0
     for j in range(0, bits.size - 1, 2):
         even[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
         odd[(bits[j + 1] & MAGNITUDE) >> np.uint32(16)] += 1
@@ -52,14 +52,20 @@ def upper_counts(x, counts):
 
 
 @inner
+def _count_lower(x, wanted, room):
+    bits = x.view(np.uint32)
+    for value in range(LOWER):
+        room[value] = 0
+    for j in range(bits.size):
+        if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
+            room[bits[j] & np.uint32(0xFFFF)] += 1
+
+
+@inner
 def _count_lower_parts(first, last, x, wanted, rooms):
     step = (x.size + len(rooms) - 1) // len(rooms)
     for part in range(first, last):
-        room, bits = rooms[part], x[part * step : part * step + step].view(np.uint32)
-        room[:] = 0
-        for j in range(bits.size):
-            if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
-                room[bits[j] & np.uint32(0xFFFF)] += 1
+        _count_lower(x[part * step : part * step + step], wanted, rooms[part])
 
 
 @jit
@@ -242,7 +248,8 @@ def _rank(x, order, other, counts):
         order[j] = j
     for digit in range(4):
         shift = np.uint32(8 * digit)
-        counts[:] = 0
+        for value in range(256):
+            counts[value] = 0
         for j in range(x.size):
             counts[((bits[j] & MAGNITUDE) >> shift) & np.uint32(0xFF)] += 1
         if counts[((bits[0] & MAGNITUDE) >> shift) & np.uint32(0xFF)] == x.size:
@@ -254,7 +261,8 @@ def _rank(x, order, other, counts):
             value = ((bits[order[j]] & MAGNITUDE) >> shift) & np.uint32(0xFF)
             other[counts[value]] = order[j]
             counts[value] += 1
-        order[:] = other
+        for j in range(x.size):
+            order[j] = other[j]
 
 
 @inner
