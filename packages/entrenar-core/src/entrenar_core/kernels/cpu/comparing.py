@@ -168,6 +168,8 @@ SHARE = 64 * CHUNK
 """Elements whose differences one thread adds up."""
 
 FLOAT32, BFLOAT16, FLOAT16 = range(3)
+"""Kinds of numbers, as a crew is told."""
+
 WIDTHS = 4, 2, 2
 """Bytes of a number of each kind."""
 
@@ -214,6 +216,7 @@ def _chunk(a, b):
 
 @inner
 def _chunk_at(plan, first, count):
+    """`_chunk` of so many elements of what the plan tells of."""
     kind = plan[3]
     a, b = plan[4] + WIDTHS[kind] * first, plan[5] + WIDTHS[kind] * first
     if kind == FLOAT32:
@@ -225,7 +228,7 @@ def _chunk_at(plan, first, count):
 
 @inner
 def _numbers_at(plan, first, count, rooms):
-    """The float32 numbers of two chunks."""
+    """So many elements of both as float32 numbers, those of narrow types in the rooms."""
     kind, found, other = plan[3], rooms[0, :count], rooms[1, :count]
     a, b = plan[4] + WIDTHS[kind] * first, plan[5] + WIDTHS[kind] * first
     if kind == FLOAT32:
@@ -283,7 +286,7 @@ def _one_by_one(a, b, first, sums, counts):
 def _share(plan, share, sums, counts, rooms):
     """The sums (4,) of a share, and its counts (4,): unequal, not finite, the largest's bits and
     its index."""
-    # where the chunk begins that the largest is still searched in
+    # where the chunk begins in which the largest is yet to be searched
     size, searched = plan[0], np.int64(-1)
     for first in range(share * SHARE, min(share * SHARE + SHARE, size), CHUNK):
         count = min(CHUNK, size - first)
@@ -329,5 +332,6 @@ def _differences(kind):
     return differences
 
 
-for _kind, _dtype in enumerate(("float32", "bfloat16", "float16")):
-    override("comparing.differences", _dtype)(_differences(_kind))
+override("comparing.differences", "float32")(_differences(FLOAT32))
+override("comparing.differences", "bfloat16")(_differences(BFLOAT16))
+override("comparing.differences", "float16")(_differences(FLOAT16))
