@@ -18,13 +18,9 @@ from entrenar_core.kernels.cpu.vectors import (
     I64,
     INTEGER,
     counting,
-    inner,
     place,
     routine,
 )
-
-PARTS = 64
-"""Ranges of blocks that are worked on at the same time."""
 
 
 def encoder(
@@ -111,14 +107,6 @@ def field(builder: Any, at: Any, offset: int, kind: Any, lanes: int = 0) -> Lane
 def scale_at(builder: Any, at: Any, offset: int) -> Lanes:
     """The float16 at an offset in a block, as float32."""
     return from_half(field(builder, at, offset, I16).wide())
-
-
-@inner
-def share(part, blocks):
-    """The first block of a part, and how many it has."""
-    step = (blocks + PARTS - 1) // PARTS
-    first = min(part * step, blocks)
-    return first, min(step, blocks - first)
 
 
 def encoded(run: Any, x: np.ndarray, block: int, size: int) -> np.ndarray:

@@ -2,17 +2,13 @@
 
 import math
 
-import numba
-
 from entrenar_core.kernels.cpu.block_loops import (
-    PARTS,
     decoded,
     decoder,
     encoded,
     encoder,
     field,
     scale_at,
-    share,
 )
 from entrenar_core.kernels.cpu.compile import exactly
 from entrenar_core.kernels.cpu.lanes import (
@@ -24,7 +20,8 @@ from entrenar_core.kernels.cpu.lanes import (
     most_bits,
     to_half,
 )
-from entrenar_core.kernels.cpu.vectors import I8, I32
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import I8, I32, inner_exactly
 from entrenar_core.kernels.registry import override
 
 BLOCK = 32
@@ -205,74 +202,104 @@ def decode_q8_0(builder, at):
 # --- kernels -------------------------------------------------------------------------------------
 
 
+@inner_exactly
+def _encode_q4_0_blocks(first, last, source, target, width):
+    encode_q4_0(source + first * BLOCK * width, target + first * 18, last - first, width)
+
+
 @exactly
 def _quantize_q4_0(source, target, blocks, width):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        encode_q4_0(source + first * BLOCK * width, target + first * 18, count, width)
+    share_out(_encode_q4_0_blocks, blocks, blocks * BLOCK, (source, target, width))
+
+
+@inner_exactly
+def _decode_q4_0_blocks(first, last, source, target, past):
+    decode_q4_0(source + first * 18, target + first * 128, last - first, past)
 
 
 @exactly
 def _dequantize_q4_0(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q4_0(source + first * 18, target + first * 128, count, past)
+    share_out(_decode_q4_0_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _encode_q4_1_blocks(first, last, source, target, width):
+    encode_q4_1(source + first * BLOCK * width, target + first * 20, last - first, width)
 
 
 @exactly
 def _quantize_q4_1(source, target, blocks, width):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        encode_q4_1(source + first * BLOCK * width, target + first * 20, count, width)
+    share_out(_encode_q4_1_blocks, blocks, blocks * BLOCK, (source, target, width))
+
+
+@inner_exactly
+def _decode_q4_1_blocks(first, last, source, target, past):
+    decode_q4_1(source + first * 20, target + first * 128, last - first, past)
 
 
 @exactly
 def _dequantize_q4_1(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q4_1(source + first * 20, target + first * 128, count, past)
+    share_out(_decode_q4_1_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _encode_q5_0_blocks(first, last, source, target, width):
+    encode_q5_0(source + first * BLOCK * width, target + first * 22, last - first, width)
 
 
 @exactly
 def _quantize_q5_0(source, target, blocks, width):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        encode_q5_0(source + first * BLOCK * width, target + first * 22, count, width)
+    share_out(_encode_q5_0_blocks, blocks, blocks * BLOCK, (source, target, width))
+
+
+@inner_exactly
+def _decode_q5_0_blocks(first, last, source, target, past):
+    decode_q5_0(source + first * 22, target + first * 128, last - first, past)
 
 
 @exactly
 def _dequantize_q5_0(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q5_0(source + first * 22, target + first * 128, count, past)
+    share_out(_decode_q5_0_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _encode_q5_1_blocks(first, last, source, target, width):
+    encode_q5_1(source + first * BLOCK * width, target + first * 24, last - first, width)
 
 
 @exactly
 def _quantize_q5_1(source, target, blocks, width):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        encode_q5_1(source + first * BLOCK * width, target + first * 24, count, width)
+    share_out(_encode_q5_1_blocks, blocks, blocks * BLOCK, (source, target, width))
+
+
+@inner_exactly
+def _decode_q5_1_blocks(first, last, source, target, past):
+    decode_q5_1(source + first * 24, target + first * 128, last - first, past)
 
 
 @exactly
 def _dequantize_q5_1(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q5_1(source + first * 24, target + first * 128, count, past)
+    share_out(_decode_q5_1_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _encode_q8_0_blocks(first, last, source, target, width):
+    encode_q8_0(source + first * BLOCK * width, target + first * 34, last - first, width)
 
 
 @exactly
 def _quantize_q8_0(source, target, blocks, width):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        encode_q8_0(source + first * BLOCK * width, target + first * 34, count, width)
+    share_out(_encode_q8_0_blocks, blocks, blocks * BLOCK, (source, target, width))
+
+
+@inner_exactly
+def _decode_q8_0_blocks(first, last, source, target, past):
+    decode_q8_0(source + first * 34, target + first * 128, last - first, past)
 
 
 @exactly
 def _dequantize_q8_0(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q8_0(source + first * 34, target + first * 128, count, past)
+    share_out(_decode_q8_0_blocks, blocks, blocks * BLOCK, (source, target, past))
 
 
 @override("blocks.quantize_q4_0", "float32", "bfloat16")

@@ -4,15 +4,15 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.blockwise import BLOCK, dynamic_map, nearest_table
-from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import get_thread_id, inner
 from entrenar_core.kernels.registry import override
-
-PARTS = 64
-"""Ranges of blocks that are worked on at the same time, each with a scratch of its own."""
 
 LARGEST = F(np.finfo(np.float32).max)
 
 
+@inner
 def _encode_block(x, codes, table, limits):
     """Write the codes of one block; returns its absmax."""
     # magnitudes as integers: a float maximum that keeps NaN does not vectorize, and their order is
@@ -31,19 +31,21 @@ def _encode_block(x, codes, table, limits):
     return absmax
 
 
-encode_block = inner(_encode_block)
+@inner
+def _quantize_blocks(first, last, x, codes, absmax, table, limits):
+    for block in range(first, last):
+        part = slice(block * BLOCK, min(x.size, block * BLOCK + BLOCK))
+        absmax[block] = _encode_block(x[part], codes[part], table, limits)
 
 
 @jit
 def _quantize(x, codes, absmax, table, limits):
-    for block in numba.prange(absmax.size):
-        part = slice(block * BLOCK, min(x.size, block * BLOCK + BLOCK))
-        absmax[block] = encode_block(x[part], codes[part], table, limits)
+    share_out(_quantize_blocks, absmax.size, x.size, (x, codes, absmax, table, limits))
 
 
-@jit
-def _dequantize(codes, absmax, entries, out):
-    for block in numba.prange(absmax.size):
+@inner
+def _dequantize_blocks(first, last, codes, absmax, entries, out):
+    for block in range(first, last):
         part = slice(block * BLOCK, min(out.size, block * BLOCK + BLOCK))
         source, target, scale = codes[part], out[part], absmax[block]
         for i in range(target.size):
@@ -51,28 +53,43 @@ def _dequantize(codes, absmax, entries, out):
 
 
 @jit
+def _dequantize(codes, absmax, entries, out):
+    share_out(_dequantize_blocks, absmax.size, out.size, (codes, absmax, entries, out))
+
+
+@inner
+def _adam_8bit_blocks(
+    first, last, p, g, m, v, m_absmax, v_absmax, m_entries, v_entries, m_table, v_table, m_limits,
+    v_limits, rooms, lr, beta1, rest1, beta2, rest2, eps, l2, decay, correction1, correction2,
+    scale,
+):  # fmt: skip
+    room = rooms[get_thread_id()]
+    mean, square = room[0], room[1]
+    for block in range(first, last):
+        where = slice(block * BLOCK, block * BLOCK + BLOCK)
+        x, gradient, m_codes, v_codes = p[where], g[where], m[where], v[where]
+        m_scale, v_scale = m_absmax[block], v_absmax[block]
+        for i in range(BLOCK):
+            gi = gradient[i] * scale + l2 * x[i]
+            mi = beta1 * (m_entries[m_codes[i]] * m_scale) + rest1 * gi
+            vi = beta2 * (v_entries[v_codes[i]] * v_scale) + rest2 * gi * gi
+            mean[i] = mi
+            square[i] = vi
+            x[i] = x[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
+        m_absmax[block] = _encode_block(mean, m_codes, m_table, m_limits)
+        v_absmax[block] = _encode_block(square, v_codes, v_table, v_limits)
+
+
+@jit
 def _adam_8bit(
     p, g, m, v, m_absmax, v_absmax, m_entries, v_entries, m_table, v_table, m_limits, v_limits,
-    scratch, lr, beta1, beta2, eps, l2, decay, correction1, correction2, scale,
+    rooms, lr, beta1, rest1, beta2, rest2, eps, l2, decay, correction1, correction2, scale,
 ):  # fmt: skip
-    one = F(1)
-    blocks = m_absmax.size
-    step = (blocks + PARTS - 1) // PARTS
-    for part in numba.prange(PARTS):
-        mean, square = scratch[part, 0], scratch[part, 1]
-        for block in range(part * step, min(blocks, part * step + step)):
-            where = slice(block * BLOCK, block * BLOCK + BLOCK)
-            x, gradient, m_codes, v_codes = p[where], g[where], m[where], v[where]
-            m_scale, v_scale = m_absmax[block], v_absmax[block]
-            for i in range(BLOCK):
-                gi = gradient[i] * scale + l2 * x[i]
-                mi = beta1 * (m_entries[m_codes[i]] * m_scale) + (one - beta1) * gi
-                vi = beta2 * (v_entries[v_codes[i]] * v_scale) + (one - beta2) * gi * gi
-                mean[i] = mi
-                square[i] = vi
-                x[i] = x[i] * decay - lr * (mi * correction1) / (np.sqrt(vi * correction2) + eps)
-            m_absmax[block] = encode_block(mean, m_codes, m_table, m_limits)
-            v_absmax[block] = encode_block(square, v_codes, v_table, v_limits)
+    told = (
+        p, g, m, v, m_absmax, v_absmax, m_entries, v_entries, m_table, v_table, m_limits, v_limits,
+        rooms, lr, beta1, rest1, beta2, rest2, eps, l2, decay, correction1, correction2, scale,
+    )  # fmt: skip
+    share_out(_adam_8bit_blocks, m_absmax.size, p.size, told)
 
 
 @override("blockwise.quantize_blockwise", "float32")
@@ -94,9 +111,10 @@ def adam_8bit(
     p, g, m, v, m_absmax, v_absmax, *, lr, beta1, beta2, eps, l2, decay, step, scale
 ):  # fmt: skip
     (m_table, m_limits), (v_table, v_limits) = nearest_table(True), nearest_table(False)
+    rooms = np.empty((numba.get_num_threads(), 2, BLOCK), np.float32)
     _adam_8bit(
         p, g, m, v, m_absmax, v_absmax, dynamic_map(True), dynamic_map(False), m_table, v_table,
-        m_limits, v_limits, np.empty((PARTS, 2, BLOCK), np.float32), F(lr), F(beta1), F(beta2),
+        m_limits, v_limits, rooms, F(lr), F(beta1), F(1) - F(beta1), F(beta2), F(1) - F(beta2),
         F(eps), F(l2), F(decay), F(1 / (1 - beta1**step)), F(1 / (1 - beta2**step)), F(scale),
     )  # fmt: skip
     return p

@@ -1,6 +1,5 @@
 """`kernels.comparing` in partial sums of pieces, which the number of threads does not change."""
 
-import numba
 import numpy as np
 from numba.core import types
 from numba.extending import overload
@@ -18,6 +17,7 @@ from entrenar_core.kernels.cpu.arrays import (
 from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import wide_bfloat16, wide_float16
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import carray, inner
 from entrenar_core.kernels.registry import override
 
@@ -33,13 +33,18 @@ def _sum_of_magnitudes(x):
     return total
 
 
-@jit
-def _magnitudes(x, parts):
+@inner
+def _magnitudes_of_pieces(first, last, x, parts):
     pieces = parts.shape[1]
-    for piece in numba.prange(pieces * len(x)):
+    for piece in range(first, last):
         row, number = piece // pieces, piece % pieces
         part = x[row, number * BLOCK : number * BLOCK + BLOCK]
         parts[row, number] = _sum_of_magnitudes(part)
+
+
+@jit
+def _magnitudes(x, parts):
+    share_out(_magnitudes_of_pieces, parts.size, x.size, (x, parts))
 
 
 @override("comparing.magnitudes", "float32")
@@ -57,14 +62,18 @@ def _product(a, b):
     return total
 
 
-@jit
-def _gram(x, parts):
-    n = len(x)
-    for piece in numba.prange(len(parts)):
+@inner
+def _gram_of_pieces(first, last, x, parts):
+    for piece in range(first, last):
         at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-        for i in range(n):
+        for i in range(len(x)):
             for k in range(i + 1):
                 parts[piece, i, k] = _product(x[i, at], x[k, at])
+
+
+@jit
+def _gram(x, parts):
+    share_out(_gram_of_pieces, len(parts), x.size, (x, parts))
 
 
 @override("comparing.gram", "float32")
@@ -112,7 +121,8 @@ def _products(changes, change, base, at, found):
 @inner
 def _disagreements(changes, at, room):
     up, down = room[0], room[1]
-    up[:], down[:] = 0, 0
+    for j in range(CHUNK):
+        up[j] = down[j] = 0
     for i in range(len(changes)):
         row = changes[i, at]
         for j in range(row.size):
@@ -157,6 +167,12 @@ def compare(changes, base, merged):
 SHARE = 64 * CHUNK
 """Elements whose differences one thread adds up."""
 
+FLOAT32, BFLOAT16, FLOAT16 = range(3)
+"""Kinds of numbers, as a crew is told."""
+
+WIDTHS = 4, 2, 2
+"""Bytes of a number of each kind."""
+
 LEAST = F(1e-28)
 """A sum of squares from which on those that are too small for float32 make no difference to it."""
 
@@ -199,9 +215,39 @@ def _chunk(a, b):
 
 
 @inner
+def _chunk_at(plan, first, count):
+    """`_chunk` of so many elements of what the plan tells of."""
+    kind = plan[3]
+    a, b = plan[4] + WIDTHS[kind] * first, plan[5] + WIDTHS[kind] * first
+    if kind == FLOAT32:
+        return _chunk(floats(a, 1, count)[0], floats(b, 1, count)[0])
+    if kind == BFLOAT16:
+        return _chunk(halves(a, 1, count)[0], halves(b, 1, count)[0])
+    return _chunk(shorts(a, 1, count)[0], shorts(b, 1, count)[0])
+
+
+@inner
+def _numbers_at(plan, first, count, rooms):
+    """So many elements of both as float32 numbers, those of narrow types in the rooms."""
+    kind, found, other = plan[3], rooms[0, :count], rooms[1, :count]
+    a, b = plan[4] + WIDTHS[kind] * first, plan[5] + WIDTHS[kind] * first
+    if kind == FLOAT32:
+        return floats(a, 1, count)[0], floats(b, 1, count)[0]
+    _widened(halves(a, 1, count)[0], found, kind)
+    _widened(halves(b, 1, count)[0], other, kind)
+    return found, other
+
+
+@inner
+def _widened(bits, out, kind):
+    for j in range(bits.size):
+        out[j] = wide_bfloat16(bits[j]) if kind == BFLOAT16 else wide_float16(bits[j])
+
+
+@inner
 def _index(a, b, largest):
     for j in range(a.size):
-        change = F(F(_number(b[j])) - F(_number(a[j])))
+        change = F(b[j] - a[j])
         if np.int32(change.view(np.int32) & np.int32(0x7FFFFFFF)) == largest:
             return j
     return 0
@@ -215,9 +261,11 @@ def _is_finite(number):
 
 @inner
 def _one_by_one(a, b, first, sums, counts):
-    """A chunk with numbers that are not finite, or whose squares float32 does not hold."""
+    """A chunk with numbers that are not finite, or whose squares float32 does not hold. Returns
+    whether the largest difference until now is there."""
+    before = counts[2]
     for j in range(a.size):
-        x, y = F(_number(a[j])), F(_number(b[j]))
+        x, y = a[j], b[j]
         if _is_finite(x) and _is_finite(y):
             sums[0] += np.float64(x) * np.float64(x)
             sums[1] += np.float64(y) * np.float64(y)
@@ -231,17 +279,22 @@ def _one_by_one(a, b, first, sums, counts):
         elif x != y and not (np.isnan(x) and np.isnan(y)):
             counts[0] += 1
             counts[1] += 1
+    return counts[2] > before
 
 
 @inner
-def _share(a, b, share, sums, counts):
+def _share(plan, share, sums, counts, rooms):
     """The sums (4,) of a share, and its counts (4,): unequal, not finite, the largest's bits and
     its index."""
-    for first in range(share * SHARE, min(share * SHARE + SHARE, a.size), CHUNK):
-        at = slice(first, min(first + CHUNK, a.size))
-        aa, bb, ab, dd, unequal, largest = _chunk(a[at], b[at])
+    # where the chunk begins in which the largest is yet to be searched
+    size, searched = plan[0], np.int64(-1)
+    for first in range(share * SHARE, min(share * SHARE + SHARE, size), CHUNK):
+        count = min(CHUNK, size - first)
+        aa, bb, ab, dd, unequal, largest = _chunk_at(plan, first, count)
         if not (_is_finite(aa + bb + dd) and min(aa, bb) >= LEAST and (dd >= LEAST or not unequal)):
-            _one_by_one(a[at], b[at], first, sums, counts)
+            a, b = _numbers_at(plan, first, count, rooms)
+            if _one_by_one(a, b, first, sums, counts):
+                searched = np.int64(-1)
             continue
         sums[0] += np.float64(aa)
         sums[1] += np.float64(bb)
@@ -249,46 +302,36 @@ def _share(a, b, share, sums, counts):
         sums[3] += np.float64(dd)
         counts[0] += unequal
         if largest > counts[2]:
-            counts[2], counts[3] = largest, first + _index(a[at], b[at], largest)
+            counts[2], searched = largest, first
+    if searched >= 0:
+        a, b = _numbers_at(plan, searched, min(CHUNK, size - searched), rooms)
+        counts[3] = searched + _index(a, b, counts[2])
 
 
-@inner
-def _shares(plan, thread, a, b):
+def _shares(pointer, thread):
+    plan = carray(pointer, (PLAN,))
     shares, threads = plan[1], plan[2]
-    sums, counts = doubles(plan[5], shares, 4), wholes(plan[6], shares, 4)
+    sums, counts = doubles(plan[6], shares, 4), wholes(plan[7], shares, 4)
+    rooms = np.empty((2, CHUNK), np.float32)
     for share in range(thread, shares, threads):
-        _share(a, b, share, sums[share], counts[share])
+        _share(plan, share, sums[share], counts[share], rooms)
 
 
-def _float32(pointer, thread):
-    plan = carray(pointer, (PLAN,))
-    a, b = floats(plan[3], 1, plan[0])[0], floats(plan[4], 1, plan[0])[0]
-    _shares(plan, thread, a, b)
+_share_differences = Crew(_shares)
 
 
-def _bfloat16(pointer, thread):
-    plan = carray(pointer, (PLAN,))
-    a, b = halves(plan[3], 1, plan[0])[0], halves(plan[4], 1, plan[0])[0]
-    _shares(plan, thread, a, b)
-
-
-def _float16(pointer, thread):
-    plan = carray(pointer, (PLAN,))
-    a, b = shorts(plan[3], 1, plan[0])[0], shorts(plan[4], 1, plan[0])[0]
-    _shares(plan, thread, a, b)
-
-
-def _differences(crew):
+def _differences(kind):
     def differences(a, b):
         shares, threads = (a.size + SHARE - 1) // SHARE, threads_for(a.size)
         sums, counts = np.zeros((shares, 4)), np.zeros((shares, 4), np.int64)
         a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-        crew(told(a.size, shares, threads, a, b, sums, counts), threads)
+        _share_differences(told(a.size, shares, threads, kind, a, b, sums, counts), threads)
         largest = counts[counts[:, 2].argmax(), 3] if shares else 0
         return sums.sum(0), np.array([*counts[:, :2].sum(0), largest], np.int64)
 
     return differences
 
 
-for _work in (_float32, _bfloat16, _float16):
-    override("comparing.differences", _work.__name__[1:])(_differences(Crew(_work)))
+override("comparing.differences", "float32")(_differences(FLOAT32))
+override("comparing.differences", "bfloat16")(_differences(BFLOAT16))
+override("comparing.differences", "float16")(_differences(FLOAT16))

@@ -4,13 +4,11 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.block_loops import (
-    PARTS,
     decoded,
     decoder,
     encoded,
     field,
     scale_at,
-    share,
 )
 from entrenar_core.kernels.cpu.compile import exactly
 from entrenar_core.kernels.cpu.k_fits import (
@@ -34,6 +32,7 @@ from entrenar_core.kernels.cpu.lanes import (
     to_half,
     write,
 )
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vector_loops import transpose
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
@@ -42,7 +41,7 @@ from entrenar_core.kernels.cpu.vectors import (
     I64,
     INTEGER,
     get_thread_id,
-    inner,
+    inner_exactly,
     routine,
 )
 from entrenar_core.kernels.k_blocks import BLOCK, TINY
@@ -246,97 +245,119 @@ def decode_q6_k(builder, at):
 # --- kernels -------------------------------------------------------------------------------------
 
 
-@inner
+@inner_exactly
 def _gather(source, parts, room):
     """Transpose up to 16 parts of 32 numbers."""
     transpose(source, 128, parts, room, BYTES, np.float32(1))
     transpose(source + BYTES, 128, parts, room + 16 * BYTES, BYTES, np.float32(1))
 
 
-def _with_room(run):
-    """`run` with room for each thread."""
+def _searched(run, x, size):
+    """`encoded` by `run`, which is given room for each thread."""
+    room = np.empty((numba.get_num_threads(), ROOM), np.float32)
+    at = room.ctypes.data
+    return encoded(
+        lambda source, target, blocks, _: run(source, target, blocks, at), x, BLOCK, size
+    )
 
-    def roomy(source, target, blocks, width):
-        assert width == 4
-        room = np.empty((numba.get_num_threads(), ROOM), np.float32)
-        run(source, target, blocks, room.ctypes.data)
 
-    return roomy
+@inner_exactly
+def _encode_q4_k_pairs(first, last, source, target, blocks, room):
+    parts = room + get_thread_id() * ROOM * 4
+    weights, codes, found = parts + 2048, parts + 4096, parts + 6144
+    for i in range(2 * first, min(2 * last, blocks), 2):
+        both = min(2, blocks - i)
+        _gather(source + i * 1024, 8 * both, parts)
+        fit_15(parts, weights, codes, found)
+        for j in range(both):
+            write_q4_k(source + (i + j) * 1024, found + j * 32, target + (i + j) * 144)
 
 
 @exactly
 def _quantize_q4_k(source, target, blocks, room):
-    for part in numba.prange(PARTS):
-        first, count = share(part, (blocks + 1) // 2)
-        parts = room + get_thread_id() * ROOM * 4
-        weights, codes, found = parts + 2048, parts + 4096, parts + 6144
-        for i in range(2 * first, min(2 * (first + count), blocks), 2):
-            both = min(2, blocks - i)
-            _gather(source + i * 1024, 8 * both, parts)
-            fit_15(parts, weights, codes, found)
-            for j in range(both):
-                write_q4_k(source + (i + j) * 1024, found + j * 32, target + (i + j) * 144)
+    share_out(_encode_q4_k_pairs, (blocks + 1) // 2, blocks * BLOCK, (source, target, blocks, room))
+
+
+@inner_exactly
+def _encode_q5_k_pairs(first, last, source, target, blocks, room):
+    parts = room + get_thread_id() * ROOM * 4
+    weights, codes, found = parts + 2048, parts + 4096, parts + 6144
+    for i in range(2 * first, min(2 * last, blocks), 2):
+        both = min(2, blocks - i)
+        _gather(source + i * 1024, 8 * both, parts)
+        fit_31(parts, weights, codes, found)
+        for j in range(both):
+            write_q5_k(source + (i + j) * 1024, found + j * 32, target + (i + j) * 176)
 
 
 @exactly
 def _quantize_q5_k(source, target, blocks, room):
-    for part in numba.prange(PARTS):
-        first, count = share(part, (blocks + 1) // 2)
-        parts = room + get_thread_id() * ROOM * 4
-        weights, codes, found = parts + 2048, parts + 4096, parts + 6144
-        for i in range(2 * first, min(2 * (first + count), blocks), 2):
-            both = min(2, blocks - i)
-            _gather(source + i * 1024, 8 * both, parts)
-            fit_31(parts, weights, codes, found)
-            for j in range(both):
-                write_q5_k(source + (i + j) * 1024, found + j * 32, target + (i + j) * 176)
+    share_out(_encode_q5_k_pairs, (blocks + 1) // 2, blocks * BLOCK, (source, target, blocks, room))
+
+
+@inner_exactly
+def _encode_q6_k_blocks(first, last, source, target, room):
+    parts = room + get_thread_id() * ROOM * 4
+    powers, found = parts + 1024, parts + 3072
+    for i in range(first, last):
+        transpose(source + i * 1024, BYTES, 16, parts, BYTES, np.float32(1))
+        fit_symmetric(parts, powers, found)
+        write_q6_k(source + i * 1024, found, target + i * 210)
 
 
 @exactly
 def _quantize_q6_k(source, target, blocks, room):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        parts = room + get_thread_id() * ROOM * 4
-        powers, found = parts + 1024, parts + 3072
-        for i in range(first, first + count):
-            transpose(source + i * 1024, BYTES, 16, parts, BYTES, np.float32(1))
-            fit_symmetric(parts, powers, found)
-            write_q6_k(source + i * 1024, found, target + i * 210)
+    share_out(_encode_q6_k_blocks, blocks, blocks * BLOCK, (source, target, room))
+
+
+@inner_exactly
+def _decode_q2_k_blocks(first, last, source, target, past):
+    decode_q2_k(source + first * 84, target + first * 1024, last - first, past)
 
 
 @exactly
 def _dequantize_q2_k(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q2_k(source + first * 84, target + first * 1024, count, past)
+    share_out(_decode_q2_k_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _decode_q3_k_blocks(first, last, source, target, past):
+    decode_q3_k(source + first * 110, target + first * 1024, last - first, past)
 
 
 @exactly
 def _dequantize_q3_k(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q3_k(source + first * 110, target + first * 1024, count, past)
+    share_out(_decode_q3_k_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _decode_q4_k_blocks(first, last, source, target, past):
+    decode_q4_k(source + first * 144, target + first * 1024, last - first, past)
 
 
 @exactly
 def _dequantize_q4_k(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q4_k(source + first * 144, target + first * 1024, count, past)
+    share_out(_decode_q4_k_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _decode_q5_k_blocks(first, last, source, target, past):
+    decode_q5_k(source + first * 176, target + first * 1024, last - first, past)
 
 
 @exactly
 def _dequantize_q5_k(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q5_k(source + first * 176, target + first * 1024, count, past)
+    share_out(_decode_q5_k_blocks, blocks, blocks * BLOCK, (source, target, past))
+
+
+@inner_exactly
+def _decode_q6_k_blocks(first, last, source, target, past):
+    decode_q6_k(source + first * 210, target + first * 1024, last - first, past)
 
 
 @exactly
 def _dequantize_q6_k(source, target, blocks, past):
-    for part in numba.prange(PARTS):
-        first, count = share(part, blocks)
-        decode_q6_k(source + first * 210, target + first * 1024, count, past)
+    share_out(_decode_q6_k_blocks, blocks, blocks * BLOCK, (source, target, past))
 
 
 @override("k_blocks.dequantize_q2_k", "uint8")
@@ -351,7 +372,7 @@ def dequantize_q3_k(blocks, *, out=None):
 
 @override("k_blocks.quantize_q4_k", "float32")
 def quantize_q4_k(x):
-    return encoded(_with_room(_quantize_q4_k), x, BLOCK, 144)
+    return _searched(_quantize_q4_k, x, 144)
 
 
 @override("k_blocks.dequantize_q4_k", "uint8")
@@ -361,7 +382,7 @@ def dequantize_q4_k(blocks, *, out=None):
 
 @override("k_blocks.quantize_q5_k", "float32")
 def quantize_q5_k(x):
-    return encoded(_with_room(_quantize_q5_k), x, BLOCK, 176)
+    return _searched(_quantize_q5_k, x, 176)
 
 
 @override("k_blocks.dequantize_q5_k", "uint8")
@@ -371,7 +392,7 @@ def dequantize_q5_k(blocks, *, out=None):
 
 @override("k_blocks.quantize_q6_k", "float32")
 def quantize_q6_k(x):
-    return encoded(_with_room(_quantize_q6_k), x, BLOCK, 210)
+    return _searched(_quantize_q6_k, x, 210)
 
 
 @override("k_blocks.dequantize_q6_k", "uint8")

@@ -1,12 +1,10 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
-from typing import Any
-
 import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told
-from entrenar_core.kernels.cpu.compile import BLOCK, F, exactly
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, exactly
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import (
     nearest_bfloat16,
@@ -14,7 +12,8 @@ from entrenar_core.kernels.cpu.narrow import (
     wide_bfloat16,
     wide_float16,
 )
-from entrenar_core.kernels.cpu.vectors import carray, inner
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import carray, get_thread_id, inner, inner_exactly
 from entrenar_core.kernels.registry import override
 
 STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
@@ -22,11 +21,6 @@ STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
 
 CHUNK = 1024
 """Elements that one step after another is done with, in the first cache."""
-
-_OPTIONS: Any = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-exact = numba.njit(**_OPTIONS)
-"""As `inner`, with every operation rounded by itself."""
 
 
 @inner
@@ -52,39 +46,51 @@ def _widened(bits, out, kind):
             out[j] = wide_float16(bits[j])
 
 
-@exact
-def _subtract(model, base, step):
-    for j in range(model.size):
-        model[j] -= base[j]
-    _settle(model, step)
+@inner_exactly
+def _subtract(model, base, out, step):
+    for j in range(out.size):
+        out[j] = model[j] - base[j]
+    _settle(out, step)
+
+
+@inner_exactly
+def _narrow_task_vector_chunks(first, last, inputs, out, kind, step, rooms):
+    room = rooms[get_thread_id()]
+    for chunk in range(first, last):
+        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
+        base, model = room[0, : inputs[0, at].size], room[1, : inputs[0, at].size]
+        _widened(inputs[0, at], base, kind)
+        for i in range(len(out)):
+            _widened(inputs[i + 1, at], model, kind)
+            _subtract(model, base, out[i, at], step)
 
 
 @exactly
-def _narrow_task_vectors(inputs, out, kind, step):
-    n, size = out.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
-        base = np.empty(CHUNK, np.float32)[: inputs[0, at].size]
-        _widened(inputs[0, at], base, kind)
-        for i in range(n):
-            _widened(inputs[i + 1, at], out[i, at], kind)
-            _subtract(out[i, at], base, step)
+def _narrow_task_vectors(inputs, out, kind, step, rooms):
+    chunks = (out.shape[1] + CHUNK - 1) // CHUNK
+    share_out(_narrow_task_vector_chunks, chunks, out.size, (inputs, out, kind, step, rooms))
+
+
+@inner_exactly
+def _task_vector_chunks(first, last, inputs, out, step):
+    for chunk in range(first, last):
+        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
+        for i in range(len(out)):
+            _subtract(inputs[i + 1, at], inputs[0, at], out[i, at], step)
 
 
 @exactly
 def _task_vectors(inputs, out, step):
-    n, size = out.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, min(piece * CHUNK + CHUNK, size))
-        for i in range(n):
-            out[i, at] = inputs[i + 1, at]
-            _subtract(out[i, at], inputs[0, at], step)
+    chunks = (out.shape[1] + CHUNK - 1) // CHUNK
+    share_out(_task_vector_chunks, chunks, out.size, (inputs, out, step))
 
 
 @override("merging.task_vectors", "bfloat16", "float16")
 def _of_narrow(inputs, *, work):
     out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
-    _narrow_task_vectors(inputs.view(np.uint16), out, STEPS[inputs.dtype.name], STEPS[work])
+    rooms = np.empty((numba.get_num_threads(), 2, CHUNK), np.float32)
+    kind, step = STEPS[inputs.dtype.name], STEPS[work]
+    _narrow_task_vectors(inputs.view(np.uint16), out, kind, step, rooms)
     return out
 
 
@@ -95,15 +101,20 @@ def task_vectors(inputs, *, work):
     return out
 
 
+@inner_exactly
+def _scale_pieces(first, last, x, factors, step):
+    pieces = blocks_of(x.shape[1])
+    for piece in range(first, last):
+        row, begin = piece // pieces, piece % pieces * BLOCK
+        part, factor = x[row, begin : begin + BLOCK], factors[row]
+        for j in range(part.size):
+            part[j] *= factor
+        _settle(part, step)
+
+
 @exactly
 def _scale_rows(x, factors, step):
-    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
-    for piece in numba.prange(pieces * len(x)):
-        row, first = piece // pieces, piece % pieces * BLOCK
-        part = x[row, first : first + BLOCK]
-        for j in range(part.size):
-            part[j] *= factors[row]
-        _settle(part, step)
+    share_out(_scale_pieces, len(x) * blocks_of(x.shape[1]), x.size, (x, factors, step))
 
 
 @override("merging.scale_rows", "float32")
@@ -112,13 +123,13 @@ def scale_rows(x, factors, *, work):
     return x
 
 
-@exact
+@inner_exactly
 def _elect(scaled, weights, sign, divisor, out, step):
     """Add up in `out` what has the sign of the sum, and in `divisor` its weights."""
     _add_up(scaled, sign, step)
     for j in range(sign.size):
         sign[j] = F(1) if sign[j] >= F(0) else F(-1)
-    divisor[:], out[:] = F(0), F(0)
+        out[j] = divisor[j] = F(0)
     for i in range(len(scaled)):
         row, weight = scaled[i, : sign.size], weights[i]
         for j in range(sign.size):
@@ -129,9 +140,11 @@ def _elect(scaled, weights, sign, divisor, out, step):
     _settle(out, step)
 
 
-@exact
+@inner_exactly
 def _add_up(rows, out, step):
-    out[:] = rows[0, : out.size]
+    row = rows[0, : out.size]
+    for j in range(out.size):
+        out[j] = row[j]
     for i in range(1, len(rows)):
         row = rows[i, : out.size]
         for j in range(out.size):
@@ -139,7 +152,7 @@ def _add_up(rows, out, step):
     _settle(out, step)
 
 
-@exact
+@inner_exactly
 def _weigh(deltas, at, weights, out, step):
     # rows are cut one by one: of columns of a matrix nobody knows that they lie side by side
     for i in range(len(deltas)):
@@ -150,9 +163,10 @@ def _weigh(deltas, at, weights, out, step):
         _settle(row, step)
 
 
-@exact
+@inner_exactly
 def _total(weights, n, out, step):
-    out[:] = F(0)
+    for j in range(out.size):
+        out[j] = F(0)
     for i in range(n):
         weight = weights[i]
         for j in range(out.size):
@@ -160,7 +174,7 @@ def _total(weights, n, out, step):
     _settle(out, step)
 
 
-@exact
+@inner_exactly
 def _divide(x, divisor, least, step):
     for j in range(x.size):
         small = divisor[j] == F(0) or abs(divisor[j]) < least
@@ -168,7 +182,7 @@ def _divide(x, divisor, least, step):
     _settle(x, step)
 
 
-@exact
+@inner_exactly
 def _finish(x, base, factor, step):
     """base + factor·x, in place."""
     if factor != F(1):
@@ -185,12 +199,13 @@ def _consensus(pointer, thread):
     n, size, threads, step = plan[0], plan[1], plan[2], plan[3]
     deltas, base, out = floats(plan[4], n, size), floats(plan[5], 1, size), floats(plan[6], 1, size)
     numbers = floats(plan[7], 1, n + 1)[0]
-    elect, normalize = plan[8] == 1, plan[9] == 1
-    scaled, room = np.empty((n, CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
+    rooms = floats(plan[8], threads * (n + 2), CHUNK)[thread * (n + 2) :]
+    scaled, signs, divisors = rooms[:n], rooms[n], rooms[n + 1]
+    elect, normalize = plan[9] == 1, plan[10] == 1
     for first in range(thread * CHUNK, size, threads * CHUNK):
         at = slice(first, min(first + CHUNK, size))
         count = at.stop - first
-        found, sign, divisor = out[0, at], room[0, :count], room[1, :count]
+        found, sign, divisor = out[0, at], signs[:count], divisors[:count]
         _weigh(deltas, at, numbers, scaled, step)
         if elect:
             _elect(scaled, numbers, sign, divisor, found, step)
@@ -211,28 +226,33 @@ def consensus(deltas, weights, base, *, elect, normalize, factor, work):
     out, numbers = np.empty_like(base), np.append(weights, F(factor)).astype(np.float32)
     deltas, base = np.ascontiguousarray(deltas), np.ascontiguousarray(base)
     threads = threads_for(size)
-    options = int(elect), int(normalize)
-    plan = told(n, size, threads, STEPS[work], deltas, base, out, numbers, *options)
+    rooms, options = np.empty((threads, n + 2, CHUNK), np.float32), (int(elect), int(normalize))
+    plan = told(n, size, threads, STEPS[work], deltas, base, out, numbers, rooms, *options)
     _share_consensus(plan, threads)
     return out
 
 
-@exactly
-def _weighted_sum(x, weights, out, divisor):
-    n, size = x.shape
-    for piece in numba.prange((size + CHUNK - 1) // CHUNK):
-        at = slice(piece * CHUNK, piece * CHUNK + CHUNK)
-        found, first = out[at], x[0, at]
+@inner_exactly
+def _weighted_sum_chunks(first, last, x, weights, out, divisor):
+    for chunk in range(first, last):
+        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
+        found, row, weight = out[at], x[0, at], weights[0]
         for j in range(found.size):
-            found[j] = first[j] * weights[0]
-        for i in range(1, n):
-            row = x[i, at]
+            found[j] = row[j] * weight
+        for i in range(1, len(x)):
+            row, exact_weight = x[i, at], np.float64(weights[i])
             for j in range(found.size):
-                product = np.float64(row[j]) * np.float64(weights[i])
+                product = np.float64(row[j]) * exact_weight
                 found[j] = F(np.float64(found[j]) + product)
         if divisor != F(1):
             for j in range(found.size):
                 found[j] /= divisor
+
+
+@exactly
+def _weighted_sum(x, weights, out, divisor):
+    chunks = (out.size + CHUNK - 1) // CHUNK
+    share_out(_weighted_sum_chunks, chunks, x.size, (x, weights, out, divisor))
 
 
 @override("merging.weighted_sum", "float32")

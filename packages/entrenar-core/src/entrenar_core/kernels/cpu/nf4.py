@@ -1,17 +1,15 @@
 """`kernels.nf4`: every block by itself, in one pass after that for its scale."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels import nf4
-from entrenar_core.kernels.cpu.compile import F, jit, serial
+from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
-PIECE = 4096
-"""About so many elements are one piece of the work, a whole number of blocks."""
 
-
-@serial
+@inner
 def _encode(x, codes, each, limits, smallest):
     # magnitudes are ordered as the integers that have their bits
     bits, largest = x.view(np.int32), np.int32(0)
@@ -28,14 +26,19 @@ def _encode(x, codes, each, limits, smallest):
     return scale
 
 
+@inner
+def _encode_blocks(first, last, x, codes, scales, limits, smallest, block):
+    each = np.empty(block, np.int32)
+    for b in range(first, last):
+        start, end = b * block, b * block + block
+        values, target = x[start:end], codes[start // 2 : end // 2]
+        scales[b] = _encode(values, target, each, limits, smallest)
+
+
 @jit
-def _quantize(x, codes, scales, limits, smallest, block, piece):
-    for part in numba.prange((scales.size + piece - 1) // piece):
-        each = np.empty(block, np.int32)
-        for b in range(part * piece, min(scales.size, part * piece + piece)):
-            start, end = b * block, b * block + block
-            values, target = x[start:end], codes[start // 2 : end // 2]
-            scales[b] = _encode(values, target, each, limits, smallest)
+def _quantize(x, codes, scales, limits, smallest, block):
+    told = (x, codes, scales, limits, smallest, block)
+    share_out(_encode_blocks, scales.size, x.size, told)
 
 
 @override("nf4.quantize_nf4", "float32")
@@ -44,10 +47,7 @@ def quantize_nf4(x, *, block):
     scales = np.empty(-(-x.size // block), np.float32)
     x = np.ascontiguousarray(x)
     whole = x.size - x.size % block
-    _quantize(
-        x[:whole], codes, scales[: whole // block], nf4.LIMITS, nf4.SMALLEST, block,
-        max(1, PIECE // block),
-    )  # fmt: skip
+    _quantize(x[:whole], codes, scales[: whole // block], nf4.LIMITS, nf4.SMALLEST, block)
     if whole < x.size:  # compiled code may replace the division there by a product
         codes[whole // 2 :], scales[-1:] = nf4.quantize_nf4.reference(x[whole:], block=block)
     return codes, scales

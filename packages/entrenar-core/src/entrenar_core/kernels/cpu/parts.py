@@ -5,13 +5,15 @@ import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, exactly
 from entrenar_core.kernels.cpu.lanes import read, write
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import (
     F32,
     I8,
     I64,
     INTEGER,
     counting,
-    inner,
+    get_thread_id,
+    inner_exactly,
     place,
     routine,
 )
@@ -54,7 +56,7 @@ def _pair(builder, at, pairs):
     return read(builder, place(builder, pairs, code, 8), F32, 2)
 
 
-@inner
+@inner_exactly
 def _to_bfloat16(x):
     bits = x.view(np.uint32)
     for i in range(bits.size):
@@ -64,7 +66,7 @@ def _to_bfloat16(x):
         bits[i] = b if U(b & U(0x7FFFFFFF)) > U(0x7F800000) else near  # NaN as it is
 
 
-@inner
+@inner_exactly
 def _to_float16(x):
     bits = x.view(np.uint32)
     for i in range(bits.size):
@@ -81,7 +83,7 @@ def _to_float16(x):
         bits[i] = U(near | U(b & U(0x80000000)))
 
 
-@inner
+@inner_exactly
 def _fill(codes, scales, pairs, block, rounding, start, begin, out):
     """What `out`, whose first element is number `start`, has of the blocks from `begin` on, one for
     each of `scales`."""
@@ -104,23 +106,24 @@ def _fill(codes, scales, pairs, block, rounding, start, begin, out):
         _to_bfloat16(out[low - start : high - start])
 
 
-@exactly
-def _plain(codes, scales, pairs, block, rounding, start, out, piece):
+@inner_exactly
+def _plain_pieces(first, last, codes, scales, pairs, block, rounding, start, out, piece):
     begin, end = start // block, (start + out.size + block - 1) // block
-    for part in numba.prange((end - begin + piece - 1) // piece):
-        low = begin + part * piece
+    for low in range(begin + first * piece, min(end, begin + last * piece), piece):
         high = min(end, low + piece)
         _fill(codes, scales[low:high], pairs, block, rounding, start, low, out)
 
 
-@exactly
-def _nested(
-    codes, scales, absmax, entries, pairs, block, nested, offset, rounding, start, out, piece
+@inner_exactly
+def _nested_pieces(
+    first, last, codes, scales, absmax, entries, pairs, block, nested, offset, rounding, start, out,
+    rooms,
 ):  # fmt: skip
     begin, end = start // block, (start + out.size + block - 1) // block
-    for part in numba.prange((end - begin + piece - 1) // piece):
-        low = begin + part * piece
-        wide = np.empty(min(end - low, piece), np.float32)
+    room = rooms[get_thread_id()]
+    piece = room.size
+    for low in range(begin + first * piece, min(end, begin + last * piece), piece):
+        wide = room[: min(end - low, piece)]
         at = low
         while at < low + wide.size:
             stop = min(low + wide.size, (at // nested + 1) * nested)
@@ -129,6 +132,29 @@ def _nested(
                 wide[i - low] = F(entries[scales[i]] * size) + offset
             at = stop
         _fill(codes, wide, pairs, block, rounding, start, low, out)
+
+
+@inner_exactly
+def _pieces(block, start, size, piece):
+    """How many pieces of so many blocks some elements are in."""
+    begin, end = start // block, (start + size + block - 1) // block
+    return (end - begin + piece - 1) // piece
+
+
+@exactly
+def _plain(codes, scales, pairs, block, rounding, start, out, piece):
+    told = (codes, scales, pairs, block, rounding, start, out, piece)
+    share_out(_plain_pieces, _pieces(block, start, out.size, piece), out.size, told)
+
+
+@exactly
+def _nested(
+    codes, scales, absmax, entries, pairs, block, nested, offset, rounding, start, out, rooms
+):  # fmt: skip
+    told = (
+        codes, scales, absmax, entries, pairs, block, nested, offset, rounding, start, out, rooms
+    )  # fmt: skip
+    share_out(_nested_pieces, _pieces(block, start, out.size, rooms.shape[1]), out.size, told)
 
 
 @override("parts.nf4_part", "uint8")
@@ -142,20 +168,21 @@ def nf4_part(codes, scales, *, block, dtype, start, out):
 def nested_nf4_part(
     codes, scales, absmax, entries, *, block, nested, offset, dtype, start, out
 ):  # fmt: skip
+    rooms = np.empty((numba.get_num_threads(), max(1, PIECE // block)), np.float32)
     _nested(
         codes, scales, absmax, entries, PAIRS, block, nested, F(offset), ROUNDINGS[dtype], start,
-        out, max(1, PIECE // block),
+        out, rooms,
     )  # fmt: skip
     return out
 
 
-@inner
+@inner_exactly
 def _bytes_to_floats(data, offset, scale, target):
     for i in range(target.size):
         target[i] = (F(data[i]) + offset) * scale
 
 
-@inner
+@inner_exactly
 def _bits_to_floats(data, bits, at, offset, scale, target):
     mask, last = np.int64((1 << bits) - 1), data.size - 1
     for i in range(target.size):
@@ -165,19 +192,24 @@ def _bits_to_floats(data, bits, at, offset, scale, target):
         target[i] = (F((both >> (place & 7)) & mask) + offset) * scale
 
 
+@inner_exactly
+def _affine_pieces(first, last, data, scale, zero, bits, low, length, start, out):
+    at, end = start + first * PIECE, start + min(out.size, last * PIECE)
+    while at < end:
+        each = at // length
+        stop = min(end, each * length + length)
+        offset, target = low - F(zero[each]), out[at - start : stop - start]
+        if bits == 8:
+            _bytes_to_floats(data[at:stop], offset, scale[each], target)
+        else:
+            _bits_to_floats(data, bits, at, offset, scale[each], target)
+        at = stop
+
+
 @exactly
 def _affine(data, scale, zero, bits, low, length, start, out):
-    for part in numba.prange((out.size + PIECE - 1) // PIECE):
-        at, end = start + part * PIECE, start + min(out.size, part * PIECE + PIECE)
-        while at < end:
-            each = at // length
-            stop = min(end, each * length + length)
-            offset, target = low - F(zero[each]), out[at - start : stop - start]
-            if bits == 8:
-                _bytes_to_floats(data[at:stop], offset, scale[each], target)
-            else:
-                _bits_to_floats(data, bits, at, offset, scale[each], target)
-            at = stop
+    told = (data, scale, zero, bits, low, length, start, out)
+    share_out(_affine_pieces, (out.size + PIECE - 1) // PIECE, out.size, told)
 
 
 @override("parts.affine_part", "uint8")

@@ -4,9 +4,10 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told, wholes
-from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
+from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.dropout import FIRST, SECOND, STEP
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import carray, inner
 from entrenar_core.kernels.registry import override
 from entrenar_core.kernels.trimming import LOWER, UPPER
@@ -18,9 +19,9 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)
 @inner
 def _count_upper(x, room):
     """Neighbours are often equal, and one count has to wait for the other: so two of each."""
-    bits = x.view(np.uint32)
-    room[:] = 0
-    even, odd = room[0], room[1]
+    bits, even, odd = x.view(np.uint32), room[0], room[1]
+    for value in range(UPPER):
+        even[value] = odd[value] = 0
     for j in range(0, bits.size - 1, 2):
         even[(bits[j] & MAGNITUDE) >> np.uint32(16)] += 1
         odd[(bits[j + 1] & MAGNITUDE) >> np.uint32(16)] += 1
@@ -28,16 +29,20 @@ def _count_upper(x, room):
         even[(bits[bits.size - 1] & MAGNITUDE) >> np.uint32(16)] += 1
 
 
+@inner
+def _count_upper_parts(first, last, x, rooms):
+    step = (x.size + len(rooms) - 1) // len(rooms)
+    for part in range(first, last):
+        _count_upper(x[part * step : part * step + step], rooms[part])
+
+
 @jit
 def _upper_counts(x, counts, rooms):
-    size = x.shape[1]
-    part = (size + len(rooms) - 1) // len(rooms)
     for row in range(len(x)):
-        for thread in numba.prange(len(rooms)):
-            _count_upper(x[row, thread * part : thread * part + part], rooms[thread])
-        for thread in range(len(rooms)):
+        share_out(_count_upper_parts, len(rooms), x.shape[1], (x[row], rooms))
+        for part in range(len(rooms)):
             for j in range(UPPER):
-                counts[row, j] += np.int64(rooms[thread, 0, j]) + np.int64(rooms[thread, 1, j])
+                counts[row, j] += np.int64(rooms[part, 0, j]) + np.int64(rooms[part, 1, j])
 
 
 @override("trimming.upper_counts", "float32")
@@ -46,22 +51,31 @@ def upper_counts(x, counts):
     return counts
 
 
+@inner
+def _count_lower(x, wanted, room):
+    bits = x.view(np.uint32)
+    for value in range(LOWER):
+        room[value] = 0
+    for j in range(bits.size):
+        if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
+            room[bits[j] & np.uint32(0xFFFF)] += 1
+
+
+@inner
+def _count_lower_parts(first, last, x, wanted, rooms):
+    step = (x.size + len(rooms) - 1) // len(rooms)
+    for part in range(first, last):
+        _count_lower(x[part * step : part * step + step], wanted, rooms[part])
+
+
 @jit
 def _lower_counts(x, among, counts, rooms):
-    size = x.shape[1]
-    part = (size + len(rooms) - 1) // len(rooms)
     for row in range(len(x)):
-        wanted = np.uint32(among[row])
-        for thread in numba.prange(len(rooms)):
-            room = rooms[thread]
-            room[:] = 0
-            bits = x[row, thread * part : thread * part + part].view(np.uint32)
-            for j in range(bits.size):
-                if (bits[j] & MAGNITUDE) >> np.uint32(16) == wanted:
-                    room[bits[j] & np.uint32(0xFFFF)] += 1
-        for thread in range(len(rooms)):
-            for j in range(rooms.shape[1]):
-                counts[row, j] += rooms[thread, j]
+        told = (x[row], np.uint32(among[row]), rooms)
+        share_out(_count_lower_parts, len(rooms), x.shape[1], told)
+        for part in range(len(rooms)):
+            for j in range(LOWER):
+                counts[row, j] += rooms[part, j]
 
 
 @override("trimming.lower_counts", "float32")
@@ -197,20 +211,26 @@ def _keep_one(x, out, j, key, limit, number):
     out[j] = x[j] if (drawn & np.uint64(0xFFFFFFFF)) < limit else F(0)
 
 
-@jit
-def _keep_drawn(x, out, keys, limits, start):
-    pieces = (x.shape[1] + BLOCK - 1) // BLOCK
-    for piece in numba.prange(pieces * len(x)):
-        row, first = piece // pieces, piece % pieces * BLOCK
-        at, key, limit = slice(first, first + BLOCK), keys[row], limits[row]
-        part, found, number = x[row, at], out[row, at], start + first
+@inner
+def _keep_drawn_pieces(first, last, x, out, keys, limits, start):
+    pieces = blocks_of(x.shape[1])
+    for piece in range(first, last):
+        row, begin = piece // pieces, piece % pieces * BLOCK
+        at, key, limit = slice(begin, begin + BLOCK), keys[row], limits[row]
+        part, found, number = x[row, at], out[row, at], start + begin
         odd = number % 2
         if odd:
             _keep_one(part, found, 0, key, limit, number)
         _keep_pairs(part[odd:], found[odd:], key, limit, (number + odd) // 2)
         if (part.size - odd) % 2:
-            last = part.size - 1
-            _keep_one(part, found, last, key, limit, number + last)
+            end = part.size - 1
+            _keep_one(part, found, end, key, limit, number + end)
+
+
+@jit
+def _keep_drawn(x, out, keys, limits, start):
+    told = (x, out, keys, limits, start)
+    share_out(_keep_drawn_pieces, len(x) * blocks_of(x.shape[1]), x.size, told)
 
 
 @override("trimming.keep_drawn", "float32")
@@ -228,7 +248,8 @@ def _rank(x, order, other, counts):
         order[j] = j
     for digit in range(4):
         shift = np.uint32(8 * digit)
-        counts[:] = 0
+        for value in range(256):
+            counts[value] = 0
         for j in range(x.size):
             counts[((bits[j] & MAGNITUDE) >> shift) & np.uint32(0xFF)] += 1
         if counts[((bits[0] & MAGNITUDE) >> shift) & np.uint32(0xFF)] == x.size:
@@ -240,23 +261,31 @@ def _rank(x, order, other, counts):
             value = ((bits[order[j]] & MAGNITUDE) >> shift) & np.uint32(0xFF)
             other[counts[value]] = order[j]
             counts[value] += 1
-        order[:] = other
+        for j in range(x.size):
+            order[j] = other[j]
 
 
-@jit
-def _keep_ranked(x, keys, chances, start):
+@inner
+def _keep_ranked_rows(first, last, x, keys, chances, start):
     rows, columns = x.shape[1:]
-    for piece in numba.prange(len(x) * rows):
-        model, row = piece // rows, piece % rows
+    order, other = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    counts = np.empty(256, np.int64)
+    for number in range(first, last):
+        model, row = number // rows, number % rows
         values = x[model, row]
-        order, other = np.empty(columns, np.int64), np.empty(columns, np.int64)
-        _rank(values, order, other, np.empty(256, np.int64))
+        _rank(values, order, other, counts)
         low, spread = chances[model, 0], chances[model, 1]
         for rank in range(columns):
             j = order[rank]
             draw = _mixed(keys[model], start + row * columns + j) >> np.uint64(11)
             if np.float64(draw) * 2.0**-53 >= low + spread * (rank / max(columns - 1, 1)):
                 values[j] = F(0)
+
+
+@jit
+def _keep_ranked(x, keys, chances, start):
+    rows = x.shape[0] * x.shape[1]
+    share_out(_keep_ranked_rows, rows, x.size, (x, keys, chances, start))
 
 
 @override("trimming.keep_ranked", "float32")
