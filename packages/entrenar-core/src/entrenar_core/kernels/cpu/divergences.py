@@ -7,7 +7,8 @@ decided for a whole row, and each loop is compiled for its own.
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, F, exp, inner, jit, serial
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, F, exp, jit
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.divergences import DIVERGENCES
 
 CODES = {name: code for code, name in enumerate(DIVERGENCES)}
@@ -120,7 +121,7 @@ def _mean(x, y, inverse, shift):
     return total / F(x.size)
 
 
-@serial
+@inner
 def row_divergence(code, x, y, peak_q, peak_p, inverse, total_q, total_p, w):
     """The divergence between p = exp((y − peak_p)·inverse)/total_p and q likewise of x, and Σc; y
     is overwritten by c.

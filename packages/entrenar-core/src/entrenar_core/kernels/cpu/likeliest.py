@@ -1,29 +1,15 @@
 """`kernels.likeliest`: the k-th largest number of a row is found by counting, and k are sorted."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
 from entrenar_core.kernels.cpu.distillation import choose, tail_of, total_of
+from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 
-@jit
-def _likeliest(logits, temperatures, mass, counts, ids, values, tails):
-    for i in numba.prange(logits.shape[0]):
-        row = logits[i]
-        peak = peak_of(row)
-        count = _kept(row, peak, mass, ids[i], values[i])
-        counts[i] = count
-        for n in range(count):
-            row[ids[i, n]] = F(-np.inf)
-        for t in range(temperatures.size):
-            inverse = F(1 / temperatures[t])
-            head = np.log(np.float64(total_of(values[i, :count], F(0), inverse)))
-            tails[t, i] = _log_share(np.float64(tail_of(row, peak, inverse)) - head)
-
-
-@serial
+@inner
 def _kept(row, peak, mass, ids, values):
     """How many ids are kept; ids and values become them."""
     k = ids.size
@@ -44,10 +30,31 @@ def _kept(row, peak, mass, ids, values):
     return count
 
 
-@serial
+@inner
 def _log_share(d):
     """log(t/(h + t)) of d = log t − log h."""
     return d - np.log1p(np.exp(d)) if d < 0 else -np.log1p(np.exp(-d))
+
+
+@inner
+def _likeliest_of_rows(first, last, logits, temperatures, mass, counts, ids, values, tails):
+    for i in range(first, last):
+        row = logits[i]
+        peak = peak_of(row)
+        count = _kept(row, peak, mass, ids[i], values[i])
+        counts[i] = count
+        for n in range(count):
+            row[ids[i, n]] = F(-np.inf)
+        for t in range(temperatures.size):
+            inverse = F(1 / temperatures[t])
+            head = np.log(np.float64(total_of(values[i, :count], F(0), inverse)))
+            tails[t, i] = _log_share(np.float64(tail_of(row, peak, inverse)) - head)
+
+
+@jit
+def _likeliest(logits, temperatures, mass, counts, ids, values, tails):
+    told = (logits, temperatures, mass, counts, ids, values, tails)
+    share_out(_likeliest_of_rows, logits.shape[0], logits.size, told)
 
 
 @override("likeliest.likeliest", "float32")
