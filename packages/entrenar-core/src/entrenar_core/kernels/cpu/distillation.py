@@ -154,7 +154,7 @@ def _row(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight)
 @inner
 def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight, top_k):
     """As `_row`, where all but the teacher's first `top_k` ids are one outcome."""
-    chosen = np.zeros(top_k, np.int64)
+    chosen = np.zeros(top_k, np.int32)
     choose(expected, peak_p, chosen)
     y = np.empty(top_k + 1, np.float32)
     for n in range(top_k):

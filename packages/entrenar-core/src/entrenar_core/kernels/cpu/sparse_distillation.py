@@ -31,8 +31,9 @@ def _sparse_grad_of_rows(
             total = total_of(row, peak, F(1))
             ce[i] = np.log(total) + peak - row[targets[i]]
             y = np.empty(end - begin + 1, np.float32)
-            y[:-1] = log_p[begin:end]
-            y[-1] = tails[i]
+            for n in range(end - begin):
+                y[n] = log_p[begin + n]
+            y[end - begin] = tails[i]
             value[i] = outcomes_grad(
                 row, shared, ids[begin:end], y, peak, peak_q, inverse, hard / total, soft, code,
                 weight,
