@@ -220,7 +220,7 @@ def tail_of(row, peak, inverse):
 def choose(row, peak, chosen):
     """The ids of the largest numbers of a row, of equal ones the first."""
     k = chosen.size
-    low, high = _ordered(F(-np.inf)), _ordered(peak)  # at least k are ≥ low
+    low, high = ordered(F(-np.inf)), ordered(peak)  # at least k are ≥ low
     count = row.size
     while count != k and low < high:
         middle = np.int32((np.int64(low) + np.int64(high) + 1) >> 1)
@@ -242,7 +242,7 @@ def choose(row, peak, chosen):
 
 
 @inner
-def _ordered(x):
+def ordered(x):
     """The whole number that is to others as x is to other floats."""
     bits = F(x).view(np.int32)
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))

@@ -3,42 +3,47 @@
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
-from entrenar_core.kernels.cpu.distillation import choose, tail_of, total_of
+from entrenar_core.kernels.cpu.distillation import choose, ordered, tail_of, total_of
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
+_MASK = 0xFFFFFFFF
+
 
 @inner
-def _sort(row, ids):
-    """Sort ids by their numbers in a row, the largest first, and of equal ones the first.
+def _key(value, place):
+    """A whole number that is larger the larger a value is, and of equal ones the first."""
+    order = np.int32(0) if value == F(0) else ordered(value)  # −0 is as large as 0
+    return (np.int64(order) << 32) | (_MASK - np.int64(place))
 
-    Shell's way: that of numba takes ten times as long to compile.
-    """
-    gap = ids.size // 2
+
+@inner
+def _sort(keys):
+    """The largest first. Shell's way, as numpy's sorts take long to compile."""
+    gap = keys.size // 2
     while gap > 0:
-        for n in range(gap, ids.size):
-            moved = ids[n]
-            value, at = row[moved], n
-            while at >= gap and _is_before(value, moved, row[ids[at - gap]], ids[at - gap]):
-                ids[at] = ids[at - gap]
+        for n in range(gap, keys.size):
+            moved, at = keys[n], n
+            while at >= gap and keys[at - gap] < moved:
+                keys[at] = keys[at - gap]
                 at -= gap
-            ids[at] = moved
+            keys[at] = moved
         gap = 1 if gap == 2 else gap * 5 // 11
-
-
-@inner
-def _is_before(value, place, other, its_place):
-    return value > other or (value == other and place < its_place)
 
 
 @inner
 def _kept(row, peak, mass, ids, values):
     """How many ids are kept; ids and values become them."""
     k = ids.size
-    choose(row, peak, ids)
-    _sort(row, ids)
+    chosen = np.zeros(k, np.int32)
+    choose(row, peak, chosen)
+    keys = np.empty(k, np.int64)
     for n in range(k):
+        keys[n] = _key(row[chosen[n]], chosen[n])
+    _sort(keys)
+    for n in range(k):
+        ids[n] = _MASK - (keys[n] & _MASK)
         values[n] = row[ids[n]] - peak
     if mass == 1.0:
         return k
