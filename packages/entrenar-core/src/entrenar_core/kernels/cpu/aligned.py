@@ -6,10 +6,9 @@ in vector instructions; floats above 0 are ordered as their bits are.
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
 from entrenar_core.kernels.cpu.divergences import CODES, log1p, row_divergence
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 _SORTED_AT_ONCE = 2**23

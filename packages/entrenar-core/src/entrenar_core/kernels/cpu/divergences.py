@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp
-from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.cpu.compile import F, exp, inner
 from entrenar_core.kernels.divergences import DIVERGENCES
 
 CODES = {name: code for code, name in enumerate(DIVERGENCES)}

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 _PIECE = 4_096
