@@ -1,31 +1,36 @@
 """`kernels.affine`: one pass over memory, each scale by itself."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.affine import inverse
-from entrenar_core.kernels.cpu.compile import LANES, F, jit, serial
+from entrenar_core.kernels.cpu.compile import LANES, F, inner, jit
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 
 PIECE = 4096
 """Elements of a row that are worked on at a time."""
 
 
-@serial
+@inner
 def _clip(q, low, high):
     return low if q < low else (high if q > high else q)  # NaN stays NaN
 
 
-@serial
+@inner
 def _round(x, inverse, zero, low, high):
     return _clip(np.rint(x * inverse) + zero, low, high)
 
 
-@jit
-def _fake(x, scale, inverse, zero, low, high, y):
-    rows, columns = x.shape
-    pieces = (columns + PIECE - 1) // PIECE
-    for part in numba.prange(rows * pieces):
+@inner
+def _pieces(columns):
+    """Into how many pieces a row is cut."""
+    return (columns + PIECE - 1) // PIECE
+
+
+@inner
+def _fake_pieces(first, last, x, scale, inverse, zero, low, high, y):
+    pieces = _pieces(x.shape[1])
+    for part in range(first, last):
         r = part // pieces
         at = slice(part % pieces * PIECE, part % pieces * PIECE + PIECE)
         source, target, s, i, z = x[r, at], y[r, at], scale[r], inverse[r], zero[r]
@@ -33,11 +38,10 @@ def _fake(x, scale, inverse, zero, low, high, y):
             target[c] = (_round(source[c], i, z, low, high) - z) * s
 
 
-@jit
-def _codes(x, inverse, zero, low, high, y):
-    rows, columns = x.shape
-    pieces = (columns + PIECE - 1) // PIECE
-    for part in numba.prange(rows * pieces):
+@inner
+def _codes_of_pieces(first, last, x, inverse, zero, low, high, y):
+    pieces = _pieces(x.shape[1])
+    for part in range(first, last):
         r = part // pieces
         at = slice(part % pieces * PIECE, part % pieces * PIECE + PIECE)
         source, target, i, z = x[r, at], y[r, at], inverse[r], zero[r]
@@ -45,7 +49,7 @@ def _codes(x, inverse, zero, low, high, y):
             target[c] = np.uint8(np.int32(_round(source[c], i, z, low, high) - low))
 
 
-@serial
+@inner
 def _grad_row(g, x, inverse, zero, low, high, dx):
     total = F(0)
     for c in range(x.size):
@@ -58,14 +62,32 @@ def _grad_row(g, x, inverse, zero, low, high, dx):
     return total
 
 
-@jit
-def _grad(g, x, inverse, zero, low, high, dx, sums):
-    rows, parts = sums.shape
+@inner
+def _grad_parts(first, last, g, x, inverse, zero, low, high, dx, sums):
+    parts = sums.shape[1]
     step = (x.shape[1] + parts - 1) // parts
-    for part in numba.prange(rows * parts):
+    for part in range(first, last):
         r, p = part // parts, part % parts
         at = slice(p * step, p * step + step)
         sums[r, p] = _grad_row(g[r, at], x[r, at], inverse[r], zero[r], low, high, dx[r, at])
+
+
+@jit
+def _fake(x, scale, inverse, zero, low, high, y):
+    told = (x, scale, inverse, zero, low, high, y)
+    share_out(_fake_pieces, x.shape[0] * _pieces(x.shape[1]), x.size, told)
+
+
+@jit
+def _codes(x, inverse, zero, low, high, y):
+    told = (x, inverse, zero, low, high, y)
+    share_out(_codes_of_pieces, x.shape[0] * _pieces(x.shape[1]), x.size, told)
+
+
+@jit
+def _grad(g, x, inverse, zero, low, high, dx, sums):
+    told = (g, x, inverse, zero, low, high, dx, sums)
+    share_out(_grad_parts, sums.size, x.size, told)
 
 
 @override("affine.fake_affine", "float32")

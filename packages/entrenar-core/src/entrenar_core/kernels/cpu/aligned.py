@@ -4,11 +4,11 @@ Probabilities that are compared by size are sorted by numpy, whose sort of whole
 in vector instructions; floats above 0 are ordered as their bits are.
 """
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
 from entrenar_core.kernels.cpu.divergences import CODES, log1p, row_divergence
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 
 _SORTED_AT_ONCE = 2**23
@@ -18,9 +18,9 @@ _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-@jit
-def _cross_entropy(logits, targets, ce, peaks, totals):
-    for i in numba.prange(logits.shape[0]):
+@inner
+def _cross_entropy_of_rows(first, last, logits, targets, ce, peaks, totals):
+    for i in range(first, last):
         row = logits[i]
         peaks[i] = peak_of(row)
         totals[i] = _total(row, peaks[i], F(1))
@@ -28,8 +28,14 @@ def _cross_entropy(logits, targets, ce, peaks, totals):
 
 
 @jit
-def _only_cross_entropy(logits, targets, grouped, hard, peaks, totals):
-    for i in numba.prange(logits.shape[0]):
+def _cross_entropy(logits, targets, ce, peaks, totals):
+    told = (logits, targets, ce, peaks, totals)
+    share_out(_cross_entropy_of_rows, logits.shape[0], logits.size, told)
+
+
+@inner
+def _only_cross_entropy_of_rows(first, last, logits, targets, grouped, hard, peaks, totals):
+    for i in range(first, last):
         if not grouped[i]:
             row = logits[i]
             if targets[i] < 0:
@@ -42,16 +48,28 @@ def _only_cross_entropy(logits, targets, grouped, hard, peaks, totals):
 
 
 @jit
-def _later(rows, targets, starts, counts, ids, inverse, log_s):
-    """log s of each group: of the tokens after its first one."""
-    for i in numba.prange(starts.size):
+def _only_cross_entropy(logits, targets, grouped, hard, peaks, totals):
+    told = (logits, targets, grouped, hard, peaks, totals)
+    share_out(_only_cross_entropy_of_rows, logits.shape[0], logits.size, told)
+
+
+@inner
+def _later_of_groups(first, last, rows, targets, starts, counts, ids, inverse, log_s):
+    for i in range(first, last):
         total = F(0)
         for j in range(starts[i] + 1, starts[i] + counts[i]):
             total -= _softplus(_gap(rows[j, :ids], targets[j], inverse))
         log_s[i] = min(total, F(-1e-37)) if counts[i] > 1 else F(0)
 
 
-@serial
+@jit
+def _later(rows, targets, starts, counts, ids, inverse, log_s):
+    """log s of each group: of the tokens after its first one."""
+    told = (rows, targets, starts, counts, ids, inverse, log_s)
+    share_out(_later_of_groups, starts.size, rows.size, told)
+
+
+@inner
 def _gap(row, came, inverse):
     """log of how likely all others are, together, over how likely the one that came is."""
     picked = row[came]
@@ -62,12 +80,12 @@ def _gap(row, came, inverse):
     return rest
 
 
-@serial
+@inner
 def _softplus(x):
     return max(x, F(0)) + log1p(exp(-abs(x)))
 
 
-@serial
+@inner
 def _total(row, peak, inverse):
     total = F(0)
     for j in range(row.size):
@@ -75,20 +93,20 @@ def _total(row, peak, inverse):
     return total
 
 
-@serial
+@inner
 def _log_total(row, inverse):
     """log Σ exp(z/T) of a row."""
     peak = peak_of(row)
     return peak * inverse + np.log(_total(row, peak, inverse))
 
 
-@serial
+@inner
 def _gather(row, chosen, inverse, shift, out):
     for n in range(chosen.size):
         out[n] = row[chosen[n]] * inverse + shift
 
 
-@serial
+@inner
 def _log_of_sum(x):
     """log Σ eˣ, −∞ where there is nothing."""
     peak = peak_of(x)
@@ -97,7 +115,7 @@ def _log_of_sum(x):
     return peak + np.log(_total(x, peak, F(1)))
 
 
-@serial
+@inner
 def _log_rest(log_s, several, log_unseen):
     """log(1 − s + s·u) for a group of several tokens, of one log u."""
     if not several:
@@ -109,10 +127,9 @@ def _log_rest(log_s, several, log_unseen):
     return high + log1p(exp(low - high))
 
 
-@jit
-def _merged(rows, starts, ids, only, inverse, log_s, out):
-    """The merged probabilities of the ids `only`, (G, U)."""
-    for i in numba.prange(starts.size):
+@inner
+def _merged_of_groups(first, last, rows, starts, ids, only, inverse, log_s, out):
+    for i in range(first, last):
         row = rows[starts[i], :ids]
         shift = log_s[i] - _log_total(row, inverse)
         for n in range(only.size):
@@ -120,19 +137,30 @@ def _merged(rows, starts, ids, only, inverse, log_s, out):
 
 
 @jit
-def _keys(values, keys):
-    """Whole numbers that are ordered as the values are; of equal ones the first is the largest."""
-    for i in numba.prange(values.shape[0]):
+def _merged(rows, starts, ids, only, inverse, log_s, out):
+    """The merged probabilities of the ids `only`, (G, U)."""
+    told = (rows, starts, ids, only, inverse, log_s, out)
+    share_out(_merged_of_groups, starts.size, starts.size * ids, told)
+
+
+@inner
+def _keys_of_rows(first, last, values, keys):
+    for i in range(first, last):
         for n in range(values.shape[1]):
             bits = np.uint64(np.float32(values[i, n]).view(np.uint32))
             keys[i, n] = (bits << _HALF) | (_MASK - np.uint64(n))
 
 
 @jit
-def _by_size(keys, theirs, apart, pull):
-    """Σ|x₍ᵣ₎ − y₍ᵣ₎| of what rises in both, from the end, and x·∂/∂x."""
+def _keys(values, keys):
+    """Whole numbers that are ordered as the values are; of equal ones the first is the largest."""
+    share_out(_keys_of_rows, values.shape[0], values.size, (values, keys))
+
+
+@inner
+def _by_size_of_rows(first, last, keys, theirs, apart, pull):
     width, other = keys.shape[1], theirs.shape[1]
-    for i in numba.prange(keys.shape[0]):
+    for i in range(first, last):
         total = F(0)
         for r in range(width):
             key = keys[i, width - 1 - r]
@@ -146,13 +174,17 @@ def _by_size(keys, theirs, apart, pull):
 
 
 @jit
-def _groups(
-    logits, teacher, targets, groups, pairs, inverse, log_s, log_t, pull, scales, code, weight,
-    peaks, totals, value,
+def _by_size(keys, theirs, apart, pull):
+    """Σ|x₍ᵣ₎ − y₍ᵣ₎| of what rises in both, from the end, and x·∂/∂x."""
+    share_out(_by_size_of_rows, keys.shape[0], keys.size, (keys, theirs, apart, pull))
+
+
+@inner
+def _some_groups(
+    first, last, logits, teacher, targets, groups, mine, only, ids, theirs, their_only, their_ids,
+    inverse, log_s, log_t, pull, matched, by_size, hard, soft, code, weight, peaks, totals, value,
 ):  # fmt: skip
-    mine, only, ids, theirs, their_only, their_ids = pairs
-    matched, by_size, hard, soft = scales
-    for i in numba.prange(groups.shape[0]):
+    for i in range(first, last):
         start, count, place, their_count = groups[i]
         row = logits[start, :ids]
         log_total = _log_total(row, inverse)
@@ -186,7 +218,19 @@ def _groups(
             logits[j, targets[j]] -= hard
 
 
-@serial
+@jit
+def _groups(
+    logits, teacher, targets, groups, pairs, inverse, log_s, log_t, pull, scales, code, weight,
+    peaks, totals, value,
+):  # fmt: skip
+    told = (
+        logits, teacher, targets, groups, *pairs, inverse, log_s, log_t, pull, *scales,
+        code, weight, peaks, totals, value,
+    )  # fmt: skip
+    share_out(_some_groups, groups.shape[0], logits.size, told)
+
+
+@inner
 def _expected(row, theirs, only, inverse, log_t, count):
     """Logarithms of the teacher's outcomes: the pairs, and what is left."""
     log_total = _log_total(row, inverse)
@@ -198,7 +242,7 @@ def _expected(row, theirs, only, inverse, log_t, count):
     return y
 
 
-@serial
+@inner
 def _compare(x, y, code, weight):
     """The divergence; y becomes c. Where nothing is left to the student, only the pairs count."""
     n = x.size
@@ -215,7 +259,7 @@ def _compare(x, y, code, weight):
     return F(0) if found < F(0) else found
 
 
-@serial
+@inner
 def _spread(x, c, unseen, log_s, mine, only, matched, gradient):
     """`matched` times the derivatives by ℓ into `gradient`; gives that by log s."""
     m = mine.size
@@ -232,7 +276,7 @@ def _spread(x, c, unseen, log_s, mine, only, matched, gradient):
     return matched * (later - left * exp(min(kept, F(87))))
 
 
-@serial
+@inner
 def _first_row(row, gradient, total, log_total, inverse, soft, hard, peak):
     for j in range(gradient.size):
         z = row[j]
@@ -242,7 +286,7 @@ def _first_row(row, gradient, total, log_total, inverse, soft, hard, peak):
         row[j] = hard * exp(row[j] - peak)
 
 
-@serial
+@inner
 def _later_row(row, came, ids, inverse, pulled, hard, peak):
     """The gradient of hard·CE without its target, and of pulled·log softmax(z/T)[came]."""
     gap = _gap(row[:ids], came, inverse)
@@ -273,10 +317,9 @@ def aligned_grad(
     _only_cross_entropy(logits, targets, inside, hard, peaks, totals)
     value, apart, log_s, log_t = (np.zeros(count, np.float32) for _ in range(4))
     inverse = F(1 / divergence.temperature)
-    _later(logits, targets, groups[:, 0], groups[:, 1], matching.student_ids, inverse, log_s)
-    _later(
-        teacher, teacher_targets, groups[:, 2], groups[:, 3], matching.teacher_ids, inverse, log_t
-    )
+    starts, counts, places, their_counts = np.ascontiguousarray(groups.T)
+    _later(logits, targets, starts, counts, matching.student_ids, inverse, log_s)
+    _later(teacher, teacher_targets, places, their_counts, matching.teacher_ids, inverse, log_t)
     soft = F(group_scale * alpha * divergence.factor / divergence.temperature)
     scales = F(matching.matched_weight), F(matching.sorted_weight), hard, soft
     pairs = (
@@ -292,8 +335,8 @@ def aligned_grad(
         pull = np.empty((len(some), width), np.float32)
         if matching.sorted_weight:
             _sorted(
-                logits, teacher, some, matching, inverse, log_s[part], log_t[part], apart[part],
-                pull,
+                logits, teacher, starts[part], places[part], matching, inverse, log_s[part],
+                log_t[part], apart[part], pull,
             )  # fmt: skip
         _groups(
             logits, teacher, targets, some, pairs, inverse, log_s[part], log_t[part], pull, scales,
@@ -302,13 +345,11 @@ def aligned_grad(
     return ce, value, apart
 
 
-def _sorted(logits, teacher, groups, matching, inverse, log_s, log_t, apart, pull):
+def _sorted(logits, teacher, starts, places, matching, inverse, log_s, log_t, apart, pull):
     """The sorted difference of some groups into `apart`, its x·∂/∂x into `pull`."""
-    _merged(logits, groups[:, 0], matching.student_ids, matching.student_only, inverse, log_s, pull)
-    theirs = np.empty((len(groups), len(matching.teacher_only)), np.float32)
-    _merged(
-        teacher, groups[:, 2], matching.teacher_ids, matching.teacher_only, inverse, log_t, theirs
-    )
+    _merged(logits, starts, matching.student_ids, matching.student_only, inverse, log_s, pull)
+    theirs = np.empty((len(places), len(matching.teacher_only)), np.float32)
+    _merged(teacher, places, matching.teacher_ids, matching.teacher_only, inverse, log_t, theirs)
     keys = np.empty(pull.shape, np.uint64)
     _keys(pull, keys)
     keys.sort(axis=-1)

@@ -3,23 +3,15 @@
 Forward KL has a loop of its own, as its gradient needs no sum over the row.
 """
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
 from entrenar_core.kernels.cpu.divergences import CODES, IMPOSSIBLE, row_divergence
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 
 
-@jit
-def _forward_kl_grad(logits, teacher, targets, temperature, alpha, shared, scale, ce, kl, agreed):
-    for i in numba.prange(logits.shape[0]):
-        ce[i], kl[i], agreed[i] = _row_forward_kl(
-            logits[i], teacher[i, :shared], targets[i], temperature, alpha, scale
-        )
-
-
-@serial
+@inner
 def _row_forward_kl(row, expected, target, temperature, alpha, scale):
     inverse = F(1) / temperature
     if target < 0:
@@ -65,12 +57,28 @@ def _row_forward_kl(row, expected, target, temperature, alpha, scale):
     return ce, kl, agreed
 
 
+@inner
+def _forward_kl_grad_of_rows(
+    first, last, logits, teacher, targets, temperature, alpha, shared, scale, ce, kl, agreed
+):
+    for i in range(first, last):
+        ce[i], kl[i], agreed[i] = _row_forward_kl(
+            logits[i], teacher[i, :shared], targets[i], temperature, alpha, scale
+        )
+
+
 @jit
-def _divergence_grad(
-    logits, teacher, targets, temperature, shared, hard, soft, code, weight, top_k,
+def _forward_kl_grad(logits, teacher, targets, temperature, alpha, shared, scale, ce, kl, agreed):
+    told = (logits, teacher, targets, temperature, alpha, shared, scale, ce, kl, agreed)
+    share_out(_forward_kl_grad_of_rows, logits.shape[0], logits.size, told)
+
+
+@inner
+def _divergence_grad_of_rows(
+    first, last, logits, teacher, targets, temperature, shared, hard, soft, code, weight, top_k,
     ce, value, agreed,
 ):  # fmt: skip
-    for i in numba.prange(logits.shape[0]):
+    for i in range(first, last):
         row, expected, inverse = logits[i], teacher[i, :shared], F(1) / temperature
         if targets[i] < 0:
             row[:] = F(0)
@@ -93,7 +101,19 @@ def _divergence_grad(
             row[targets[i]] -= hard
 
 
-@serial
+@jit
+def _divergence_grad(
+    logits, teacher, targets, temperature, shared, hard, soft, code, weight, top_k,
+    ce, value, agreed,
+):  # fmt: skip
+    told = (
+        logits, teacher, targets, temperature, shared, hard, soft, code, weight, top_k,
+        ce, value, agreed,
+    )  # fmt: skip
+    share_out(_divergence_grad_of_rows, logits.shape[0], logits.size, told)
+
+
+@inner
 def _agreement(student, expected, peak_q, peak_p):
     at = 0
     while at < student.size - 1 and student[at] != peak_q:
@@ -101,7 +121,7 @@ def _agreement(student, expected, peak_q, peak_p):
     return F(1) if expected[at] == peak_p else F(0)
 
 
-@serial
+@inner
 def total_of(row, peak, inverse):
     total = F(0)
     for j in range(row.size):
@@ -109,7 +129,7 @@ def total_of(row, peak, inverse):
     return total
 
 
-@serial
+@inner
 def _row(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight):
     """The row turned into its gradient but for the target; gives the divergence."""
     shared = expected.size
@@ -130,10 +150,10 @@ def _row(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight)
     return F(0) if value < F(0) else value
 
 
-@serial
+@inner
 def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, weight, top_k):
     """As `_row`, where all but the teacher's first `top_k` ids are one outcome."""
-    chosen = np.zeros(top_k, np.int64)
+    chosen = np.zeros(top_k, np.int32)
     choose(expected, peak_p, chosen)
     y = np.empty(top_k + 1, np.float32)
     for n in range(top_k):
@@ -145,7 +165,7 @@ def _outcomes(row, expected, peak, peak_q, peak_p, inverse, hard, soft, code, we
     )
 
 
-@serial
+@inner
 def outcomes_grad(row, shared, chosen, y, peak, peak_q, inverse, hard, soft, code, weight):
     """The row turned into its gradient but for the target, where the ids `chosen` are outcomes and
     all others of the first `shared` are one more, the last; gives the divergence.
@@ -186,7 +206,7 @@ def outcomes_grad(row, shared, chosen, y, peak, peak_q, inverse, hard, soft, cod
     return F(0) if value < F(0) else value
 
 
-@serial
+@inner
 def tail_of(row, peak, inverse):
     """log Σ exp((z − peak)/T) of a row, −∞ where there is nothing."""
     highest = peak_of(row)
@@ -195,11 +215,11 @@ def tail_of(row, peak, inverse):
     return (highest - peak) * inverse + np.log(total_of(row, highest, inverse))
 
 
-@serial
+@inner
 def choose(row, peak, chosen):
     """The ids of the largest numbers of a row, of equal ones the first."""
     k = chosen.size
-    low, high = _ordered(F(-np.inf)), _ordered(peak)  # at least k are ≥ low
+    low, high = ordered(F(-np.inf)), ordered(peak)  # at least k are ≥ low
     count = row.size
     while count != k and low < high:
         middle = np.int32((np.int64(low) + np.int64(high) + 1) >> 1)
@@ -220,14 +240,14 @@ def choose(row, peak, chosen):
                 n += 1
 
 
-@serial
-def _ordered(x):
+@inner
+def ordered(x):
     """The whole number that is to others as x is to other floats."""
     bits = F(x).view(np.int32)
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@serial
+@inner
 def _number(order):
     return np.int32(order ^ ((order >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
 

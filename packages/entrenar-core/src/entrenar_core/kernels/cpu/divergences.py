@@ -4,10 +4,12 @@ A function `_of(d, p, q, w)` gives one term of the divergence and its c. Which f
 decided for a whole row, and each loop is compiled for its own.
 """
 
-import numba
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, F, exp, inner, jit, serial
+from entrenar_core.kernels.cpu.compile import F, exp, inner
 from entrenar_core.kernels.divergences import DIVERGENCES
 
 CODES = {name: code for code, name in enumerate(DIVERGENCES)}
@@ -19,7 +21,8 @@ IMPOSSIBLE = F(-1e20)
 """Instead of a log of −∞: times the least that `exp` gives it is 0."""
 
 
-def _log1p(x):
+@inner
+def log1p(x):
     """log(1 + x) for x > −1, relative error below 3e-7.
 
     1 + x = m·2ᵏ with √½ ≤ m < √2, a polynomial of degree 9 in m − 1 (that of Cephes' logf). Where
@@ -41,11 +44,7 @@ def _log1p(x):
     return F(k) * F(0.69314718056) + (p * f * f * f - F(0.5) * f * f + f)
 
 
-log1p = inner(_log1p)
-_inline = numba.njit(fastmath=KEEPS_NAN, error_model="numpy", inline="always")
-
-
-@_inline
+@inner
 def _log_mean(w, a, b):
     """log((1 − w)·a + w·b) − log a. What is lost of it where b is more than 10¹³ times a, or a is
     below 10⁻³⁰, is nothing once it is multiplied by a."""
@@ -53,66 +52,80 @@ def _log_mean(w, a, b):
     return log1p(F(1e13) if rise > F(1e13) else rise)
 
 
-@_inline
+@inner
 def _forward_kl(d, p, q, _w):
     return p * (IMPOSSIBLE if d < IMPOSSIBLE else d), q - p
 
 
-@_inline
+@inner
 def _reverse_kl(d, _p, q, _w):
     return -q * d, -q * d
 
 
-@_inline
+@inner
 def _symmetric(d, p, q, w):
     ahead, back = p * (IMPOSSIBLE if d < IMPOSSIBLE else d), -q * d
     return w * ahead + (F(1) - w) * back, w * (q - p) + (F(1) - w) * back
 
 
-@_inline
+@inner
 def _jsd(_d, p, q, w):
     pulled = -q * _log_mean(w, q, p) / w
     return pulled - p * _log_mean(F(1) - w, p, q) / (F(1) - w), pulled
 
 
-@_inline
+@inner
 def _skewed_forward_kl(_d, p, q, w):
     m = max(w * p + (F(1) - w) * q, F(1e-30))
     return -p * _log_mean(F(1) - w, p, q), (F(1) - w) * (F(1) - w) * q * ((q - p) / m)
 
 
-@_inline
+@inner
 def _skewed_reverse_kl(_d, p, q, w):
     m = max((F(1) - w) * p + w * q, F(1e-30))
     term = -q * _log_mean(F(1) - w, q, p)
     return term, term + w * (F(1) - w) * q * ((p - q) / m)
 
 
-@_inline
+@inner
 def _total_variation(_d, p, q, _w):
     sign = F(q > p) - F(q < p)
     return F(0.5) * abs(p - q), F(0.5) * q * sign
 
 
-@_inline
+@inner
 def _squared_error(d, _p, _q, _w):
     return d * d, d  # of a centred d
 
 
-@_inline
-def _sum(of, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w):
+def _summed(of: Callable[..., Any]) -> Any:
     """Σ terms and Σ c of a row; c is written to y."""
-    total, pulled = F(0), F(0)
-    for j in range(x.size):
-        p, q = exp((y[j] - peak_p) * inverse) * one_p, exp((x[j] - peak_q) * inverse) * one_q
-        term, c = of((y[j] - x[j]) * inverse - shift, p, q, w)
-        y[j] = c
-        total += term
-        pulled += c
-    return total, pulled
+
+    @inner
+    def sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w):
+        total, pulled = F(0), F(0)
+        for j in range(x.size):
+            p, q = exp((y[j] - peak_p) * inverse) * one_p, exp((x[j] - peak_q) * inverse) * one_q
+            term, c = of((y[j] - x[j]) * inverse - shift, p, q, w)
+            y[j] = c
+            total += term
+            pulled += c
+        return total, pulled
+
+    return sums
 
 
-@_inline
+_forward_sums = _summed(_forward_kl)
+_reverse_sums = _summed(_reverse_kl)
+_jsd_sums = _summed(_jsd)
+_symmetric_sums = _summed(_symmetric)
+_skewed_forward_sums = _summed(_skewed_forward_kl)
+_skewed_reverse_sums = _summed(_skewed_reverse_kl)
+_total_variation_sums = _summed(_total_variation)
+_squares_sums = _summed(_squared_error)
+
+
+@inner
 def _mean(x, y, inverse, shift):
     total = F(0)
     for j in range(x.size):
@@ -120,7 +133,7 @@ def _mean(x, y, inverse, shift):
     return total / F(x.size)
 
 
-@serial
+@inner
 def row_divergence(code, x, y, peak_q, peak_p, inverse, total_q, total_p, w):
     """The divergence between p = exp((y − peak_p)·inverse)/total_p and q likewise of x, and Σc; y
     is overwritten by c.
@@ -132,21 +145,21 @@ def row_divergence(code, x, y, peak_q, peak_p, inverse, total_q, total_p, w):
     if np.isnan(shift):  # the loops choose between numbers, where a NaN would get lost
         return F(np.nan), F(np.nan)
     if code == _FORWARD:
-        return _sum(_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _forward_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _REVERSE:
-        return _sum(_reverse_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _reverse_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _JSD:
-        return _sum(_jsd, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _jsd_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _SYMMETRIC:
-        return _sum(_symmetric, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _symmetric_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _SKEWED_FORWARD:
-        return _sum(_skewed_forward_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _skewed_forward_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _SKEWED_REVERSE:
-        return _sum(_skewed_reverse_kl, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _skewed_reverse_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     if code == _TVD:
-        return _sum(_total_variation, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+        return _total_variation_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     shift += _mean(x, y, inverse, shift)
-    squares, _ = _sum(_squared_error, x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
+    squares, _ = _squares_sums(x, y, peak_q, peak_p, inverse, one_q, one_p, shift, w)
     for j in range(y.size):
         y[j] *= F(-2) / F(y.size)
     return squares / F(y.size), F(0)

@@ -1,20 +1,14 @@
 """`kernels.mixture`: a row of logits is read while it is in the cache."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
 from entrenar_core.kernels.cpu.divergences import log1p
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 
 
-@jit
-def _add_to_mixture(mixture, logits, log_weight, temperature):
-    for i in numba.prange(mixture.shape[0]):
-        _add_row(mixture[i], logits[i, : mixture.shape[1]], log_weight, temperature)
-
-
-@serial
+@inner
 def _add_row(row, added, log_weight, temperature):
     inverse, peak = F(1) / temperature, peak_of(added)
     total = F(0)
@@ -27,6 +21,18 @@ def _add_row(row, added, log_weight, temperature):
         # of two that are −∞ the difference is no number
         rise = log1p(exp(low - high)) if high != F(-np.inf) else F(0)
         row[j] = temperature * (high + rise)
+
+
+@inner
+def _add_rows(first, last, mixture, logits, log_weight, temperature):
+    for i in range(first, last):
+        _add_row(mixture[i], logits[i, : mixture.shape[1]], log_weight, temperature)
+
+
+@jit
+def _add_to_mixture(mixture, logits, log_weight, temperature):
+    told = (mixture, logits, log_weight, temperature)
+    share_out(_add_rows, mixture.shape[0], mixture.size, told)
 
 
 @override("mixture.add_to_mixture", "float32")

@@ -1,9 +1,9 @@
 """`kernels.scoring`: a row of logits is read while it is in the cache, and not written."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of, serial
+from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 
 _PIECE = 4_096
@@ -11,14 +11,7 @@ _PIECE = 4_096
 logarithm of."""
 
 
-@jit
-def _predictions(logits, targets, losses, ranks, best, confidence):
-    for i in numba.prange(logits.shape[0]):
-        losses[i], best[i], confidence[i] = _row_loss(logits[i], targets[i])
-        ranks[i] = _row_rank(logits[i], targets[i])
-
-
-@serial
+@inner
 def _row_loss(row, target):
     peak = peak_of(row)
     total = 0.0
@@ -30,7 +23,7 @@ def _row_loss(row, target):
     return F(np.log(total)) + peak - row[target], best, F(1.0 / total)
 
 
-@serial
+@inner
 def _sum_of_exp(row, peak):
     total = F(0)
     for j in range(row.size):
@@ -38,7 +31,7 @@ def _sum_of_exp(row, peak):
     return total
 
 
-@serial
+@inner
 def _row_rank(row, target):
     # written so that NaN, of which every comparison is false, counts as larger
     picked = row[target]
@@ -51,13 +44,20 @@ def _row_rank(row, target):
     return count
 
 
+@inner
+def _predictions_of_rows(first, last, logits, targets, losses, ranks, best, confidence):
+    for i in range(first, last):
+        losses[i], best[i], confidence[i] = _row_loss(logits[i], targets[i])
+        ranks[i] = _row_rank(logits[i], targets[i])
+
+
 @jit
-def _divergence(logits, expected, shared, values):
-    for i in numba.prange(logits.shape[0]):
-        values[i] = _row_divergence(logits[i, :shared], expected[i, :shared])
+def _predictions(logits, targets, losses, ranks, best, confidence):
+    told = (logits, targets, losses, ranks, best, confidence)
+    share_out(_predictions_of_rows, logits.shape[0], logits.size, told)
 
 
-@serial
+@inner
 def _row_divergence(row, expected):
     peak_q, peak_p = peak_of(row), peak_of(expected)
     total_q, total_p, cross = 0.0, 0.0, 0.0
@@ -72,7 +72,7 @@ def _row_divergence(row, expected):
     return F(0) if value < F(0) else value
 
 
-@serial
+@inner
 def _sums_of_divergence(row, expected, peak_q, peak_p):
     total_q, total_p, cross = F(0), F(0), F(0)
     for j in range(row.size):
@@ -82,6 +82,18 @@ def _sums_of_divergence(row, expected, peak_q, peak_p):
         total_p += p
         cross += p * (y - z)
     return total_q, total_p, cross
+
+
+@inner
+def _divergence_of_rows(first, last, logits, expected, shared, values):
+    for i in range(first, last):
+        values[i] = _row_divergence(logits[i, :shared], expected[i, :shared])
+
+
+@jit
+def _divergence(logits, expected, shared, values):
+    told = (logits, expected, shared, values)
+    share_out(_divergence_of_rows, logits.shape[0], logits.shape[0] * shared, told)
 
 
 @override("scoring.predictions", "float32")

@@ -1,20 +1,20 @@
 """`kernels.sparse_distillation`: a row of logits is turned into its gradient at once."""
 
-import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit, peak_of
 from entrenar_core.kernels.cpu.distillation import outcomes_grad, total_of
 from entrenar_core.kernels.cpu.divergences import CODES
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 
 
-@jit
-def _sparse_grad(
-    logits, ids, log_p, offsets, tails, targets, shared, temperature, hard, soft, code, weight,
-    ce, value, agreed,
+@inner
+def _sparse_grad_of_rows(
+    first, last, logits, ids, log_p, offsets, tails, targets, shared, temperature, hard, soft,
+    code, weight, ce, value, agreed,
 ):  # fmt: skip
-    for i in numba.prange(logits.shape[0]):
+    for i in range(first, last):
         row, inverse = logits[i], F(1) / temperature
         if targets[i] < 0:
             row[:] = F(0)
@@ -30,13 +30,26 @@ def _sparse_grad(
             total = total_of(row, peak, F(1))
             ce[i] = np.log(total) + peak - row[targets[i]]
             y = np.empty(end - begin + 1, np.float32)
-            y[:-1] = log_p[begin:end]
-            y[-1] = tails[i]
+            for n in range(end - begin):
+                y[n] = log_p[begin + n]
+            y[end - begin] = tails[i]
             value[i] = outcomes_grad(
                 row, shared, ids[begin:end], y, peak, peak_q, inverse, hard / total, soft, code,
                 weight,
             )  # fmt: skip
             row[targets[i]] -= hard
+
+
+@jit
+def _sparse_grad(
+    logits, ids, log_p, offsets, tails, targets, shared, temperature, hard, soft, code, weight,
+    ce, value, agreed,
+):  # fmt: skip
+    told = (
+        logits, ids, log_p, offsets, tails, targets, shared, temperature, hard, soft, code, weight,
+        ce, value, agreed,
+    )  # fmt: skip
+    share_out(_sparse_grad_of_rows, logits.shape[0], logits.size, told)
 
 
 @override("sparse_distillation.sparse_distillation_grad", "float32")

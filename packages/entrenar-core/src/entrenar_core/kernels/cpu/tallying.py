@@ -1,11 +1,10 @@
 """`kernels.tallying` with counts of each thread's own, and sums of pieces."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import threads_for
-from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
-from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.cpu.compile import BLOCK, F, inner, jit
+from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 from entrenar_core.kernels.tallying import FACTS, PATTERNS
 
@@ -38,12 +37,17 @@ def _gather(rooms, counts):
             counts[j] += np.int64(rooms[thread, 0, j]) + np.int64(rooms[thread, 1, j])
 
 
-@jit
-def _tally(words, counts, rooms):
+@inner
+def _tally_parts(first, last, words, rooms):
     part = (words.size + len(rooms) - 1) // len(rooms)
-    for thread in numba.prange(len(rooms)):
+    for thread in range(first, last):
         rooms[thread] = 0
         _count_fours(words[thread * part : thread * part + part], rooms[thread])
+
+
+@jit
+def _tally(words, counts, rooms):
+    share_out(_tally_parts, len(rooms), 4 * words.size, (words, rooms))
     _gather(rooms, counts)
 
 
@@ -136,13 +140,13 @@ def _count_upper(bits, room):
         even[bits[j] >> np.uint32(16)] += np.uint32(1)
 
 
-@jit
-def _survey(x, counts, rooms, parts):
+@inner
+def _survey_pieces(first, last, x, rooms, parts):
     per_thread = (len(parts) + len(rooms) - 1) // len(rooms)
-    for thread in numba.prange(len(rooms)):
+    for thread in range(first, last):
         rooms[thread] = 0
-        first = thread * per_thread
-        for piece in range(first, min(first + per_thread, len(parts))):
+        begin = thread * per_thread
+        for piece in range(begin, min(begin + per_thread, len(parts))):
             part = x[piece * BLOCK : piece * BLOCK + BLOCK]
             bits, found = part.view(np.uint32), parts[piece]
             _count_upper(bits, rooms[thread])
@@ -151,6 +155,11 @@ def _survey(x, counts, rooms, parts):
                 _all_finite(part, least, largest, zeros, found)
             else:
                 _one_by_one(part, bits, found)
+
+
+@jit
+def _survey(x, counts, rooms, parts):
+    share_out(_survey_pieces, len(rooms), x.size, (x, rooms, parts))
     _gather(rooms, counts)
 
 
