@@ -6,8 +6,9 @@ import numba
 import numpy as np
 import pytest
 
-from entrenar_core.kernels.cpu.compile import erf, exp, jit, peak_of, sigmoid
+from entrenar_core.kernels.cpu.compile import jit
 from entrenar_core.kernels.cpu.divergences import log1p
+from entrenar_core.kernels.cpu.elementary import erf, exp, peak_of, sigmoid
 
 # The docstrings promise these: a few roundings of float32.
 BOUND = 2e-7

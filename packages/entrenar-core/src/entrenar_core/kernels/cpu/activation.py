@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from entrenar_core.kernels.activation import CUBIC
-from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, erf, exp, jit, sigmoid
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.elementary import erf, exp, sigmoid
+from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
 from entrenar_core.kernels.registry import override
 
 ROOT = F(math.sqrt(0.5))

@@ -3,8 +3,8 @@
 import numpy as np
 
 from entrenar_core.kernels.affine import inverse
-from entrenar_core.kernels.cpu.compile import LANES, F, inner, jit
-from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.threads import LANES, share_out
 from entrenar_core.kernels.registry import override
 
 PIECE = 4096

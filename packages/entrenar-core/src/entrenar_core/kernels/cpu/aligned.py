@@ -6,8 +6,9 @@ in vector instructions; floats above 0 are ordered as their bits are.
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.divergences import CODES, log1p, row_divergence
+from entrenar_core.kernels.cpu.elementary import exp, peak_of
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 

@@ -4,8 +4,9 @@ import numba
 import numpy as np
 from numba.core import types
 
-from entrenar_core.kernels.cpu.compile import SERIAL
-from entrenar_core.kernels.cpu.vectors import carray, inner, intrinsic
+from entrenar_core.kernels.cpu.compile import inner
+from entrenar_core.kernels.cpu.threads import SERIAL
+from entrenar_core.kernels.cpu.vectors import carray, intrinsic
 
 PLAN = 16
 """Numbers in what a crew is told: sizes, and the addresses of arrays."""

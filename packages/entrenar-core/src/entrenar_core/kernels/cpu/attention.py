@@ -21,11 +21,11 @@ from entrenar_core.kernels.cpu.attention_plan import (
     whole_vectors,
 )
 from entrenar_core.kernels.cpu.attention_tiles import CUTS, LSE, K, O, Q, V
-from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.past_caches import BEYOND_CACHES, aligned
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vector_loops import rotate
-from entrenar_core.kernels.cpu.vectors import WIDTH, inner
+from entrenar_core.kernels.cpu.vectors import WIDTH
 from entrenar_core.kernels.registry import override
 
 PART = 512

@@ -44,7 +44,7 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     tile_of,
     tiles_of,
 )
-from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.compile import F, inner
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.products import product
 from entrenar_core.kernels.cpu.vector_loops import (
@@ -60,7 +60,6 @@ from entrenar_core.kernels.cpu.vectors import (
     WIDTH,
     apart,
     carray,
-    inner,
     number_at,
     put_number,
     take,

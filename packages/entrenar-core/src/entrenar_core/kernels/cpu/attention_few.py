@@ -24,7 +24,7 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     keys_of,
     room_of,
 )
-from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.compile import F, inner
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.products import product
 from entrenar_core.kernels.cpu.vector_loops import dot_with_rows, fill, scale_rows, soften_rows
@@ -34,7 +34,6 @@ from entrenar_core.kernels.cpu.vectors import (
     apart,
     byte_at,
     carray,
-    inner,
     number_at,
     put_number,
     take,

@@ -48,7 +48,7 @@ from entrenar_core.kernels.cpu.attention_tiles import (
     lanes,
     multiplying,
 )
-from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.compile import F, inner
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.pair_rows import (
     add_dots_of_pairs,
@@ -65,15 +65,7 @@ from entrenar_core.kernels.cpu.pair_rows import (
 )
 from entrenar_core.kernels.cpu.products import product_of_pairs
 from entrenar_core.kernels.cpu.vector_loops import copy, fill, rescale
-from entrenar_core.kernels.cpu.vectors import (
-    BYTES,
-    WIDTH,
-    apart,
-    carray,
-    inner,
-    number_at,
-    put_number,
-)
+from entrenar_core.kernels.cpu.vectors import BYTES, WIDTH, apart, carray, number_at, put_number
 
 _multiply = multiplying(product_of_pairs, 2)
 _add_over_keys = adding_over_keys(product_of_pairs, 2)

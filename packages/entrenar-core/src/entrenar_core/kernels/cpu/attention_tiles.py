@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F
+from entrenar_core.kernels.cpu.compile import F, inner
 from entrenar_core.kernels.cpu.vector_loops import add_rows, drop, fill, keep_band, transpose
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     WIDTH,
     apart,
     byte_at,
-    inner,
     integer_at,
     number_at,
     put_number,

@@ -10,7 +10,7 @@ from entrenar_core.kernels.cpu.block_loops import (
     field,
     scale_at,
 )
-from entrenar_core.kernels.cpu.compile import exactly
+from entrenar_core.kernels.cpu.compile import exactly, inner_exactly
 from entrenar_core.kernels.cpu.lanes import (
     Variable,
     choose,
@@ -21,7 +21,7 @@ from entrenar_core.kernels.cpu.lanes import (
     to_half,
 )
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import I8, I32, inner_exactly
+from entrenar_core.kernels.cpu.vectors import I8, I32
 from entrenar_core.kernels.registry import override
 
 BLOCK = 32

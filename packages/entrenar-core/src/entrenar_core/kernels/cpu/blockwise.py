@@ -4,9 +4,9 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.blockwise import BLOCK, dynamic_map, nearest_table
-from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import get_thread_id, inner
+from entrenar_core.kernels.cpu.vectors import get_thread_id
 from entrenar_core.kernels.registry import override
 
 LARGEST = F(np.finfo(np.float32).max)

@@ -14,11 +14,11 @@ from entrenar_core.kernels.cpu.arrays import (
     told,
     wholes,
 )
-from entrenar_core.kernels.cpu.compile import BLOCK, F, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import wide_bfloat16, wide_float16
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import carray, inner
+from entrenar_core.kernels.cpu.threads import BLOCK, share_out
+from entrenar_core.kernels.cpu.vectors import carray
 from entrenar_core.kernels.registry import override
 
 CHUNK = 1024

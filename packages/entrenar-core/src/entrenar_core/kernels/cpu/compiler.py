@@ -49,7 +49,7 @@ def without_registries(cache: Any) -> Callable[[Any, Any], Any]:
 
     That takes half a second in every process, and imports SciPy where there is one. Machine code
     needs nothing of it but the symbols of numba's runtime; those of the thread pool are there since
-    `compile.start_threads`. Whatever compiles loads the rest by itself, later too.
+    `threads.start_threads`. Whatever compiles loads the rest by itself, later too.
     """
 
     def read(signature: Any, context: Any) -> Any:

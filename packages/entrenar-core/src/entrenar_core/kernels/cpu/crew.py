@@ -13,11 +13,11 @@ from numba.core import config as numba_config
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, SERIAL, cache_folder, jit
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, inner, jit
 from entrenar_core.kernels.cpu.compiler import without_registries
 from entrenar_core.kernels.cpu.stamp import stamp
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner, intrinsic
+from entrenar_core.kernels.cpu.threads import SERIAL, share_out
+from entrenar_core.kernels.cpu.vectors import intrinsic
 
 _I64 = ir.IntType(64)
 MANY = SERIAL + 1

@@ -5,8 +5,9 @@ Forward KL has a loop of its own, as its gradient needs no sum over the row.
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.divergences import CODES, IMPOSSIBLE, row_divergence
+from entrenar_core.kernels.cpu.elementary import exp, peak_of
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, inner
+from entrenar_core.kernels.cpu.compile import F, inner
+from entrenar_core.kernels.cpu.elementary import exp
 from entrenar_core.kernels.divergences import DIVERGENCES
 
 CODES = {name: code for code, name in enumerate(DIVERGENCES)}

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
 from entrenar_core.kernels.dropout import GOLDEN, MIX_1, MIX_2, threshold
 from entrenar_core.kernels.registry import override
 

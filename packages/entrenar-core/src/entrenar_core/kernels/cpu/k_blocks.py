@@ -10,7 +10,7 @@ from entrenar_core.kernels.cpu.block_loops import (
     field,
     scale_at,
 )
-from entrenar_core.kernels.cpu.compile import exactly
+from entrenar_core.kernels.cpu.compile import exactly, inner_exactly
 from entrenar_core.kernels.cpu.k_fits import (
     INVERSE,
     LOWEST,
@@ -34,16 +34,7 @@ from entrenar_core.kernels.cpu.lanes import (
 )
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vector_loops import transpose
-from entrenar_core.kernels.cpu.vectors import (
-    BYTES,
-    F32,
-    I8,
-    I64,
-    INTEGER,
-    get_thread_id,
-    inner_exactly,
-    routine,
-)
+from entrenar_core.kernels.cpu.vectors import BYTES, F32, I8, I64, INTEGER, get_thread_id, routine
 from entrenar_core.kernels.k_blocks import BLOCK, TINY
 from entrenar_core.kernels.registry import override
 

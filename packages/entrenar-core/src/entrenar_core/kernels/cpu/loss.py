@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.elementary import exp, peak_of
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import jit
+from entrenar_core.kernels.cpu.compile import inner, jit
 from entrenar_core.kernels.cpu.narrow import (
     nearest_bfloat16,
     nearest_float16,
@@ -11,7 +11,6 @@ from entrenar_core.kernels.cpu.narrow import (
 )
 from entrenar_core.kernels.cpu.products import product
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
 
 ROWS, COLUMNS, VECTOR = 64, 512, 16

@@ -7,12 +7,11 @@ of two bfloat16 numbers is exact in float32, so the two ways differ in the order
 import numpy as np
 
 from entrenar_core.kernels.cpu import blas
-from entrenar_core.kernels.cpu.compile import jit
+from entrenar_core.kernels.cpu.compile import inner, jit
 from entrenar_core.kernels.cpu.features import compiles_for
 from entrenar_core.kernels.cpu.matmul import _matmul
 from entrenar_core.kernels.cpu.matmul_stack import _matmul_stack
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.held import Held
 from entrenar_core.kernels.panels import by_panels, comes_in_panels
 from entrenar_core.kernels.registry import KERNELS, override

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told
-from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, exactly
+from entrenar_core.kernels.cpu.compile import F, exactly, inner, inner_exactly
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import (
     nearest_bfloat16,
@@ -12,8 +12,8 @@ from entrenar_core.kernels.cpu.narrow import (
     wide_bfloat16,
     wide_float16,
 )
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import carray, get_thread_id, inner, inner_exactly
+from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
+from entrenar_core.kernels.cpu.vectors import carray, get_thread_id
 from entrenar_core.kernels.registry import override
 
 STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}

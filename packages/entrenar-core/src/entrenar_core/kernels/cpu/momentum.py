@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
-from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
 from entrenar_core.kernels.cpu.update import cut
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import override
 
 # A buffer that is None is known when a function is compiled: the branches on it cost nothing.

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
 from entrenar_core.kernels.registry import KERNELS, override
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import LANES, F, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id, inner
+from entrenar_core.kernels.cpu.threads import LANES, share_out
+from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
 from entrenar_core.kernels.registry import KERNELS, override
 
 

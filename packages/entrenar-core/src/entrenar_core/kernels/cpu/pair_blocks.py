@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import address
-from entrenar_core.kernels.cpu.compile import jit
+from entrenar_core.kernels.cpu.compile import inner, jit
 from entrenar_core.kernels.cpu.crew import Crew, run
 from entrenar_core.kernels.cpu.pairs import (
     COLUMNS,
@@ -37,14 +37,7 @@ from entrenar_core.kernels.cpu.pairs import (
     tile,
     unpack_b,
 )
-from entrenar_core.kernels.cpu.vectors import (
-    BYTES,
-    await_handed,
-    carray,
-    hand_over,
-    inner,
-    take,
-)
+from entrenar_core.kernels.cpu.vectors import BYTES, await_handed, carray, hand_over, take
 from entrenar_core.kernels.held import Rows
 
 DEPTH = 768

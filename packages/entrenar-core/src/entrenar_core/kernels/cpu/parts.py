@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exactly
+from entrenar_core.kernels.cpu.compile import F, exactly, inner_exactly
 from entrenar_core.kernels.cpu.lanes import read, write
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vectors import (
@@ -13,7 +13,6 @@ from entrenar_core.kernels.cpu.vectors import (
     INTEGER,
     counting,
     get_thread_id,
-    inner_exactly,
     place,
     routine,
 )

@@ -10,15 +10,7 @@ import math
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.vectors import (
-    BYTES,
-    I32,
-    INTEGER,
-    WIDTH,
-    each_vector,
-    load,
-    routine,
-)
+from entrenar_core.kernels.cpu.vectors import BYTES, I32, INTEGER, WIDTH, each_vector, load, routine
 
 BEYOND_CACHES = 2**24
 """Results of at least so many bytes are in no cache any more when they are used next."""

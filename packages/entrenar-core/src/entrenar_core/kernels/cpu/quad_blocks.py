@@ -8,10 +8,11 @@ time than waking the others twice.
 import numba
 import numpy as np
 
+from entrenar_core.kernels.cpu.compile import inner_exactly
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.pairs import ROWS
 from entrenar_core.kernels.cpu.quads import LINE, quad_tile, quad_tile_of_halves, round_row
-from entrenar_core.kernels.cpu.vectors import BYTES, WIDTH, carray, inner_exactly, take
+from entrenar_core.kernels.cpu.vectors import BYTES, WIDTH, carray, take
 from entrenar_core.kernels.int8_panels import COLUMNS, QUAD, Int8Panels
 
 FEW = 16

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, inner, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.elementary import exp, peak_of
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 

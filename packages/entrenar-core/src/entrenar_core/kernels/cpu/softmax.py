@@ -6,10 +6,11 @@ where what is written lies just behind what is read.
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, exp, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.elementary import exp, peak_of
 from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id, inner
+from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
 from entrenar_core.kernels.registry import override
 
 PART = 2048

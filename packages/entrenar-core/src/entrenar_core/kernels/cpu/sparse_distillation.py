@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import F, inner, jit, peak_of
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.distillation import outcomes_grad, total_of
 from entrenar_core.kernels.cpu.divergences import CODES
+from entrenar_core.kernels.cpu.elementary import peak_of
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import threads_for
-from entrenar_core.kernels.cpu.compile import BLOCK, F, inner, jit
-from entrenar_core.kernels.cpu.threads import share_out
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.threads import BLOCK, share_out
 from entrenar_core.kernels.registry import override
 from entrenar_core.kernels.tallying import FACTS, PATTERNS
 

@@ -4,11 +4,11 @@ import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told, wholes
-from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
+from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.dropout import FIRST, SECOND, STEP
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import carray, inner
+from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
+from entrenar_core.kernels.cpu.vectors import carray
 from entrenar_core.kernels.registry import override
 from entrenar_core.kernels.trimming import LOWER, UPPER
 

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from entrenar_core.kernels.cpu.compile import BLOCK, F, blocks_of, jit
-from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import inner
+from entrenar_core.kernels.cpu.compile import F, inner, jit
+from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
 from entrenar_core.kernels.registry import KERNELS, override
 
 BLOCKS = 256

@@ -18,8 +18,6 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as untyped_intrinsic
 
-from entrenar_core.kernels.cpu.compile import inner, inner_exactly
-
 WIDTH = 16
 """Numbers in a vector, whatever the CPU has: LLVM splits them where its registers are shorter."""
 
