@@ -1,45 +1,95 @@
-"""Means of many rows, added up in the order in which torch does it on a CPU."""
+"""Many rows added up in float32, in the order in which torch does it on a CPU."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 LEVELS = 4
-ROWS = 2**10
-"""That are added up at a time where there are few columns, a multiple of a group."""
 ELEMENTS = 2**18
+"""That are read at a time."""
 
 
-def cascade_mean(read: Callable[[slice], np.ndarray], count: int, columns: int) -> np.ndarray:
-    """The mean, float32 (columns,), of the `count` rows that `read` gives, as float32.
+def in_order(total: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`total` (…, columns) and then `rows` (…, k, columns), added one after the other."""
+    first = total + rows[..., 0, :]
+    return _downwards(np.concatenate([first[..., None, :], rows[..., 1:, :]], axis=-2))
+
+
+def _downwards(rows: np.ndarray) -> np.ndarray:
+    """The sums (…, columns) of `rows` (…, k, columns), added one after the other."""
+    if rows.shape[-1] > 1:
+        return np.add.reduce(np.ascontiguousarray(rows), axis=-2)
+    # numbers that lie side by side are added in pairs by reduce
+    return np.add.accumulate(rows[..., 0], axis=-1)[..., -1:]
+
+
+class Cascade:
+    """The sum of `count` rows, which come some at a time.
 
     Groups of 2ᵖ rows are added up one after the other, then the sums of 2ᵖ groups, and so on for
     four levels, so that an error grows with ⁴√count and not with count: p is ⌈log₂ count⌉ // 4, at
-    least 4. Source: Higham, "The accuracy of floating point summation" (1993). The order is that of
-    torch's reductions over an outer axis, in all columns that fill its vectors.
+    least 4. Source: Higham, "The accuracy of floating point summation" (1993).
     """
-    power = max(4, (count - 1).bit_length() // LEVELS)
-    group = 1 << power
-    sums = np.zeros((LEVELS, columns), np.float32)
-    step = max(group, min(ROWS, ELEMENTS // max(columns, 1)) // group * group)
+
+    def __init__(self, count: int) -> None:
+        group = 1 << max(4, (count - 1).bit_length() // LEVELS)
+        self._levels = [_Level(group) for _ in range(LEVELS - 1)] + [_Level(None)]
+
+    def add(self, rows: np.ndarray) -> None:
+        """Some more rows, (…, k, columns)."""
+        for level in self._levels:
+            if not rows.size:
+                return
+            rows = level.add(rows)
+
+    def total(self) -> np.ndarray:
+        """Of all rows, (…, columns); 0 of none."""
+        total = self._levels[0].sum
+        for level in self._levels[1:]:
+            total = total + level.sum
+        return total
+
+
+class _Level:
+    """Adds rows up in groups of so many, or all of them; `sum` is that of the last, unfinished
+    group."""
+
+    def __init__(self, group: int | None) -> None:
+        self.sum = np.zeros(1, np.float32)
+        self._group, self._filled = group, 0
+
+    def add(self, rows: np.ndarray) -> np.ndarray:
+        """The sums (…, m, columns) of the groups that `rows` make whole."""
+        if self._group is None:
+            self.sum = in_order(self.sum, rows)
+            return rows[..., :0, :]
+        found = []
+        if self._filled:
+            rows = self._fill(rows, found)
+        whole = rows.shape[-2] // self._group * self._group
+        groups = rows[..., :whole, :].reshape(*rows.shape[:-2], -1, self._group, rows.shape[-1])
+        found.append(_downwards(groups))
+        self._fill(rows[..., whole:, :], found)
+        return np.concatenate(found, axis=-2)
+
+    def _fill(self, rows: np.ndarray, found: list[np.ndarray]) -> np.ndarray:
+        """Take rows into the unfinished group; those that it has no room for."""
+        assert self._group is not None
+        taken = rows[..., : self._group - self._filled, :]
+        if not taken.shape[-2]:
+            return rows
+        self.sum = in_order(self.sum, taken)
+        self._filled += taken.shape[-2]
+        if self._filled == self._group:
+            found.append(self.sum[..., None, :])
+            self.sum, self._filled = np.zeros(1, np.float32), 0
+        return rows[..., taken.shape[-2] :, :]
+
+
+def cascade_mean(read: Callable[[slice], np.ndarray], count: int, columns: int) -> np.ndarray:
+    """The mean, float32 (columns,), of the `count` rows that `read` gives, as float32. It has the
+    bits of torch's in all columns that fill its vectors."""
+    cascade, step = Cascade(count), max(1, ELEMENTS // max(columns, 1))
     for start in range(0, count, step):
-        rows = read(slice(start, min(start + step, count)))
-        whole = len(rows) // group
-        groups = np.add.reduce(rows[: whole * group].reshape(whole, group, columns), axis=1)
-        for index, total in enumerate(groups):
-            _carry(sums, total, done=start // group + index + 1, power=power)
-        sums[0] = np.add.reduce(rows[whole * group :], axis=0)
-    for level in range(1, LEVELS):
-        sums[0] += sums[level]
-    return sums[0] / np.float32(count)
-
-
-def _carry(sums: np.ndarray, total: np.ndarray, *, done: int, power: int) -> None:
-    """Adds the sum of a group to level 1, and each level that is full to the next one; `done` is
-    the number of whole groups with this one."""
-    sums[1] += total
-    for level in range(2, LEVELS):
-        if done % (1 << power * (level - 1)):
-            return
-        sums[level] += sums[level - 1]
-        sums[level - 1] = 0
+        cascade.add(read(slice(start, min(start + step, count))))
+    return cascade.total() / np.float32(count)

@@ -6,6 +6,16 @@ from typing import Any
 import numpy as np
 
 from entrenar_core.merge.group import Block, Group, rounded_to
+from entrenar_core.merge.ordered import (
+    VECTOR,
+    Cascaded,
+    CascadedColumns,
+    Dot,
+    Lanes,
+    OneByOne,
+    Order,
+    added,
+)
 
 
 class Numbers:
@@ -24,15 +34,85 @@ class Numbers:
         return rounded_to(rows, self._work).reshape(np.shape(x))
 
 
-def sums(group: Group, of: Callable[[Block], np.ndarray], *, axis: int | None = None) -> np.ndarray:
-    """The sums of what `of` makes of each block, (…, rows, columns): over the whole tensor, or
-    along an axis of its rows (1) or columns (0). Added in float64; (…, 1, 1), (…, rows, 1) or
-    (…, 1, columns)."""
+Of = Callable[[Block], np.ndarray]
+"""What is looked at of a block: (…, rows, columns), numbers of the working type."""
+
+SINGLE = np.dtype(np.float32)
+
+
+def sums(group: Group, of: Of, *, axis: int | None = None) -> np.ndarray:
+    """The sums of what `of` makes of each block: over the whole tensor, or along an axis of its
+    rows (1) or columns (0). (…, 1, 1), (…, rows, 1) or (…, 1, columns), not yet rounded.
+
+    Added in float64; where the working type is one of half precision, as torch adds.
+    """
+    if group.work == SINGLE:
+        return _exactly(group, of, axis)
+    rows, columns = group.rows_and_columns
+    if axis == 0 and columns > 1:
+        return _along(group, of, 0, lambda: CascadedColumns(rows, columns))
+    size = columns if axis == 1 else group.size
+    return _along(group, of, axis, lambda: Cascaded(size))
+
+
+def means(group: Group, of: Of) -> np.ndarray:
+    """The means over the whole tensor of what `of` makes of each block, added as in `sums`:
+    (…, 1, 1), not yet rounded."""
+    if group.work == SINGLE:
+        return _exactly(group, of, None) / group.size
+    found = _along(group, of, None, lambda: Cascaded(group.size, as_wide=True))
+    return found / np.float32(group.size)
+
+
+def norms(group: Group, of: Of, *, axis: int | None = None) -> np.ndarray:
+    """The Euclidean norms of what `of` makes of each block, added as in `sums`, in numbers of the
+    working type."""
+    return Numbers(group.work)(np.sqrt(_squares(group, of, axis, group.work)))
+
+
+def wide_norms(group: Group, of: Of) -> np.ndarray:
+    """The norms over the whole tensor of the same numbers as float32; not rounded to the working
+    type."""
+    return np.sqrt(_squares(group, of, None, SINGLE)).astype(np.float32)
+
+
+def _squares(group: Group, of: Of, axis: int | None, kind: np.dtype) -> np.ndarray:
+    """The sums of squares of numbers that are `kind` when torch adds them."""
+
+    def squares(block: Block) -> np.ndarray:
+        return np.square(of(block))
+
+    if group.work == SINGLE:
+        return _exactly(group, squares, axis)
+    if kind == np.float16 or (axis == 0 and group.rows_and_columns[1] > 1):
+        return _along(group, squares, axis, OneByOne)
+    width = VECTOR if kind == SINGLE else 2 * VECTOR
+    return _along(group, squares, axis, lambda: Lanes(width))
+
+
+def dot_products(group: Group, of: Of) -> np.ndarray:
+    """The inner products, over the whole tensor, of those vectors whose products of elements `of`
+    makes of each block: (…, 1, 1), added as in `sums`, not yet rounded."""
+    if group.work == SINGLE:
+        return _exactly(group, of, None)
+    return _along(group, of, None, Dot)
+
+
+def _exactly(group: Group, of: Of, axis: int | None) -> np.ndarray:
     along = {None: (-2, -1), 0: (-2,), 1: (-1,)}[axis]
     parts = [of(block).sum(axis=along, dtype=np.float64, keepdims=True) for block in group.blocks()]
     if axis == 1:
         return np.concatenate(parts, axis=-2)
     return np.sum(parts, axis=0)
+
+
+def _along(group: Group, of: Of, axis: int | None, order: Callable[[], Order]) -> np.ndarray:
+    parts = (of(block) for block in group.blocks())
+    if axis == 1:
+        return np.concatenate([added([x], order()) for x in parts], axis=-1)[..., None]
+    if axis == 0:
+        return added((x.swapaxes(-1, -2) for x in parts), order())[..., None, :]
+    return added((x.reshape(*x.shape[:-2], -1) for x in parts), order())[..., None, None]
 
 
 def at(block: Block, statistic: np.ndarray) -> np.ndarray:

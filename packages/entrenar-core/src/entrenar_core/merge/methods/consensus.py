@@ -7,7 +7,7 @@ import numpy as np
 from entrenar_core.kernels import trimming
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import Rule, method
-from entrenar_core.merge.numbers import Numbers, at, sums
+from entrenar_core.merge.numbers import Numbers, at, means, norms, sums
 from entrenar_core.merge.selection import ranked
 from entrenar_core.merge.trimming import MOST
 
@@ -22,17 +22,14 @@ def model_stock(group: Group, *, filter_wise: bool = False) -> Rule:
     axis = 1 if filter_wise else None
     pairs = list(combinations(range(n), 2))
 
-    def squares(block: Block) -> np.ndarray:
-        return np.square(block.changes)
-
     def products(block: Block) -> np.ndarray:
         deltas = block.changes
         return np.stack([r(deltas[i] * deltas[k]) for i, k in pairs])
 
-    norms = r(np.sqrt(sums(group, squares, axis=axis)))
+    lengths = norms(group, lambda block: block.changes, axis=axis)
     dots = r(sums(group, products, axis=axis))
     cosines = [
-        np.clip(r(dot / np.maximum(r(norms[i] * norms[k]), r(1e-6))), -1, 1)
+        np.clip(r(dot / np.maximum(r(lengths[i] * lengths[k]), r(1e-6))), -1, 1)
         for dot, (i, k) in zip(dots, pairs, strict=True)
     ]
     cosine = r(np.mean(cosines, axis=0, dtype=np.float32))
@@ -73,7 +70,7 @@ def sce(group: Group, *, select_topk: float = 1.0) -> Rule:
     def squares(block: Block) -> np.ndarray:
         return r(np.square(selected(block)))
 
-    weights = r((sums(group, squares) / group.size).reshape(-1))
+    weights = r(means(group, squares).reshape(-1))
     total = r(weights.sum(dtype=np.float32))
     if abs(total) < 1e-6:
         weights = r(np.full(len(weights), 1 / len(weights)))

@@ -1,5 +1,6 @@
 """Methods that go along a sphere instead of through it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from entrenar_common.errors import NumericsError, UnsupportedError
 from entrenar_core.kernels import comparing, merging
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import PerModel, Rule, method
-from entrenar_core.merge.numbers import Numbers, at, sums
+from entrenar_core.merge.numbers import Numbers, at, dot_products, norms, sums, wide_norms
 
 NEARLY_PARALLEL = 0.9995
 SMALL = 1e-8
@@ -71,10 +72,10 @@ def nuslerp(
     def vectors(block: Block) -> np.ndarray:
         return block.changes
 
-    norms = np.maximum(r(np.sqrt(sums(group, lambda b: np.square(vectors(b)), axis=axis))), r(1e-7))
+    lengths = np.maximum(norms(group, vectors, axis=axis), r(1e-7))
 
     def products(block: Block) -> np.ndarray:
-        units = [r(v / at(block, n)) for v, n in zip(vectors(block), norms, strict=True)]
+        units = [r(v / at(block, n)) for v, n in zip(vectors(block), lengths, strict=True)]
         return r(units[0] * units[1])
 
     cosine = np.clip(r(sums(group, products, axis=axis)), -1, 1)
@@ -119,9 +120,8 @@ def multislerp(
     def summed(x: np.ndarray) -> np.ndarray:
         return r(np.sum(x, axis=0, dtype=np.float32))
 
-    norms = r(np.sqrt(sums(group, lambda block: np.square(vectors(block)))))
-
-    lengths = r(norms + np.float32(eps))
+    found = norms(group, vectors)
+    lengths = r(found + np.float32(eps))
     lengths[lengths == 0] = 1  # float16 has no number as small as eps
 
     def units(block: Block) -> np.ndarray:
@@ -130,7 +130,7 @@ def multislerp(
     def mean(block: Block) -> np.ndarray:
         return summed(r(units(block) * column))
 
-    size = r(np.sqrt(sums(group, lambda block: np.square(mean(block)))).item())
+    size = norms(group, mean).item()
     if size < eps:
         return _straight(group, r, weights)
 
@@ -144,11 +144,10 @@ def multislerp(
         away = np.stack([r(u - r(d * middle)) for u, d in zip(units(block), dots, strict=True)])
         return summed(r(away * column))
 
-    length = np.sqrt(sums(group, lambda block: np.square(tangent(block)))).item()
-    length = r(r(length) + np.float32(eps))
+    length = r(norms(group, tangent).item() + np.float32(eps))
     cosine = r(np.cos(length))
     sine = r(r(np.sin(length)) / length) if length else np.float32(1)  # eps may round to 0
-    scale = r(r(norms.reshape(-1) * weights).sum(dtype=np.float32))
+    scale = r(r(found.reshape(-1) * weights).sum(dtype=np.float32))
 
     def rule(block: Block) -> np.ndarray:
         found = r(r(centre(block) * cosine) + r(tangent(block) * sine))
@@ -186,14 +185,14 @@ def karcher(group: Group, *, max_iter: int = 10, tol: float = 1e-5) -> Rule:
     r, n = Numbers(group.work), len(group.models)
     if n == 1:
         return lambda block: block.inputs[0].copy()
-    norms = np.sqrt(sums(group, lambda block: np.square(block.inputs))).astype(np.float32)
-    valid = [i for i in range(n) if norms[i] > tol]
+    lengths = wide_norms(group, lambda block: block.inputs).reshape(-1)
+    valid = [i for i in range(n) if lengths[i] > tol]
     if not valid:
         return lambda block: np.zeros(block.shape, np.float32)
     alpha = np.float32(1 / len(valid))
 
     def units(block: Block) -> list[np.ndarray]:
-        return [r(block.inputs[i] / norms[i]) for i in valid]
+        return [r(block.inputs[i] / lengths[i]) for i in valid]
 
     def first_mean(block: Block) -> np.ndarray:
         found = np.zeros(block.shape, np.float32)
@@ -202,15 +201,15 @@ def karcher(group: Group, *, max_iter: int = 10, tol: float = 1e-5) -> Rule:
         return found
 
     mean = _Kept(group)
-    size = np.float32(_norm_of(group, mean, first_mean))
+    size = _norm_of(group, mean, first_mean)
     if size < tol:
-        _norm_of(group, mean, lambda block: units(block)[0])
+        _keep(group, mean, lambda block: units(block)[0])
     else:
-        _norm_of(group, mean, lambda block: r(mean.of(block) / size))
+        _keep(group, mean, lambda block: r(mean.of(block) / size))
     for _ in range(max_iter):
         if not _step(group, r, mean, units, alpha, tol):
             break
-    scale = r(np.float32(sum(np.float32(1 / n) * norm for norm in norms.reshape(-1))))
+    scale = r(sum(np.float32(1 / n) * length for length in lengths))
 
     return lambda block: r(scale * mean.of(block))
 
@@ -228,19 +227,26 @@ class _Kept:
         self._array[block.part] = values
 
 
-def _norm_of(group: Group, kept: _Kept, make: Any) -> float:
-    """Keep what `make` makes of each block; its norm."""
-    total = 0.0
+def _keep(group: Group, kept: _Kept, make: Callable[[Block], np.ndarray]) -> None:
+    """Keep what `make` makes of each block."""
     for block in group.blocks():
-        values = make(block)
-        kept.put(block, values)
-        total += float(np.square(values, dtype=np.float64).sum())
-    return float(np.sqrt(total))
+        kept.put(block, make(block))
+
+
+def _norm_of(group: Group, kept: _Kept, make: Callable[[Block], np.ndarray]) -> np.float32:
+    """Keep what `make` makes of each block; its norm."""
+
+    def values(block: Block) -> np.ndarray:
+        made = make(block)
+        kept.put(block, made)
+        return made
+
+    return np.float32(wide_norms(group, values).item())
 
 
 def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: float) -> bool:
     """Move the mean along the tangent; False where it moves no more."""
-    products = sums(group, lambda b: np.stack([mean.of(b) * u for u in units(b)]))
+    products = dot_products(group, lambda b: np.stack([mean.of(b) * u for u in units(b)]))
     dots = np.clip(r(products.reshape(-1)), -1, 1)
     angles = r(np.arccos(dots))
     sines = r(np.sin(angles))
@@ -253,10 +259,10 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
                 found = r(found + r(r(alpha * r(angle / sine)) * away))
         return found
 
-    length = np.float32(np.sqrt(sums(group, lambda block: np.square(tangent(block)))).item())
+    length = np.float32(wide_norms(group, tangent).item())
     if length < tol:
         return False
-    cosine, sine = np.cos(length), np.sin(length)
+    cosine, sine = r(np.cos(length)), r(np.sin(length))  # numbers before tensors take their type
 
     def moved(block: Block) -> np.ndarray:
         ahead = r(sine * r(tangent(block) / length))
@@ -264,8 +270,8 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
 
     # the tangents of later blocks need the mean as it was, so a step has a tensor of its own
     following = _Kept(group)
-    size = np.float32(_norm_of(group, following, moved))
+    size = _norm_of(group, following, moved)
     mean._array = following._array
     if size > tol:
-        _norm_of(group, mean, lambda block: r(mean.of(block) / size))
+        _keep(group, mean, lambda block: r(mean.of(block) / size))
     return True
