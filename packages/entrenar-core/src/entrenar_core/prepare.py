@@ -5,6 +5,7 @@
 Without this each kernel is compiled, once for the machine, when it is first called.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -86,4 +87,6 @@ def _serve(names: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # to look through all that numba keeps takes a seventh of the time
     _serve(sys.stdin)
+    os._exit(0)  # to clear up what is nobody's any more takes seconds

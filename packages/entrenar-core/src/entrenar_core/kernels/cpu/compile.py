@@ -36,7 +36,11 @@ def jit(function: Callable[..., Any], *, fastmath: set[str] | bool = KEEPS_NAN) 
 
     `fastmath` is what LLVM may change, in the routines of `vectors` that are called too.
     """
-    options: dict[str, Any] = {"fastmath": fastmath, "error_model": "numpy"}
+    options: dict[str, Any] = {
+        "fastmath": fastmath,
+        "error_model": "numpy",
+        "no_cfunc_wrapper": True,
+    }
     if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         return function
     before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
