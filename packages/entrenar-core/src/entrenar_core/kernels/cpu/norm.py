@@ -3,9 +3,21 @@
 import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, inner, jit
-from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
+from entrenar_core.kernels.cpu.past_caches import aligned, read_ahead, store_past, streams
 from entrenar_core.kernels.cpu.threads import LANES, share_out
-from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    I64,
+    INTEGER,
+    NUMBER,
+    WIDTH,
+    each_vector,
+    load,
+    plus,
+    routine,
+    spread,
+    times,
+)
 from entrenar_core.kernels.registry import KERNELS, override
 
 
@@ -40,8 +52,21 @@ def _rms_grad_lane(g, x, weight, rstd, dx, add, dweight):
                 di[j] = gi[j] * weight[j] * r - xi[j] * dot
 
 
+@routine(*(INTEGER,) * 5, NUMBER, NUMBER)
+def _layer_past(builder, x, weight, bias, y, vectors, mean, r):
+    """(x − mean) · r · weight + bias, written past the caches."""
+    shift, scale = builder.fneg(spread(builder, mean)), spread(builder, r)
+    following = builder.mul(vectors, I64(BYTES))
+    with each_vector(builder, vectors) as offset:
+        xi, wi, bi = (load(builder, builder.add(at, offset)) for at in (x, weight, bias))
+        read_ahead(builder, builder.add(builder.add(x, following), offset))
+        value = times(builder, times(builder, plus(builder, xi, shift), scale), wi)
+        store_past(builder, plus(builder, value, bi), builder.add(y, offset))
+
+
 @inner
-def _layer_row(x, weight, bias, y, eps):
+def _moments(x, eps):
+    """Mean, and one over the standard deviation."""
     total = F(0)
     for j in range(x.size):
         total += x[j]
@@ -50,7 +75,12 @@ def _layer_row(x, weight, bias, y, eps):
     squares = F(0)
     for j in range(x.size):
         squares += (x[j] - mean) * (x[j] - mean)
-    r = F(1) / np.sqrt(squares / F(x.size) + eps)
+    return mean, F(1) / np.sqrt(squares / F(x.size) + eps)
+
+
+@inner
+def _layer_row(x, weight, bias, y, eps):
+    mean, r = _moments(x, eps)
     for j in range(x.size):
         y[j] = (x[j] - mean) * r * weight[j] + bias[j]
     return mean, r
@@ -105,11 +135,13 @@ def _layer_rows(first, last, x, weight, bias, y, mean, rstd, eps):
 
 
 @inner
-def _layer_rows_past_caches(first, last, x, weight, bias, y, mean, rstd, eps, rows):
-    room = rows[get_thread_id(), : x.shape[1]]
+def _layer_rows_past_caches(first, last, x, weight, bias, y, mean, rstd, eps):
     for i in range(first, last):
-        mean[i], rstd[i] = _layer_row(x[i], weight, bias, room, eps)
-        stream(room.ctypes.data, y[i].ctypes.data, room.size // WIDTH)
+        mean[i], rstd[i] = _moments(x[i], eps)
+        _layer_past(
+            x[i].ctypes.data, weight.ctypes.data, bias.ctypes.data, y[i].ctypes.data,
+            x.shape[1] // WIDTH, mean[i], rstd[i],
+        )  # fmt: skip
 
 
 @inner
@@ -139,8 +171,8 @@ def _layer(x, weight, bias, y, mean, rstd, eps):
 
 
 @jit
-def _layer_past_caches(x, weight, bias, y, mean, rstd, eps, rows):
-    told = (x, weight, bias, y, mean, rstd, eps, rows)
+def _layer_past_caches(x, weight, bias, y, mean, rstd, eps):
+    told = (x, weight, bias, y, mean, rstd, eps)
     share_out(_layer_rows_past_caches, x.shape[0], x.size, told)
 
 
@@ -180,7 +212,7 @@ def layer_norm(x, weight, bias, *, eps):
     bias = np.zeros(x.shape[1], np.float32) if bias is None else bias
     if streams(x.shape):
         y = aligned(x.shape)
-        _layer_past_caches(x, weight, bias, y, mean, rstd, F(eps), scratch(x.shape[1]))
+        _layer_past_caches(x, weight, bias, y, mean, rstd, F(eps))
     else:
         y = np.empty(x.shape, np.float32)
         _layer(x, weight, bias, y, mean, rstd, F(eps))

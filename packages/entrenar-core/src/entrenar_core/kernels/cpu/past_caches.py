@@ -1,31 +1,38 @@
 """Writing large results past the caches: a store that goes to memory at once spares the processor
 from reading, before it is overwritten, what was there.
 
-Only whole vectors at aligned addresses can be written so. A row is computed into a scratch array of
-its thread's, which stays in the cache, and streamed from there.
+Only whole vectors at aligned addresses can be written so.
 """
 
 import math
+from typing import Any
 
-import numba
 import numpy as np
+from llvmlite import ir
 
-from entrenar_core.kernels.cpu.vectors import BYTES, I32, INTEGER, WIDTH, each_vector, load, routine
+from entrenar_core.kernels.cpu.vectors import BYTES, I8, I32, WIDTH, Builder
 
 BEYOND_CACHES = 2**24
 """Results of at least so many bytes are in no cache any more when they are used next."""
 
 
-@routine(*(INTEGER,) * 3)
-def stream(builder, source, target, vectors):
-    """Copy vectors to a target that is aligned to them."""
-    written_once = builder.module.add_metadata([I32(1)])
-    with each_vector(builder, vectors) as offset:
-        value = load(builder, builder.add(source, offset))
-        address = builder.inttoptr(builder.add(target, offset), value.type.as_pointer())
-        stored = builder.store(value, address)
-        stored.align = BYTES
-        stored.set_metadata("nontemporal", written_once)
+def store_past(builder: Builder, value: Any, address: Any) -> None:
+    """Store a vector at an address that is aligned to it."""
+    stored = builder.store(value, builder.inttoptr(address, value.type.as_pointer()))
+    stored.align = BYTES
+    stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+
+
+def read_ahead(builder: Builder, address: Any) -> None:
+    """Have the processor read what is at an address, which need not be there. By itself it reads
+    ahead up to the end of a page, and so does nothing while a row of that size is looked at once
+    more."""
+    pointer = I8.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    name = "llvm.prefetch.p0"
+    prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name=name)
+    to_read, keep, data = I32(0), I32(3), I32(1)
+    builder.call(prefetch, [builder.inttoptr(address, pointer), to_read, keep, data])
 
 
 def streams(shape):
@@ -39,8 +46,3 @@ def aligned(shape):
     room = np.empty(size + WIDTH, np.float32)
     begin = -room.ctypes.data % BYTES // 4
     return room[begin : begin + size].reshape(shape)
-
-
-def scratch(width):
-    """A row for each thread, apart by more than a line of the cache."""
-    return np.empty((numba.get_num_threads(), width + BYTES), np.float32)

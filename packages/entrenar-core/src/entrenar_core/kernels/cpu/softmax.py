@@ -8,13 +8,41 @@ import numpy as np
 
 from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.elementary import exp, peak_of
-from entrenar_core.kernels.cpu.past_caches import aligned, scratch, stream, streams
+from entrenar_core.kernels.cpu.past_caches import aligned, store_past, streams
 from entrenar_core.kernels.cpu.threads import share_out
-from entrenar_core.kernels.cpu.vectors import WIDTH, get_thread_id
+from entrenar_core.kernels.cpu.vectors import (
+    INTEGER,
+    NUMBER,
+    WIDTH,
+    each_vector,
+    exponential,
+    load,
+    plus,
+    routine,
+    spread,
+    times,
+)
 from entrenar_core.kernels.registry import override
 
-PART = 2048
-"""Elements of a row that are computed before they are written past the caches."""
+
+@routine(*(INTEGER,) * 4, NUMBER)
+def _softmax_grad_past(builder, g, y, dx, vectors, dot):
+    """y · (g − dot), written past the caches."""
+    shift = builder.fneg(spread(builder, dot))
+    with each_vector(builder, vectors) as offset:
+        gi, yi = (load(builder, builder.add(at, offset)) for at in (g, y))
+        value = times(builder, yi, plus(builder, gi, shift))
+        store_past(builder, value, builder.add(dx, offset))
+
+
+@routine(*(INTEGER,) * 4, NUMBER)
+def _log_softmax_grad_past(builder, g, y, dx, vectors, total):
+    """g − exp(y) · total, written past the caches."""
+    factor = builder.fneg(spread(builder, total))
+    with each_vector(builder, vectors) as offset:
+        gi, yi = (load(builder, builder.add(at, offset)) for at in (g, y))
+        value = plus(builder, times(builder, exponential(builder, yi), factor), gi)
+        store_past(builder, value, builder.add(dx, offset))
 
 
 @inner
@@ -97,25 +125,17 @@ def _log_softmax_grad_rows(first, last, g, y, dx):
 
 
 @inner
-def _softmax_grad_rows_past_caches(first, last, g, y, dx, rows):
-    room = rows[get_thread_id()]
+def _softmax_grad_rows_past_caches(first, last, g, y, dx):
     for i in range(first, last):
-        sum_of_row = _dot(g[i], y[i])
-        for low in range(0, y.shape[1], PART):
-            at = slice(low, low + PART)
-            _softmax_grad_part(g[i, at], y[i, at], sum_of_row, room[: dx[i, at].size])
-            stream(room.ctypes.data, dx[i, at].ctypes.data, dx[i, at].size // WIDTH)
+        gi, yi, di = g[i].ctypes.data, y[i].ctypes.data, dx[i].ctypes.data
+        _softmax_grad_past(gi, yi, di, y.shape[1] // WIDTH, _dot(g[i], y[i]))
 
 
 @inner
-def _log_softmax_grad_rows_past_caches(first, last, g, y, dx, rows):
-    room = rows[get_thread_id()]
+def _log_softmax_grad_rows_past_caches(first, last, g, y, dx):
     for i in range(first, last):
-        sum_of_row = _total(g[i])
-        for low in range(0, y.shape[1], PART):
-            at = slice(low, low + PART)
-            _log_softmax_grad_part(g[i, at], y[i, at], sum_of_row, room[: dx[i, at].size])
-            stream(room.ctypes.data, dx[i, at].ctypes.data, dx[i, at].size // WIDTH)
+        gi, yi, di = g[i].ctypes.data, y[i].ctypes.data, dx[i].ctypes.data
+        _log_softmax_grad_past(gi, yi, di, y.shape[1] // WIDTH, _total(g[i]))
 
 
 @jit
@@ -129,8 +149,8 @@ def _softmax_grad(g, y, dx):
 
 
 @jit
-def _softmax_grad_past_caches(g, y, dx, rows):
-    share_out(_softmax_grad_rows_past_caches, y.shape[0], y.size, (g, y, dx, rows))
+def _softmax_grad_past_caches(g, y, dx):
+    share_out(_softmax_grad_rows_past_caches, y.shape[0], y.size, (g, y, dx))
 
 
 @jit
@@ -144,8 +164,8 @@ def _log_softmax_grad(g, y, dx):
 
 
 @jit
-def _log_softmax_grad_past_caches(g, y, dx, rows):
-    share_out(_log_softmax_grad_rows_past_caches, y.shape[0], y.size, (g, y, dx, rows))
+def _log_softmax_grad_past_caches(g, y, dx):
+    share_out(_log_softmax_grad_rows_past_caches, y.shape[0], y.size, (g, y, dx))
 
 
 @override("softmax.softmax", "float32")
@@ -160,7 +180,7 @@ def softmax_grad(g, y):
     g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
     if streams(y.shape):
         dx = aligned(y.shape)
-        _softmax_grad_past_caches(g, y, dx, scratch(PART))
+        _softmax_grad_past_caches(g, y, dx)
     else:
         dx = np.empty(y.shape, np.float32)
         _softmax_grad(g, y, dx)
@@ -179,7 +199,7 @@ def log_softmax_grad(g, y):
     g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
     if streams(y.shape):
         dx = aligned(y.shape)
-        _log_softmax_grad_past_caches(g, y, dx, scratch(PART))
+        _log_softmax_grad_past_caches(g, y, dx)
     else:
         dx = np.empty(y.shape, np.float32)
         _log_softmax_grad(g, y, dx)

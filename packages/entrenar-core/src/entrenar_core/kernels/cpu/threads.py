@@ -106,7 +106,8 @@ def _compiled(typing, work, _units, _size, arguments):
             with builder.if_then(status.is_error, likely=False):
                 builder.store(BIT(1), failed)
 
-        _launch(builder, [units, _threads(builder, units, size), failed, *told], call)
+        shared = [units, _threads(builder, units, size), failed, *told]
+        _launch(context.get_python_api(builder), builder, shared, call)
         with builder.if_then(builder.load(failed), likely=False):
             said = ("a part of a kernel's work was not done: there is no memory for it",)
             context.call_conv.return_user_exc(builder, MemoryError, said)
@@ -135,9 +136,13 @@ def _threads(builder: Builder, units: Any, size: Any) -> Any:
     return builder.select(builder.icmp_signed("<=", size, I64(SERIAL)), I64(1), most)
 
 
-def _launch(builder: Builder, shared: list[Any], call: Callable[..., None]) -> None:
+def _launch(python: Any, builder: Builder, shared: list[Any], call: Callable[..., None]) -> None:
     """Let the threads do `call` of a part each, with what they share: how many units and threads
-    there are, and what `call` takes."""
+    there are, and what `call` takes.
+
+    Meanwhile other threads of Python go on. Arrays that the parts make are told of to tracemalloc,
+    which waits for Python's lock, so that it must not be kept here.
+    """
     frame = cgutils.alloca_once(builder, ir.LiteralStructType([value.type for value in shared]))
     for place, value in enumerate(shared):
         builder.store(value, cgutils.gep_inbounds(builder, frame, 0, place))
@@ -152,7 +157,11 @@ def _launch(builder: Builder, shared: list[Any], call: Callable[..., None]) -> N
         with by_all:
             name = "numba_parallel_for"
             launch = cgutils.get_or_insert_function(builder.module, _PARALLEL_FOR, name)
+            lock = python.gil_ensure()
+            this_thread = python.save_thread()
             builder.call(launch, [loop, *told, I64(0), I64(1), builder.trunc(threads, I32)])
+            python.restore_thread(this_thread)
+            python.gil_release(lock)
 
 
 def _loop(builder: Builder, kind: Any, count: int, call: Callable[..., None]) -> Any:

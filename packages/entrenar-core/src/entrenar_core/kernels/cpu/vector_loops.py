@@ -7,6 +7,7 @@ over numbers as on the vectors.
 from collections.abc import Callable
 from typing import Any
 
+from entrenar_core.kernels.cpu.past_caches import store_past
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     F32,
@@ -270,7 +271,6 @@ def soften_rows(builder, at, row, rows, vectors, peaks, totals, factors):
 @routine(*(INTEGER,) * 6, NUMBER)
 def rotate(builder, x, y, heads, vectors, cos, sin, sign):
     """`kernels.rope` of one position: heads of 2 · `vectors` vectors, written past the caches."""
-    written_once = builder.module.add_metadata([I32(1)])
     half = builder.mul(vectors, I64(BYTES))
     with counting(builder, heads) as h, each_vector(builder, vectors) as offset:
         at = builder.add(builder.mul(h, builder.mul(half, I64(2))), offset)
@@ -286,6 +286,4 @@ def rotate(builder, x, y, heads, vectors, cos, sin, sign):
                 builder.add(target, half),
             ),
         ):
-            stored = builder.store(value, builder.inttoptr(address, value.type.as_pointer()))
-            stored.align = BYTES
-            stored.set_metadata("nontemporal", written_once)
+            store_past(builder, value, address)

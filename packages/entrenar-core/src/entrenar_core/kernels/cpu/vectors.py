@@ -125,7 +125,7 @@ def variable(builder: Builder, value: Any) -> Any:
 
 
 def exponential(builder: Builder, x: Any) -> Any:
-    """eˣ as `compile.exp` computes it, but 0 below e⁻⁸⁷, so also for −∞. NaN stays NaN."""
+    """eˣ as `elementary.exp` computes it, but 0 below e⁻⁸⁷, so also for −∞. NaN stays NaN."""
     name = "llvm.floor.v16f32"
     floor = builder.module.globals.get(name)
     if floor is None:
