@@ -77,12 +77,11 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
     @functools.wraps(function)
     def call(*given: Any, **options: Any) -> Tensor:
-        left = positional[len(given) :]
-        inputs = given + tuple(options.pop(key, default) for key, default in left)
-        recording = _recording.get()
-        needs = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
-        arrays = _arrays(name, inputs)
-        if any(type(array) is Held for array in arrays):
+        inputs = given
+        if len(given) < len(positional):
+            inputs += tuple([options.pop(key, other) for key, other in positional[len(given) :]])
+        arrays, needs, is_held = _arrays(name, inputs)
+        if is_held:
             arrays = _unheld(function, positional, arrays, needs)
         if wants_needs:
             options["needs"] = needs
@@ -93,7 +92,7 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 raise
             raise _misfit(name, function, arrays, problem) from problem
         out = Tensor(value)
-        if any(needs):
+        if True in needs:
             out.requires_grad = True
             out.node = record(name, vjps, inputs, needs, told=told)
         return out
@@ -101,18 +100,44 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
     return call
 
 
-def _arrays(name: str, inputs: tuple[Any, ...]) -> list[Any]:
-    """The inputs as arrays: constants in the dtype of the tensors beside them."""
-    dtype = None
+def _arrays(name: str, inputs: tuple[Any, ...]) -> tuple[list[Any], tuple[bool, ...], bool]:
+    """The inputs as arrays, constants in the dtype of the tensors beside them; whether the gradient
+    of each will be asked for; and whether any is held in few bits.
+
+    A loop, and no expression for each of these: a step calls it a thousand times.
+    """
+    recording = _recording.get()
+    arrays: list[Any] = []
+    needs: list[bool] = []
+    dtype, is_held, constants = None, False, []
     for x in inputs:
-        if isinstance(x, Tensor) and x.data.dtype in _FLOATS:
-            if dtype is not None and x.data.dtype != dtype:
-                raise ShapeError(
-                    f"{name}: {_shown(inputs)} mixes {dtype} with {x.data.dtype}",
-                    hint="convert one of them: x.astype('float32')",
-                )
-            dtype = x.data.dtype
-    return [x.data if isinstance(x, Tensor) else _constant(x, dtype) for x in inputs]
+        if isinstance(x, Tensor):
+            array = x.data
+            if array.dtype is not dtype:
+                dtype = _common(name, inputs, dtype, array.dtype)
+            is_held = is_held or type(array) is Held
+            arrays.append(array)
+            needs.append(recording and x.requires_grad)
+        else:
+            if x is not None:
+                constants.append(len(arrays))
+            arrays.append(x)
+            needs.append(False)
+    for place in constants:
+        arrays[place] = _constant(arrays[place], dtype)
+    return arrays, tuple(needs), is_held
+
+
+def _common(name: str, inputs: tuple[Any, ...], dtype: Any, other: Any) -> Any:
+    """The dtype of the tensors up to one of dtype `other`; integers have no say."""
+    if other not in _FLOATS:
+        return dtype
+    if dtype is not None and other != dtype:
+        raise ShapeError(
+            f"{name}: {_shown(inputs)} mixes {dtype} with {other}",
+            hint="convert one of them: x.astype('float32')",
+        )
+    return other
 
 
 def _unheld(
@@ -166,11 +191,12 @@ def record(
     *,
     told: observe.Call | None = None,
 ) -> Node:
-    edges = tuple(
-        (x.node or x) if needed else None for x, needed in zip(inputs, needs, strict=True)
-    )
-    shapes = tuple(x.shape if needed else () for x, needed in zip(inputs, needs, strict=True))
-    return Node(name, tuple(_as_vjp(vjp) for vjp in vjps), edges, shapes, told)
+    edges: list[Any] = []
+    shapes: list[tuple[int, ...]] = []
+    for x, needed in zip(inputs, needs, strict=True):
+        edges.append((x.node or x) if needed else None)
+        shapes.append(x.data.shape if needed else ())
+    return Node(name, tuple([_as_vjp(vjp) for vjp in vjps]), tuple(edges), tuple(shapes), told)
 
 
 def _as_vjp(vjp: Any) -> Vjp:

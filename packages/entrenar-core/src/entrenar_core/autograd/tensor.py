@@ -11,6 +11,7 @@ from entrenar_core.autograd.tape import Node, backward
 from entrenar_core.kernels.held import Held
 
 _FLOATS = ("float32", "float64")
+_ARRAYS = (np.ndarray, Held)
 
 
 class Tensor:
@@ -37,7 +38,7 @@ class Tensor:
     __array_ufunc__ = None  # numpy_array * tensor is ours, and np.exp(tensor) an error
 
     def __init__(self, data: Any, *, requires_grad: bool = False):
-        self.data: Any = data if isinstance(data, np.ndarray | Held) else _as_array(data)
+        self.data: Any = data if isinstance(data, _ARRAYS) else _as_array(data)
         if requires_grad and self.data.dtype.name not in _FLOATS:
             raise ShapeError(
                 f"a tensor of {self.data.dtype} cannot require a gradient",
