@@ -21,7 +21,7 @@ from entrenar_core.kernels import KERNELS
 from entrenar_core.kernels.registry import COMPILES
 from entrenar_core.testing_cases import CASES
 
-LARGE = 5_000_000
+LARGE = 10_000_000
 """Cases with more elements are left out: they compile nothing that smaller ones do not."""
 
 

@@ -158,6 +158,7 @@ CASES: dict[str, list[Case]] = {
         _layer_norm_grad(33, 24, out=True, add=True),
         _layer_norm_grad(WIDE, 3),
         _layer_norm_grad(2, WIDE),
+        _layer_norm_grad(*BEYOND_CACHES),
     ],
     "norm.rms_norm": [
         _rms_norm(1, 1),

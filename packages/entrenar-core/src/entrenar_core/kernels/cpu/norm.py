@@ -16,6 +16,7 @@ from entrenar_core.kernels.cpu.vectors import (
     plus,
     routine,
     spread,
+    store,
     times,
 )
 from entrenar_core.kernels.registry import KERNELS, override
@@ -87,19 +88,60 @@ def _layer_row(x, weight, bias, y, eps):
 
 
 @inner
+def _layer_sums(g, x, weight, mean, r):
+    """Of a row, the mean of g · weight, and that of its product with what x is in units of its
+    deviation, over the deviation."""
+    total, dot = F(0), F(0)
+    for j in range(x.size):
+        scaled = g[j] * weight[j]
+        total += scaled
+        dot += scaled * (x[j] - mean)
+    return total / F(x.size), dot * r * r / F(x.size)
+
+
+@routine(*(INTEGER,) * 7, *(NUMBER,) * 4)
+def _layer_grad_past(builder, g, x, weight, dx, dweight, dbias, vectors, mean, r, total, dot):
+    """((g · weight − total) − (x − mean) · dot) · r, written past the caches; what a row adds to
+    the gradients of weight and bias is added to these."""
+    shift, less, slope = (builder.fneg(spread(builder, number)) for number in (mean, total, dot))
+    scale, following = spread(builder, r), builder.mul(vectors, I64(BYTES))
+    with each_vector(builder, vectors) as offset:
+        at_x, at_g, at_weight = (builder.add(at, offset) for at in (x, g, weight))
+        gi, centred = load(builder, at_g), plus(builder, load(builder, at_x), shift)
+        for at in (at_x, at_g):
+            read_ahead(builder, builder.add(at, following))
+        for at, value in (
+            (dweight, times(builder, times(builder, gi, centred), scale)),
+            (dbias, gi),
+        ):
+            to = builder.add(at, offset)
+            store(builder, plus(builder, load(builder, to), value), to)
+        value = plus(builder, times(builder, gi, load(builder, at_weight)), less)
+        value = plus(builder, times(builder, centred, slope), value)
+        store_past(builder, times(builder, value, scale), builder.add(dx, offset))
+
+
+@inner
+def _layer_grad_lane_past_caches(g, x, weight, mean, rstd, dx, dweight, dbias):
+    dweight[:] = F(0)
+    dbias[:] = F(0)
+    for i in range(x.shape[0]):
+        total, dot = _layer_sums(g[i], x[i], weight, mean[i], rstd[i])
+        _layer_grad_past(
+            g[i].ctypes.data, x[i].ctypes.data, weight.ctypes.data, dx[i].ctypes.data,
+            dweight.ctypes.data, dbias.ctypes.data, x.shape[1] // WIDTH, mean[i], rstd[i],
+            total, dot,
+        )  # fmt: skip
+
+
+@inner
 def _layer_grad_lane(g, x, weight, mean, rstd, dx, add, dweight, dbias):
     width = x.shape[1]
     dweight[:] = F(0)
     dbias[:] = F(0)
     for i in range(x.shape[0]):
         gi, xi, di, m, r = g[i], x[i], dx[i], mean[i], rstd[i]
-        total, dot = F(0), F(0)
-        for j in range(width):
-            scaled = gi[j] * weight[j]
-            total += scaled
-            dot += scaled * (xi[j] - m)
-        total /= F(width)
-        dot = dot * r * r / F(width)
+        total, dot = _layer_sums(gi, xi, weight, m, r)
         if add:
             for j in range(width):
                 centred = xi[j] - m
@@ -154,6 +196,16 @@ def _layer_grad_lanes(first, last, g, x, weight, mean, rstd, dx, add, dweight, d
         )
 
 
+@inner
+def _layer_grad_lanes_past_caches(first, last, g, x, weight, mean, rstd, dx, dweight, dbias):
+    step = (x.shape[0] + dweight.shape[0] - 1) // dweight.shape[0]
+    for lane in range(first, last):
+        at = slice(lane * step, lane * step + step)
+        _layer_grad_lane_past_caches(
+            g[at], x[at], weight, mean[at], rstd[at], dx[at], dweight[lane], dbias[lane]
+        )
+
+
 @jit
 def _rms(x, weight, y, rstd, eps):
     share_out(_rms_rows, x.shape[0], x.size, (x, weight, y, rstd, eps))
@@ -180,6 +232,12 @@ def _layer_past_caches(x, weight, bias, y, mean, rstd, eps):
 def _layer_grad(g, x, weight, mean, rstd, dx, add, dweight, dbias):
     told = (g, x, weight, mean, rstd, dx, add, dweight, dbias)
     share_out(_layer_grad_lanes, dweight.shape[0], x.size, told)
+
+
+@jit
+def _layer_grad_past_caches(g, x, weight, mean, rstd, dx, dweight, dbias):
+    told = (g, x, weight, mean, rstd, dx, dweight, dbias)
+    share_out(_layer_grad_lanes_past_caches, dweight.shape[0], x.size, told)
 
 
 def _partial(x):
@@ -223,9 +281,13 @@ def layer_norm(x, weight, bias, *, eps):
 def layer_norm_grad(g, x, weight, mean, rstd, *, out=None, add=False):
     if x.shape[1] == 1:  # dx is 0, of which fused products would leave a rounding
         return KERNELS["norm.layer_norm_grad"].reference(g, x, weight, mean, rstd, out=out, add=add)
-    out = np.empty(x.shape, np.float32) if out is None else out
     weight = np.ones(x.shape[1], np.float32) if weight is None else weight
     dweight, dbias = _partial(x), _partial(x)
     g, x = np.ascontiguousarray(g), np.ascontiguousarray(x)
-    _layer_grad(g, x, weight, mean, rstd, out, add, dweight, dbias)
+    if out is None and streams(x.shape):
+        out = aligned(x.shape)
+        _layer_grad_past_caches(g, x, weight, mean, rstd, out, dweight, dbias)
+    else:
+        out = np.empty(x.shape, np.float32) if out is None else out
+        _layer_grad(g, x, weight, mean, rstd, out, add, dweight, dbias)
     return out, dweight.sum(axis=0), dbias.sum(axis=0)
