@@ -10,7 +10,7 @@ import numpy as np
 from numba.core import config as numba_config
 
 from entrenar_core.kernels.cpu.compiler import read_through_child
-from entrenar_core.kernels.cpu.linked import PartCompiler
+from entrenar_core.kernels.cpu.linked import PIPELINE
 from entrenar_core.kernels.cpu.stamp import stamp
 
 KEEPS_NAN = {"nsz", "arcp", "contract", "afn", "reassoc"}
@@ -58,7 +58,7 @@ def jit(function: Callable[..., Any], *, fastmath: set[str] | bool = KEEPS_NAN) 
 
 _PART: Any = {
     "fastmath": KEEPS_NAN, "error_model": "numpy", "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True, "pipeline_class": PartCompiler,
+    "no_cfunc_wrapper": True, **PIPELINE,
 }  # fmt: skip
 
 inner = numba.njit(**_PART)

@@ -8,7 +8,7 @@ the kernel, once.
 
 from typing import Any
 
-from numba import _dynfunc
+from numba import _dynfunc  # pyright: ignore[reportAttributeAccessIssue]
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import LoweringPass, register_pass
@@ -38,7 +38,7 @@ class _OfferToCallers(LoweringPass):
     def __init__(self) -> None:
         LoweringPass.__init__(self)
 
-    def run_pass(self, state: Any) -> bool:
+    def run_pass(self, state: Any) -> Any:
         lowered = state["cr"]
         name, text, nowhere = state.func_id.func_name, "a part of kernels", 0
         found = _dynfunc.make_function(
@@ -60,3 +60,14 @@ class PartCompiler(CompilerBase):
         passes.add_pass_after(_OfferToCallers, NativeLowering)
         passes.finalize()
         return [passes]
+
+
+_LEFT_OUT = ("_optimize_functions", "_optimize_final_module", "_finalize_dynamic_globals")
+
+PIPELINE: dict[str, Any] = (
+    {"pipeline_class": PartCompiler}
+    if all(hasattr(JITCodeLibrary, name) for name in _LEFT_OUT)
+    else {}
+)
+"""The option of `numba.njit` for such functions; none where numba's libraries are made otherwise,
+so that parts are compiled as numba does it, which takes longer."""
