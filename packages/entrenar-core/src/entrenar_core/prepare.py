@@ -52,7 +52,9 @@ def prepare(workers: int | None = None) -> float:
     with ThreadPoolExecutor(count) as pool:
         failed = [name for names in pool.map(compile_some, longest_first) for name in names]
     for _ in range(count):
-        idle.get().communicate()
+        worker = idle.get()
+        worker.kill()  # by itself it would clear up for seconds; what it has made is on the disk
+        worker.communicate()
     if failed:
         raise InternalError(
             f"{len(failed)} kernels were not compiled: {', '.join(failed)}",
@@ -99,4 +101,3 @@ def _serve(names: Iterable[str]) -> None:
 if __name__ == "__main__":
     gc.disable()  # to look through all that numba keeps takes a seventh of the time
     _serve(sys.stdin)
-    os._exit(0)  # to clear up what is nobody's any more takes seconds
