@@ -44,22 +44,18 @@ def sums(group: Group, of: Of, *, axis: int | None = None) -> np.ndarray:
     """The sums of what `of` makes of each block: over the whole tensor, or along an axis of its
     rows (1) or columns (0). (…, 1, 1), (…, rows, 1) or (…, 1, columns), not yet rounded.
 
-    Added in float64; where the working type is one of half precision, as torch adds.
+    Added as torch adds numbers of the working type.
     """
-    if group.work == SINGLE:
-        return _exactly(group, of, axis)
-    rows, columns = group.rows_and_columns
+    (rows, columns), as_wide = group.rows_and_columns, group.work == SINGLE
     if axis == 0 and columns > 1:
-        return _along(group, of, 0, lambda: CascadedColumns(rows, columns))
+        return _along(group, of, 0, lambda: CascadedColumns(rows, columns, as_wide=as_wide))
     size = columns if axis == 1 else group.size
-    return _along(group, of, axis, lambda: Cascaded(size))
+    return _along(group, of, axis, lambda: Cascaded(size, as_wide=as_wide))
 
 
 def means(group: Group, of: Of) -> np.ndarray:
     """The means over the whole tensor of what `of` makes of each block, added as in `sums`:
     (…, 1, 1), not yet rounded."""
-    if group.work == SINGLE:
-        return _exactly(group, of, None) / group.size
     found = _along(group, of, None, lambda: Cascaded(group.size, as_wide=True))
     return found / np.float32(group.size)
 
@@ -82,8 +78,6 @@ def _squares(group: Group, of: Of, axis: int | None, kind: np.dtype) -> np.ndarr
     def squares(block: Block) -> np.ndarray:
         return np.square(of(block))
 
-    if group.work == SINGLE:
-        return _exactly(group, squares, axis)
     if kind == np.float16 or (axis == 0 and group.rows_and_columns[1] > 1):
         return _along(group, squares, axis, OneByOne)
     width = VECTOR if kind == SINGLE else 2 * VECTOR
@@ -92,18 +86,13 @@ def _squares(group: Group, of: Of, axis: int | None, kind: np.dtype) -> np.ndarr
 
 def dot_products(group: Group, of: Of) -> np.ndarray:
     """The inner products, over the whole tensor, of those vectors whose products of elements `of`
-    makes of each block: (…, 1, 1), added as in `sums`, not yet rounded."""
+    makes of each block: (…, 1, 1), added as in `sums`, not yet rounded. Those of float32 are added
+    in float64: torch leaves them to its library of linear algebra, whose order is not that of all
+    processors."""
     if group.work == SINGLE:
-        return _exactly(group, of, None)
+        parts = (of(block).sum(axis=(-2, -1), dtype=np.float64) for block in group.blocks())
+        return np.sum(list(parts), axis=0)[..., None, None]
     return _along(group, of, None, Dot)
-
-
-def _exactly(group: Group, of: Of, axis: int | None) -> np.ndarray:
-    along = {None: (-2, -1), 0: (-2,), 1: (-1,)}[axis]
-    parts = [of(block).sum(axis=along, dtype=np.float64, keepdims=True) for block in group.blocks()]
-    if axis == 1:
-        return np.concatenate(parts, axis=-2)
-    return np.sum(parts, axis=0)
 
 
 def _along(group: Group, of: Of, axis: int | None, order: Callable[[], Order]) -> np.ndarray:

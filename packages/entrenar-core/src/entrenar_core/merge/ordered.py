@@ -1,9 +1,9 @@
-"""Numbers of half precision added up in float32, in the order in which torch adds them on a CPU.
+"""Numbers added up in float32, in the order in which torch adds them on a CPU.
 
-torch's partial sums are float32, rounded once to the type of the numbers. Which of them there are
-is the same in its kernels for AVX2 and for AVX-512: they have vectors of 8. With several threads it
-rounds the sum of each thread's part too; what is here is what one thread does, and the size of
-blocks does not change it.
+torch's partial sums are float32, those of numbers of half precision too, and rounded once to the
+type of the numbers. Which of them there are is the same in its kernels for AVX2 and for AVX-512:
+they have vectors of 8. With several threads it adds each thread's part by itself, and rounds its
+sum; what is here is what one thread does, and the size of blocks does not change it.
 """
 
 from collections.abc import Iterable
@@ -108,12 +108,14 @@ class Cascaded:
 
 class CascadedColumns:
     """`torch.sum` of each of many columns of `size` numbers: a cascade; of the last columns, which
-    fill no four vectors, four cascades each."""
+    fill no four vectors, four cascades each. Columns that fill no vector of the type, which has 16
+    numbers of half precision or (`as_wide`) 8 of float32, are taken four at a time."""
 
     width = CHAINS
 
-    def __init__(self, size: int, columns: int) -> None:
-        together = CHAINS * VECTOR if columns >= 2 * VECTOR else CHAINS
+    def __init__(self, size: int, columns: int, *, as_wide: bool = False) -> None:
+        vector = VECTOR if as_wide else 2 * VECTOR
+        together = CHAINS * VECTOR if columns >= vector else CHAINS
         self._most = columns // together * together
         self._cascade = Cascade(size)
         self._others = Cascade(size // CHAINS)
