@@ -1,6 +1,6 @@
 """Many rows added up in float32, in the order in which torch does it on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,12 +32,20 @@ class Cascade:
     """
 
     def __init__(self, count: int) -> None:
-        group = 1 << max(4, (count - 1).bit_length() // LEVELS)
-        self._levels = [_Level(group) for _ in range(LEVELS - 1)] + [_Level(None)]
+        self.group = 1 << max(4, (count - 1).bit_length() // LEVELS)
+        self._levels = [_Level(self.group) for _ in range(LEVELS - 1)] + [_Level(None)]
 
     def add(self, rows: np.ndarray) -> None:
         """Some more rows, (…, k, columns)."""
-        for level in self._levels:
+        self._add(rows, self._levels)
+
+    def add_groups(self, sums: np.ndarray) -> None:
+        """The sums of some more groups of `group` rows, (…, m, columns), where all rows until now
+        were such groups too."""
+        self._add(sums, self._levels[1:])
+
+    def _add(self, rows: np.ndarray, levels: "Sequence[_Level]") -> None:
+        for level in levels:
             if not rows.size:
                 return
             rows = level.add(rows)

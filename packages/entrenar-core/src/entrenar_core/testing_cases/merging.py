@@ -141,4 +141,18 @@ CASES = {
             "merged": d.normal(size),
         }
     ),
+    "summing.add_squares": [
+        Case(
+            f"{k} vectors of {n}",
+            lambda d, n=n, k=k: {"x": d.normal(n, k, 8), "sums": abs(d.normal(n, 8))},
+        )
+        for n, k in ((1, 1), (2, 3), (2, 4097), (WIDE, 2))
+    ],
+    "summing.unit_products": [
+        Case(
+            f"{k} groups",
+            lambda d, k=k: {"x": d.normal(2, k, 512), "lengths": 1 + abs(d.normal(2))},
+        )
+        for k in (1, 3, 129)
+    ],
 }
