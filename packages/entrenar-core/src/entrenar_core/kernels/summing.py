@@ -10,11 +10,21 @@ ROWS, COLUMNS = 16, 32
 
 
 @kernel
+def add_rows(x, sums):
+    """`sums` (n, columns) and then, one after the other, the rows of x (n, k, columns)."""
+    xp = array_module(x)
+    rows = xp.concatenate([sums[:, None], x], axis=1)
+    if x.shape[2] > 1:
+        return xp.add.reduce(rows, axis=1)  # in their order, as the last axis is not the one
+    return xp.cumsum(rows[..., 0], axis=1, dtype=x.dtype)[:, -1:]
+
+
+@kernel
 def add_squares(x, sums):
     """`sums` (n, 8) and then, one after the other, the squares of the rows of x (n, k, 8)."""
     xp = array_module(x)
     rows = xp.concatenate([sums[:, None], xp.square(x)], axis=1)
-    return xp.add.reduce(rows, axis=1)  # in their order, as the last axis is not the one
+    return xp.add.reduce(rows, axis=1)
 
 
 @kernel

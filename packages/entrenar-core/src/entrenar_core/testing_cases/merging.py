@@ -141,6 +141,13 @@ CASES = {
             "merged": d.normal(size),
         }
     ),
+    "summing.add_rows": [
+        Case(
+            f"{k} rows of {columns} of {n}",
+            lambda d, n=n, k=k, c=columns: {"x": d.normal(n, k, c), "sums": d.normal(n, c)},
+        )
+        for n, k, columns in ((1, 1, 1), (2, 4097, 1), (3, 1000, 17), (WIDE, 2, 3))
+    ],
     "summing.add_squares": [
         Case(
             f"{k} vectors of {n}",

@@ -9,6 +9,28 @@ from entrenar_core.kernels.summing import COLUMNS, ROWS
 
 
 @inner_exactly
+def _rows_one_by_one(first, last, x, sums):
+    for i in range(first, last):
+        found = sums[i]
+        for j in range(x.shape[1]):
+            row = x[i, j]
+            for column in range(found.size):
+                found[column] += row[column]
+
+
+@exactly
+def _add_rows(x, sums):
+    share_out(_rows_one_by_one, len(x), x.size, (x, sums))
+
+
+@override("summing.add_rows", "float32")
+def add_rows(x, sums):
+    found = np.array(sums, np.float32)
+    _add_rows(np.ascontiguousarray(x), found)
+    return found
+
+
+@inner_exactly
 def _squares_of_rows(first, last, x, sums):
     # eight names and no array of them: LLVM keeps them in one register
     for i in range(first, last):
