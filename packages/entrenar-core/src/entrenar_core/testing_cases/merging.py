@@ -133,7 +133,6 @@ CASES = {
         *_over_all(lambda d, n, size: {"x": d.normal(n, size), "weights": d.normal(n)}),
         Case("divided", lambda d: {"x": d.normal(3, 4097), "weights": d.normal(3), "divisor": 1.7}),
     ],
-    "comparing.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "comparing.compare": _over_all(
         lambda d, n, size: {
             "changes": d.normal(n, size),
