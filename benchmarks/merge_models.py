@@ -76,14 +76,12 @@ os.fsync(fd)
 @dataclass(frozen=True)
 class BesideMergekit:
     """One method on both sides; `identical` is the share of elements that are the same in both
-    results, None where they are drawn; `identical_in_float64` the same beside what mergekit makes
-    in float64, None where that was not made."""
+    results, None where they are drawn."""
 
     method: str
     ours: Side
     theirs: Side
     identical: float | None
-    identical_in_float64: float | None = None
 
     @property
     def faster(self) -> float:
@@ -158,11 +156,7 @@ class MergeModelsBench:
         if self.mergekit:
             columns = ("Method", "mergekit", "entrenar", "Times as fast", "Memory", "Identical")
             rows = [found.row() for found in self.mergekit]
-            caption = "Memory is entrenar's peak as a share of mergekit's." + "".join(
-                f" {found.method}: {found.identical_in_float64:.4%} beside mergekit in float64."
-                for found in self.mergekit
-                if found.identical_in_float64 is not None
-            )
+            caption = "Memory is entrenar's peak as a share of mergekit's."
             view.append(Table("160M parameters", columns, rows, caption))
         if self.disk:
             columns = ("Method", "Script", "entrenar", "Of its speed", "Peak memory")
@@ -221,16 +215,11 @@ def beside_mergekit(
         if not found:
             sides["mergekit"]()
         one, other = in_turns(sides, rounds=rounds, clear=lambda: None, out=out)
-        identical = in_float64 = None
+        identical = None
         if method != "dare_ties":
             left_out = folder if method == "ties" else None
             identical = share_identical(folder / "entrenar", output, left_out)
-        if method == "slerp":
-            wide = config_of(method, folder) | {"dtype": "float64", "out_dtype": "bfloat16"}
-            files.write_json(config, wide)
-            sides["mergekit"]()
-            in_float64 = share_identical(folder / "entrenar", output)
-        found.append(BesideMergekit(method, one, other, identical, in_float64))
+        found.append(BesideMergekit(method, one, other, identical))
     return tuple(found)
 
 

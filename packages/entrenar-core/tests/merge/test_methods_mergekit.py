@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from entrenar_core.merge.tensor import merge_arrays
-from mergekit_arrays import related, steps_apart, theirs
+from mergekit_arrays import adds_every_16th, related, steps_apart, theirs
 
 pytestmark = [
     pytest.mark.parity,
@@ -173,10 +173,6 @@ class Results:
     wanted: np.ndarray
     exact: np.ndarray
 
-    def off(self, result):
-        """How far from the exact result."""
-        return np.linalg.norm(result.astype(np.float64) - self.exact)
-
 
 def results(case, shape, dtype, *, work=None, seed=0):
     """Of models in `dtype`, merged in `work`; results in `dtype`."""
@@ -192,13 +188,8 @@ def results(case, shape, dtype, *, work=None, seed=0):
 
 
 def assert_the_same(made, *, least=0.999):
-    """In so many of the elements, unless mergekit is further from the exact result than ours: its
-    norms of large tensors are off in the sixth digit."""
-    if (steps_apart(made.found, made.wanted) == 0).mean() >= least:
-        return
-    rounded = made.exact.astype(made.found.dtype)
-    ours, their = (steps_apart(x, rounded) == 0 for x in (made.found, made.wanted))
-    assert ours.mean() > max(0.999, their.mean())
+    """In so many of the elements."""
+    assert (steps_apart(made.found, made.wanted) == 0).mean() >= least
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -207,6 +198,10 @@ def test_in_float32_results_differ_in_their_last_bits(case, shape):
     made = results(case, shape, FLOAT32)
     off = np.abs(made.found - made.wanted).max() / np.abs(made.wanted).max()
     assert off <= case.last_bits * EPSILON
+
+
+LARGE = [(2048, 512), (3, 1025, 700)]
+"""Shapes in which slerp has one chunk and three, and a sum of one row's products many."""
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -221,24 +216,94 @@ def test_in_float32_what_is_rounded_to_bfloat16_is_the_same(case, shape):
     assert np.all(steps_apart(made.found, made.wanted)[beyond] <= 1)
 
 
+@pytest.fixture
+def first_of_equals(monkeypatch):
+    """torch's functions of order that take the first of equal numbers first, as ours do; else none
+    says which."""
+    torch = pytest.importorskip("torch")
+    sort = torch.sort
+
+    def stable(x, *, dim=-1, descending=False):
+        return sort(x, dim=dim, descending=descending, stable=True)
+
+    def topk(x, k, largest=True):
+        assert largest
+        values, indices = stable(x, descending=True)
+        return values[:k], indices[:k]
+
+    monkeypatch.setattr(torch, "sort", stable)
+    monkeypatch.setattr(torch, "argsort", lambda x, **options: stable(x, **options).indices)
+    monkeypatch.setattr(torch, "topk", topk)
+
+
+@pytest.fixture
+def nearest_functions(monkeypatch):
+    """torch's functions of angles that give the nearest float32, as ours do: MKL's do in 91 to 95 %
+    of the cases, and another last bit of one of them is in all elements of a tensor."""
+    torch = pytest.importorskip("torch")
+
+    def nearest(function):
+        return lambda x: function(x.double()).to(x.dtype)
+
+    for name in ("sin", "cos", "acos", "arccos"):
+        monkeypatch.setattr(torch, name, nearest(getattr(torch, name)))
+
+
+ORDERED = [c for c in CASES if c.sums or c.method == "slerp"]
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32], ids=str)
+@pytest.mark.parametrize("shape", [*SUMMED, *LARGE[1:]], ids=str)
+@pytest.mark.parametrize("case", ORDERED, ids=str)
+@pytest.mark.usefixtures("first_of_equals", "nearest_functions")
+def test_in_float32_what_has_sums_is_the_same(case, shape, dtype):
+    """In all bits, of models in float32, and of models in bfloat16 rounded to that."""
+    if case.settings.get("nuslerp_row_wise") and len(shape) > 2:
+        pytest.skip("refused: its columns are not those of rows")
+    if case.method == "karcher" and not adds_every_16th():
+        pytest.skip("MKL's products are added in another order on this CPU")
+    for seed in range(4 if np.prod(shape) < 100_000 else 1):
+        made = results(case, shape, dtype, work=FLOAT32, seed=seed)
+        apart = steps_apart(made.found, made.wanted)
+        assert (apart == 0).mean() >= 0.999
+        assert apart.max() <= 1
+
+
+SIX = [
+    Case("multislerp", {"weight": [0.3, 0.6, 0.4, 0.2, 0.5, 0.1]}, 6),
+    Case("model_stock", {}, 6),
+    Case("model_stock", {"filter_wise": True}, 6),
+    Case("sce", {}, 6),
+]
+"""Of so many models that the order of sums over models is seen."""
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (4096,)], ids=str)
+@pytest.mark.parametrize("case", SIX, ids=str)
+@pytest.mark.usefixtures("nearest_functions")
+def test_in_float32_sums_over_many_models_are_the_same(case, shape):
+    """Of tensors of a multiple of 32 elements: torch adds what is left of them in another order,
+    which is not followed."""
+    for seed in range(4):
+        made = results(case, shape, FLOAT32, seed=seed)
+        assert np.array_equal(made.found, made.wanted)
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+@pytest.mark.parametrize("case", ORDERED, ids=str)
+@pytest.mark.usefixtures("first_of_equals")
+def test_in_float32_what_has_sums_and_is_rounded_to_bfloat16_is_the_same(case, shape):
+    """With MKL's functions of angles."""
+    if case.settings.get("nuslerp_row_wise") and len(shape) > 2:
+        pytest.skip("refused: its columns are not those of rows")
+    assert_the_same(results(case, shape, BFLOAT16, work=FLOAT32))
+
+
 @pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("case", [c for c in CASES if not c.sums], ids=str)
 def test_in_half_precision_what_has_no_sums_is_the_same(case, shape, dtype):
     assert_the_same(results(case, shape, dtype))
-
-
-@pytest.fixture
-def first_of_equals(monkeypatch):
-    """torch.topk that keeps the first of equal numbers, as ours does; else none says which."""
-    torch = pytest.importorskip("torch")
-
-    def topk(x, k, largest=True):
-        assert largest
-        values, indices = torch.sort(x, descending=True, stable=True)
-        return values[:k], indices[:k]
-
-    monkeypatch.setattr(torch, "topk", topk)
 
 
 @pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=str)
@@ -267,11 +332,12 @@ def test_in_half_precision_sums_are_those_of_one_thread(dtype):
     assert (steps_apart(made.wanted, of_two) == 0).mean() < 0.95
 
 
-def test_slerp_of_large_tensors_is_nearer_to_the_exact_result_than_mergekits():
+def test_slerp_of_large_tensors_is_mergekits_and_as_far_from_the_exact_result():
     """torch's norm of a million float32 numbers is off in the sixth digit, and with it the angle
-    between two models that are near each other."""
+    between two models that are near each other: this is what equality with mergekit costs."""
     case = Case("slerp", {"t": 0.4}, 1)
     made = results(case, (1024, 1024), BFLOAT16, work=FLOAT32)
     rounded = made.exact.astype(BFLOAT16)
     ours, their = (steps_apart(x, rounded) != 0 for x in (made.found, made.wanted))
-    assert ours.mean() < 1e-4 < their.mean()
+    assert (steps_apart(made.found, made.wanted) == 0).mean() >= 0.9999
+    assert 1e-3 < ours.mean() < 1e-2 and 1e-3 < their.mean() < 1e-2

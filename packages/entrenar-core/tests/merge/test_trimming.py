@@ -106,3 +106,9 @@ def test_each_model_is_trimmed_by_itself(values, density):
         settings={"weight": 1.0, "density": density, "gamma": 0.0},
     )
     assert np.array_equal(found[: len(values)], alone[: len(values)])
+
+
+def test_of_equal_ones_in_two_blocks_the_first_is_kept():
+    values = np.zeros((2, 2**18), np.float32)
+    values[0, 5] = values[1, 7] = 1
+    assert np.array_equal(np.argwhere(kept("ties", values, density=1 / values.size)), [[0, 5]])

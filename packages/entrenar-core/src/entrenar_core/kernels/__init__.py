@@ -3,6 +3,7 @@
 from entrenar_core.kernels import comparing as comparing
 from entrenar_core.kernels import divergences as divergences
 from entrenar_core.kernels import merging as merging
+from entrenar_core.kernels import summing as summing
 from entrenar_core.kernels import tallying as tallying
 from entrenar_core.kernels import trimming as trimming
 from entrenar_core.kernels.activation import gelu as gelu

@@ -11,14 +11,6 @@ def magnitudes(x):
 
 
 @kernel
-def gram(x):
-    """The products of the rows of x (n, size) with each other, (n, n) float64."""
-    xp = array_module(x)
-    wide = x.astype(xp.float64)
-    return wide @ wide.T
-
-
-@kernel
 def compare(changes, base, merged):
     """How `changes` (n, size) to what `base` (size,) is, and what `merged` (size,) has of them.
 
@@ -27,7 +19,8 @@ def compare(changes, base, merged):
     """
     xp = array_module(changes)
     conflicts = int(((changes > 0).any(0) & (changes < 0).any(0)).sum())
-    return gram.reference(xp.concatenate([changes, (merged - base)[None], base[None]])), conflicts
+    vectors = xp.concatenate([changes, (merged - base)[None], base[None]]).astype(xp.float64)
+    return vectors @ vectors.T, conflicts
 
 
 @kernel

@@ -1,8 +1,10 @@
 """Many rows added up in float32, in the order in which torch does it on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from entrenar_core.kernels import summing
 
 LEVELS = 4
 ELEMENTS = 2**18
@@ -11,16 +13,9 @@ ELEMENTS = 2**18
 
 def in_order(total: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """`total` (…, columns) and then `rows` (…, k, columns), added one after the other."""
-    first = total + rows[..., 0, :]
-    return _downwards(np.concatenate([first[..., None, :], rows[..., 1:, :]], axis=-2))
-
-
-def _downwards(rows: np.ndarray) -> np.ndarray:
-    """The sums (…, columns) of `rows` (…, k, columns), added one after the other."""
-    if rows.shape[-1] > 1:
-        return np.add.reduce(np.ascontiguousarray(rows), axis=-2)
-    # numbers that lie side by side are added in pairs by reduce
-    return np.add.accumulate(rows[..., 0], axis=-1)[..., -1:]
+    lead, shape = rows.shape[:-2], rows.shape[-2:]
+    totals = np.broadcast_to(total, (*lead, shape[1])).reshape(-1, shape[1])
+    return summing.add_rows(rows.reshape(-1, *shape), totals).reshape(*lead, shape[1])
 
 
 class Cascade:
@@ -32,12 +27,20 @@ class Cascade:
     """
 
     def __init__(self, count: int) -> None:
-        group = 1 << max(4, (count - 1).bit_length() // LEVELS)
-        self._levels = [_Level(group) for _ in range(LEVELS - 1)] + [_Level(None)]
+        self.group = 1 << max(4, (count - 1).bit_length() // LEVELS)
+        self._levels = [_Level(self.group) for _ in range(LEVELS - 1)] + [_Level(None)]
 
     def add(self, rows: np.ndarray) -> None:
         """Some more rows, (…, k, columns)."""
-        for level in self._levels:
+        self._add(rows, self._levels)
+
+    def add_groups(self, sums: np.ndarray) -> None:
+        """The sums of some more groups of `group` rows, (…, m, columns), where all rows until now
+        were such groups too."""
+        self._add(sums, self._levels[1:])
+
+    def _add(self, rows: np.ndarray, levels: "Sequence[_Level]") -> None:
+        for level in levels:
             if not rows.size:
                 return
             rows = level.add(rows)
@@ -68,7 +71,7 @@ class _Level:
             rows = self._fill(rows, found)
         whole = rows.shape[-2] // self._group * self._group
         groups = rows[..., :whole, :].reshape(*rows.shape[:-2], -1, self._group, rows.shape[-1])
-        found.append(_downwards(groups))
+        found.append(in_order(np.zeros(1, np.float32), groups))
         self._fill(rows[..., whole:, :], found)
         return np.concatenate(found, axis=-2)
 

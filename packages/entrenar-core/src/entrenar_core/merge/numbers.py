@@ -7,13 +7,14 @@ import numpy as np
 
 from entrenar_core.merge.group import Block, Group, rounded_to
 from entrenar_core.merge.ordered import (
-    VECTOR,
     Cascaded,
     CascadedColumns,
     Dot,
     Lanes,
     OneByOne,
     Order,
+    Squares,
+    WideDot,
     added,
 )
 
@@ -23,15 +24,15 @@ class Numbers:
     float32: what the same step would give if it were done in that type."""
 
     def __init__(self, work: np.dtype) -> None:
-        self._work = work
+        self.work = work
 
     def __call__(self, x: Any) -> Any:
-        if self._work == np.float32:
+        if self.work == np.float32:
             return np.float32(x) if np.ndim(x) == 0 else np.asarray(x, np.float32)
         if np.ndim(x) < 2:
-            return np.asarray(x, np.float32).astype(self._work).astype(np.float32)
+            return np.asarray(x, np.float32).astype(self.work).astype(np.float32)
         rows = np.ascontiguousarray(x, np.float32).reshape(-1, np.shape(x)[-1])
-        return rounded_to(rows, self._work).reshape(np.shape(x))
+        return rounded_to(rows, self.work).reshape(np.shape(x))
 
 
 Of = Callable[[Block], np.ndarray]
@@ -44,22 +45,32 @@ def sums(group: Group, of: Of, *, axis: int | None = None) -> np.ndarray:
     """The sums of what `of` makes of each block: over the whole tensor, or along an axis of its
     rows (1) or columns (0). (…, 1, 1), (…, rows, 1) or (…, 1, columns), not yet rounded.
 
-    Added in float64; where the working type is one of half precision, as torch adds.
+    Added as torch adds numbers of the working type.
     """
-    if group.work == SINGLE:
-        return _exactly(group, of, axis)
-    rows, columns = group.rows_and_columns
+    (rows, columns), as_wide = group.rows_and_columns, group.work == SINGLE
     if axis == 0 and columns > 1:
-        return _along(group, of, 0, lambda: CascadedColumns(rows, columns))
+        return _along(group, of, 0, lambda: CascadedColumns(rows, columns, as_wide=as_wide))
     size = columns if axis == 1 else group.size
-    return _along(group, of, axis, lambda: Cascaded(size))
+    return _along(group, of, axis, lambda: Cascaded(size, as_wide=as_wide))
+
+
+def sum_of(numbers: np.ndarray, work: np.dtype) -> np.ndarray:
+    """The sum of a few numbers (n,), added as in `sums`, not yet rounded."""
+    return added([numbers], Cascaded(len(numbers), as_wide=work == SINGLE))
+
+
+def mean_of(found: np.ndarray) -> np.ndarray:
+    """The means (rows, 1) of several numbers (n, rows, 1) for each row or for all of them, added as
+    in `means`, not yet rounded."""
+    count, rows, _ = found.shape
+    one = Cascaded(count, as_wide=True)
+    order = CascadedColumns(count, rows, as_wide=True) if rows > 1 else one
+    return added([found[..., 0].T], order)[:, None] / np.float32(count)
 
 
 def means(group: Group, of: Of) -> np.ndarray:
     """The means over the whole tensor of what `of` makes of each block, added as in `sums`:
     (…, 1, 1), not yet rounded."""
-    if group.work == SINGLE:
-        return _exactly(group, of, None) / group.size
     found = _along(group, of, None, lambda: Cascaded(group.size, as_wide=True))
     return found / np.float32(group.size)
 
@@ -79,31 +90,21 @@ def wide_norms(group: Group, of: Of) -> np.ndarray:
 def _squares(group: Group, of: Of, axis: int | None, kind: np.dtype) -> np.ndarray:
     """The sums of squares of numbers that are `kind` when torch adds them."""
 
+    of_columns = axis == 0 and group.rows_and_columns[1] > 1
+    if kind == SINGLE and not of_columns:
+        return _along(group, of, axis, Squares)
+
     def squares(block: Block) -> np.ndarray:
         return np.square(of(block))
 
-    if group.work == SINGLE:
-        return _exactly(group, squares, axis)
-    if kind == np.float16 or (axis == 0 and group.rows_and_columns[1] > 1):
-        return _along(group, squares, axis, OneByOne)
-    width = VECTOR if kind == SINGLE else 2 * VECTOR
-    return _along(group, squares, axis, lambda: Lanes(width))
+    one_by_one = kind == np.float16 or of_columns
+    return _along(group, squares, axis, OneByOne if one_by_one else Lanes)
 
 
 def dot_products(group: Group, of: Of) -> np.ndarray:
     """The inner products, over the whole tensor, of those vectors whose products of elements `of`
     makes of each block: (…, 1, 1), added as in `sums`, not yet rounded."""
-    if group.work == SINGLE:
-        return _exactly(group, of, None)
-    return _along(group, of, None, Dot)
-
-
-def _exactly(group: Group, of: Of, axis: int | None) -> np.ndarray:
-    along = {None: (-2, -1), 0: (-2,), 1: (-1,)}[axis]
-    parts = [of(block).sum(axis=along, dtype=np.float64, keepdims=True) for block in group.blocks()]
-    if axis == 1:
-        return np.concatenate(parts, axis=-2)
-    return np.sum(parts, axis=0)
+    return _along(group, of, None, WideDot if group.work == SINGLE else Dot)
 
 
 def _along(group: Group, of: Of, axis: int | None, order: Callable[[], Order]) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Numbers of half precision added up in float32, in the order in which torch adds them on a CPU.
+"""Numbers added up in float32, in the order in which torch adds them on a CPU.
 
-torch's partial sums are float32, rounded once to the type of the numbers. Which of them there are
-is the same in its kernels for AVX2 and for AVX-512: they have vectors of 8. With several threads it
-rounds the sum of each thread's part too; what is here is what one thread does, and the size of
-blocks does not change it.
+torch's partial sums are float32, those of numbers of half precision too, and rounded once to the
+type of the numbers. Which of them there are is the same in its kernels for AVX2 and for AVX-512:
+they have vectors of 8. With several threads it adds each thread's part by itself, and rounds its
+sum; what is here is what one thread does, and the size of blocks does not change it.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from entrenar_core.kernels import summing
 from entrenar_core.merge.cascade import Cascade, in_order
 
 VECTOR = 8
@@ -61,11 +62,12 @@ class OneByOne:
 
 
 class Lanes:
-    """Every eighth number, and then the eight sums, as in norms; what fills no vector of the type
-    comes last. A vector has `width` numbers: 16 of bfloat16, 8 of float32."""
+    """Every eighth number, and then the eight sums, as squares in norms of bfloat16; what fills no
+    vector of 16 comes last."""
 
-    def __init__(self, width: int) -> None:
-        self.width = width
+    width = 2 * VECTOR
+
+    def __init__(self) -> None:
         self._sums = np.zeros(VECTOR, np.float32)
 
     def add(self, rows: np.ndarray) -> None:
@@ -73,6 +75,30 @@ class Lanes:
 
     def total(self, rest: np.ndarray) -> np.ndarray:
         return _in_turn(self._sums, rest)
+
+
+class Squares:
+    """The squares of float32 numbers, as in their norms: as in `Lanes`, of vectors of 8. Of the
+    last numbers four are squared at once; those after them are squared and added in one step, which
+    is rounded once."""
+
+    width = VECTOR
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(VECTOR, np.float32)
+
+    def add(self, rows: np.ndarray) -> None:
+        lead = rows.shape[:-2]
+        before = np.broadcast_to(self._sums, (*lead, VECTOR)).reshape(-1, VECTOR)
+        found = summing.add_squares(rows.reshape(-1, *rows.shape[-2:]), before)
+        self._sums = found.reshape(*lead, VECTOR)
+
+    def total(self, rest: np.ndarray) -> np.ndarray:
+        four = rest.shape[-1] // 4 * 4
+        found = _in_turn(self._sums, np.square(rest[..., :four]))
+        for last in np.moveaxis(rest[..., four:], -1, 0):
+            found = (np.square(last, dtype=np.float64) + found).astype(np.float32)
+        return found
 
 
 class Cascaded:
@@ -89,6 +115,10 @@ class Cascaded:
     def add(self, rows: np.ndarray) -> None:
         vectors = self._loaded(rows.reshape(*rows.shape[:-1], CHAINS, self._vector))
         self._cascade.add(vectors.reshape(*rows.shape[:-1], -1))
+
+    def add_groups(self, sums: np.ndarray) -> None:
+        """As `Cascade.add_groups`, of rows of `width` numbers."""
+        self._cascade.add_groups(sums)
 
     def total(self, rest: np.ndarray) -> np.ndarray:
         lead, whole = rest.shape[:-1], rest.shape[-1] // self._vector * self._vector
@@ -108,12 +138,14 @@ class Cascaded:
 
 class CascadedColumns:
     """`torch.sum` of each of many columns of `size` numbers: a cascade; of the last columns, which
-    fill no four vectors, four cascades each."""
+    fill no four vectors, four cascades each. Columns that fill no vector of the type, which has 16
+    numbers of half precision or (`as_wide`) 8 of float32, are taken four at a time."""
 
     width = CHAINS
 
-    def __init__(self, size: int, columns: int) -> None:
-        together = CHAINS * VECTOR if columns >= 2 * VECTOR else CHAINS
+    def __init__(self, size: int, columns: int, *, as_wide: bool = False) -> None:
+        vector = VECTOR if as_wide else 2 * VECTOR
+        together = CHAINS * VECTOR if columns >= vector else CHAINS
         self._most = columns // together * together
         self._cascade = Cascade(size)
         self._others = Cascade(size // CHAINS)
@@ -141,7 +173,7 @@ class CascadedColumns:
 
 
 class Dot:
-    """`torch.dot`, of the products of two vectors of half precision: every 64th, and then these
+    """`torch.dot` of half precision, of the products of two vectors: every 64th, and then these
     sums in pairs; of the last vectors every eighth; what fills no vector comes last."""
 
     width = 8 * VECTOR
@@ -159,6 +191,34 @@ class Dot:
             last = rest[..., :whole].reshape(*lead, -1, VECTOR)
             found = found + _in_pairs(in_order(np.zeros(VECTOR, np.float32), last))
         return _in_turn(found[..., None], rest[..., whole:])
+
+
+class WideDot:
+    """`torch.dot` of float32, of the products of two vectors: every 16th; of the last numbers eight
+    and then four, each with those that it has as many of, and the others with the first. Of these
+    sums those four further on are added to the first four, and then two further on.
+
+    It is what MKL does on processors that are not Intel's, of vectors that begin at an address that
+    is a multiple of 16; on others it has longer vectors.
+    """
+
+    width = 2 * VECTOR
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(self.width, np.float32)
+
+    def add(self, rows: np.ndarray) -> None:
+        self._sums = in_order(self._sums, rows)
+
+    def total(self, rest: np.ndarray) -> np.ndarray:
+        sums = np.broadcast_to(self._sums, (*rest.shape[:-1], self.width)).copy()
+        first = 0
+        for count in (8, 4, 1, 1, 1):
+            if rest.shape[-1] - first >= count:
+                sums[..., :count] += rest[..., first : first + count]
+                first += count
+        quarters = sums.reshape(*rest.shape[:-1], 4, 4)
+        return _in_pairs(in_order(quarters[..., 0, :], quarters[..., 1:, :]))
 
 
 def _in_turn(first: np.ndarray, then: np.ndarray) -> np.ndarray:

@@ -133,7 +133,6 @@ CASES = {
         *_over_all(lambda d, n, size: {"x": d.normal(n, size), "weights": d.normal(n)}),
         Case("divided", lambda d: {"x": d.normal(3, 4097), "weights": d.normal(3), "divisor": 1.7}),
     ],
-    "comparing.gram": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "comparing.compare": _over_all(
         lambda d, n, size: {
             "changes": d.normal(n, size),
@@ -141,4 +140,25 @@ CASES = {
             "merged": d.normal(size),
         }
     ),
+    "summing.add_rows": [
+        Case(
+            f"{k} rows of {columns} of {n}",
+            lambda d, n=n, k=k, c=columns: {"x": d.normal(n, k, c), "sums": d.normal(n, c)},
+        )
+        for n, k, columns in ((1, 1, 1), (2, 4097, 1), (3, 1000, 17), (WIDE, 2, 3))
+    ],
+    "summing.add_squares": [
+        Case(
+            f"{k} vectors of {n}",
+            lambda d, n=n, k=k: {"x": d.normal(n, k, 8), "sums": abs(d.normal(n, 8))},
+        )
+        for n, k in ((1, 1), (2, 3), (2, 4097), (WIDE, 2))
+    ],
+    "summing.unit_products": [
+        Case(
+            f"{k} groups",
+            lambda d, k=k: {"x": d.normal(2, k, 512), "lengths": 1 + abs(d.normal(2))},
+        )
+        for k in (1, 3, 129)
+    ],
 }

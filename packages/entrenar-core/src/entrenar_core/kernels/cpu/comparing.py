@@ -54,35 +54,6 @@ def magnitudes(x):
     return parts.sum(1)
 
 
-@inner
-def _product(a, b):
-    total = 0.0
-    for j in range(a.size):
-        total += np.float64(a[j]) * np.float64(b[j])
-    return total
-
-
-@inner
-def _gram_of_pieces(first, last, x, parts):
-    for piece in range(first, last):
-        at = slice(piece * BLOCK, piece * BLOCK + BLOCK)
-        for i in range(len(x)):
-            for k in range(i + 1):
-                parts[piece, i, k] = _product(x[i, at], x[k, at])
-
-
-@jit
-def _gram(x, parts):
-    share_out(_gram_of_pieces, len(parts), x.size, (x, parts))
-
-
-@override("comparing.gram", "float32")
-def gram(x):
-    parts = np.zeros(((x.shape[1] + BLOCK - 1) // BLOCK, len(x), len(x)))
-    _gram(x, parts)
-    return _whole(parts.sum(0))
-
-
 def _whole(lower):
     """A symmetric matrix of which only the lower half is there."""
     return lower + np.tril(lower, -1).T
@@ -90,7 +61,7 @@ def _whole(lower):
 
 @inner
 def _short_product(a, b, size):
-    """As `_product`, in float32: for so few elements that it makes no difference to people."""
+    """In float32: for so few elements that it makes no difference to people."""
     total = F(0)
     for j in range(size):
         total += a[j] * b[j]

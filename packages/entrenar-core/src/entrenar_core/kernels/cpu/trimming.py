@@ -121,9 +121,11 @@ def _keep_inside(x, out, lower, upper):
 def _share(before, after, first, end):
     """Which of the elements numbered from `before` up to `after` are between two numbers: 1 for
     all of them, 0 for none, -1 for some."""
+    if before >= end:  # first: from there on they may not have been counted
+        return 0
     if before >= first and after <= end:
         return 1
-    return 0 if after <= first or before >= end else -1
+    return 0 if after <= first else -1
 
 
 @inner

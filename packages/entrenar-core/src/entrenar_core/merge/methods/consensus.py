@@ -7,7 +7,7 @@ import numpy as np
 from entrenar_core.kernels import trimming
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import Rule, method
-from entrenar_core.merge.numbers import Numbers, at, means, norms, sums
+from entrenar_core.merge.numbers import Numbers, at, mean_of, means, norms, sum_of, sums
 from entrenar_core.merge.selection import ranked
 from entrenar_core.merge.trimming import MOST
 
@@ -32,7 +32,7 @@ def model_stock(group: Group, *, filter_wise: bool = False) -> Rule:
         np.clip(r(dot / np.maximum(r(lengths[i] * lengths[k]), r(1e-6))), -1, 1)
         for dot, (i, k) in zip(dots, pairs, strict=True)
     ]
-    cosine = r(np.mean(cosines, axis=0, dtype=np.float32))
+    cosine = r(mean_of(np.stack(cosines)))
     divisor = r(1 + r(np.float32(n - 1) * cosine))
     singular = np.abs(divisor) < 1e-6
     t = r(r(np.float32(n) * cosine) / np.where(singular, np.float32(1), divisor))
@@ -58,9 +58,12 @@ def sce(group: Group, *, select_topk: float = 1.0) -> Rule:
     r = Numbers(group.work)
 
     def variance(block: Block) -> np.ndarray:
-        deltas = block.changes
-        found = np.var(deltas.reshape(len(deltas), -1), axis=0, dtype=np.float64)
-        return r(found.astype(np.float32)[None])
+        mean, squares = np.zeros((2, *block.shape))
+        for number, delta in enumerate(block.changes, start=1):  # Welford's way, as torch's
+            away = delta - mean
+            mean += away / number
+            squares += away * (delta - mean)
+        return r((squares / len(block.changes)).astype(np.float32).reshape(1, -1))
 
     mask = _varying(group, variance, select_topk) if select_topk < 1 else None
 
@@ -71,7 +74,7 @@ def sce(group: Group, *, select_topk: float = 1.0) -> Rule:
         return r(np.square(selected(block)))
 
     weights = r(means(group, squares).reshape(-1))
-    total = r(weights.sum(dtype=np.float32))
+    total = r(sum_of(weights, r.work))
     if abs(total) < 1e-6:
         weights = r(np.full(len(weights), 1 / len(weights)))
     else:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
-from entrenar_core.kernels import comparing, merging
+from entrenar_core.merge.angles import arccos, cos, sin
+from entrenar_core.merge.chunked import chunked_cosine, chunked_norms
 from entrenar_core.merge.group import Block, Group
 from entrenar_core.merge.method import PerModel, Rule, method
-from entrenar_core.merge.numbers import Numbers, at, dot_products, norms, sums, wide_norms
+from entrenar_core.merge.numbers import Numbers, at, dot_products, norms, sum_of, sums, wide_norms
 
 NEARLY_PARALLEL = 0.9995
 SMALL = 1e-8
@@ -23,21 +24,19 @@ def slerp(group: Group, *, t: float) -> Rule:
     """sin((1−t)θ)/sin θ · v₀ + sin(tθ)/sin θ · v₁, where θ is the angle between the base v₀ and the
     other model v₁, as vectors of the whole tensor; linear where they are nearly parallel or
     opposite. In float32, whatever the working type."""
-    found = np.zeros((2, 2))
-    for block in group.blocks():
-        found += comparing.gram(block.inputs.reshape(2, -1))
-    norms = np.sqrt(np.diag(found)).astype(np.float32)
-    norms[norms <= SMALL] = 1  # a vector of zeros has no direction
-    cosine = np.clip(np.float32(found[0, 1] / (float(norms[0]) * float(norms[1]))), -1, 1)
+    lengths = chunked_norms(group)
+    lengths[lengths <= SMALL] = 1  # a vector of zeros has no direction
+    cosine = np.clip(chunked_cosine(group, lengths), -1, 1)
     share = np.float32(t)
-    weights = np.array([1 - share, share], np.float32)
+    first, second = 1 - share, share
     if abs(cosine) <= NEARLY_PARALLEL:
-        angle = np.arccos(cosine)
-        weights = np.sin(np.array([(1 - share) * angle, share * angle], np.float32)) / np.sin(angle)
+        angle = arccos(cosine)
+        first, second = (sin(part * angle) / sin(angle) for part in (first, second))
 
     def rule(block: Block) -> np.ndarray:
-        flat = block.inputs.reshape(2, -1)
-        return merging.weighted_sum(flat, weights).reshape(block.shape)
+        found = block.inputs[0] * first
+        found += block.inputs[1] * second
+        return found
 
     return rule
 
@@ -80,10 +79,10 @@ def nuslerp(
 
     cosine = np.clip(r(sums(group, products, axis=axis)), -1, 1)
     linear = r(1 - r(np.square(cosine))) <= SMALL**2
-    angle = r(np.arccos(np.where(linear, np.float32(0), cosine)))
-    sine = r(np.sin(angle))
-    first = r(np.sin(r(np.float32(1 - t) * angle)))
-    second = r(np.sin(r(np.float32(t) * angle)))
+    angle = r(arccos(np.where(linear, np.float32(0), cosine)))
+    sine = r(sin(angle))
+    first = r(sin(r(np.float32(1 - t) * angle)))
+    second = r(sin(r(np.float32(t) * angle)))
 
     def rule(block: Block) -> np.ndarray:
         v0, v1 = vectors(block)
@@ -145,9 +144,9 @@ def multislerp(
         return summed(r(away * column))
 
     length = r(norms(group, tangent).item() + np.float32(eps))
-    cosine = r(np.cos(length))
-    sine = r(r(np.sin(length)) / length) if length else np.float32(1)  # eps may round to 0
-    scale = r(r(found.reshape(-1) * weights).sum(dtype=np.float32))
+    cosine = r(cos(length))
+    sine = r(r(sin(length)) / length) if length else np.float32(1)  # eps may round to 0
+    scale = r(sum_of(r(found.reshape(-1) * weights), r.work))
 
     def rule(block: Block) -> np.ndarray:
         found = r(r(centre(block) * cosine) + r(tangent(block) * sine))
@@ -159,7 +158,7 @@ def multislerp(
 
 def _weights(r: Numbers, weight: PerModel, normalize: bool) -> np.ndarray:
     weights = r(np.array(weight, np.float32))
-    return r(weights / r(weights.sum(dtype=np.float32))) if normalize else weights
+    return r(weights / r(sum_of(weights, r.work))) if normalize else weights
 
 
 def _straight(group: Group, r: Numbers, weights: np.ndarray) -> Rule:
@@ -248,8 +247,8 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
     """Move the mean along the tangent; False where it moves no more."""
     products = dot_products(group, lambda b: np.stack([mean.of(b) * u for u in units(b)]))
     dots = np.clip(r(products.reshape(-1)), -1, 1)
-    angles = r(np.arccos(dots))
-    sines = r(np.sin(angles))
+    angles = r(arccos(dots))
+    sines = r(sin(angles))
 
     def tangent(block: Block) -> np.ndarray:
         found, middle = np.zeros(block.shape, np.float32), mean.of(block)
@@ -262,7 +261,7 @@ def _step(group: Group, r: Numbers, mean: _Kept, units: Any, alpha: Any, tol: fl
     length = np.float32(wide_norms(group, tangent).item())
     if length < tol:
         return False
-    cosine, sine = r(np.cos(length)), r(np.sin(length))  # numbers before tensors take their type
+    cosine, sine = r(cos(length)), r(sin(length))  # numbers before tensors take their type
 
     def moved(block: Block) -> np.ndarray:
         ahead = r(sine * r(tangent(block) / length))
