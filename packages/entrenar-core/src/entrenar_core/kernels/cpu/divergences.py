@@ -66,7 +66,9 @@ def _reverse_kl(d, _p, q, _w):
 @inner
 def _symmetric(d, p, q, w):
     ahead, back = p * (IMPOSSIBLE if d < IMPOSSIBLE else d), -q * d
-    return w * ahead + (F(1) - w) * back, w * (q - p) + (F(1) - w) * back
+    term, c = w * ahead + (F(1) - w) * back, w * (q - p) + (F(1) - w) * back
+    # whatever order LLVM gives these sums: parts of them may be infinite with other signs
+    return (F(np.inf), F(np.inf)) if back == F(np.inf) else (term, c)
 
 
 @inner
