@@ -45,7 +45,7 @@ def _gelu_piece(x, y, approximate):
             y[i] = x[i] * (F(0.5) + F(0.5) * erf(x[i] * ROOT))
 
 
-@inner
+@jit  # by itself: within the loop over blocks LLVM makes it half as fast
 def _gelu_grad_piece(g, x, dx, y, approximate):
     if approximate:
         for i in range(x.size):
@@ -71,7 +71,7 @@ def _swiglu_piece(gate, up, y):
         y[i] = gate[i] * sigmoid(gate[i]) * up[i]
 
 
-@inner
+@jit  # by itself: within the loop over blocks LLVM makes it half as fast
 def _swiglu_grad_piece(g, gate, up, dgate, dup, y):
     for i in range(g.size):
         s = sigmoid(gate[i])
