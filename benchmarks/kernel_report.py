@@ -31,12 +31,14 @@ class Direction:
 
 @dataclass
 class CaseTime:
-    """One kernel at one size; `operations` of a product, else 0."""
+    """One kernel at one size; what a copy reached in between, None where memory bounds nothing;
+    `operations` of a product, else 0."""
 
     kernel: str
     size: str
     bytes: int
     directions: list[Direction]
+    copy_gb_per_second: float | None
     operations: int = 0
 
 
@@ -59,7 +61,6 @@ class KernelsReport:
     blas: str
     threads: int
     openblas_variables: dict[str, str]
-    copy_gb_per_second: float
     rounds: int
     cases: list[CaseTime]
     extras: list[Extra]
@@ -106,7 +107,7 @@ class KernelsReport:
                 ("BLAS", self.blas),
                 ("OPENBLAS_* variables", variables or "none"),
                 ("threads", str(self.threads)),
-                ("a plain copy", f"{self.copy_gb_per_second:.1f} GB/s, read and written"),
+                ("a plain copy", _range_of_copies(self.cases)),
                 ("turns", f"{self.rounds} of each side; medians"),
             ],
         )
@@ -132,6 +133,13 @@ class KernelsReport:
             yield Table("Others", ["", "found", "at most"], rows)
         for miss in self.misses():
             yield Text(miss, "bad")
+
+
+def _range_of_copies(cases: list[CaseTime]) -> str:
+    found = [case.copy_gb_per_second for case in cases if case.copy_gb_per_second]
+    if not found:
+        return "not needed"
+    return f"{min(found):.1f} to {max(found):.1f} GB/s, read and written"
 
 
 def _shown(case: CaseTime) -> list[str]:

@@ -5,7 +5,8 @@
 The two sides are called in turns with the same numbers and the same number of threads, and the
 medians compared. Sizes go from what a cache holds to 500 MB. Beyond the caches, the bandwidth that
 a call reaches (the bytes that it cannot avoid to move, by its time) is compared with that of a
-plain copy, measured in the same run. With `--targets`, exits with 1 when one is missed.
+plain copy, which takes turns with the two sides: a neighbour may halve the memory's speed from one
+minute to the next. With `--targets`, exits with 1 when one is missed.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main() -> None:
     from kernel_products import PRODUCTS
 
     torch.set_num_threads(numba.get_num_threads())
-    copy = _copy_bandwidth()
+    copy = _copy()
     times = []
     for case in [*CASES, *PRODUCTS]:
         if options.only in case.kernel:
@@ -72,7 +73,6 @@ def main() -> None:
         blas=f"{machine.blas}; PyTorch {torch.__version__} with {_torch_blas(torch)}",
         threads=numba.get_num_threads(),
         openblas_variables={k: v for k, v in os.environ.items() if k.startswith("OPENBLAS_")},
-        copy_gb_per_second=copy / 1e9,
         rounds=options.rounds,
         cases=times,
         extras=extras,
@@ -82,22 +82,29 @@ def main() -> None:
     sys.exit(1 if options.targets and not report.passed() else 0)
 
 
-def _case_time(case: Any, rounds: int, copy: float) -> CaseTime:
-    """The medians of `rounds` turns of both sides, for each direction that the case has."""
+def _case_time(case: Any, rounds: int, copy: Callable[[], Any]) -> CaseTime:
+    """The medians of `rounds` turns of both sides, for each direction that the case has, and of a
+    copy where memory bounds one."""
     sides = case.sides()
+    bound = any(case.moved.values())
     found: dict[tuple[str, str], list[float]] = {}
+    copies = []
     for _ in range(rounds):
         for name, side in sides.items():
             time.sleep(SETTLE)
             for direction, seconds in _turn(side).items():
                 found.setdefault((name, direction), []).append(seconds)
+        if bound:
+            copies.append(_seconds(copy, 3))
+    bandwidth = 2 * COPY_BYTES / median(copies) if bound else None
     directions = []
     for direction, moved in case.moved.items():
         both = [found[name, direction] for name in ("entrenar", "torch")]
         ours, theirs = map(median, both)
-        reached = moved / ours / copy if moved else None
+        reached = moved / ours / bandwidth if moved and bandwidth else None
         directions.append(Direction(direction, 1e3 * ours, theirs / ours, reached, *both))
-    return CaseTime(case.kernel, case.size, case.bytes, directions, case.operations)
+    speed = bandwidth and bandwidth / 1e9
+    return CaseTime(case.kernel, case.size, case.bytes, directions, speed, case.operations)
 
 
 def _turn(side: Any) -> dict[str, float]:
@@ -127,13 +134,13 @@ def _seconds(call: Callable[[], Any], rounds: int = 7) -> float:
     return median(times)
 
 
-def _copy_bandwidth() -> float:
-    """Bytes a second, read and written, of PyTorch's copy with all threads."""
+def _copy() -> Callable[[], Any]:
+    """PyTorch's copy of `COPY_BYTES`, which are read and written, with all threads."""
     import torch
 
     source = torch.ones(COPY_BYTES // 4)
     target = torch.empty_like(source)
-    return 2 * COPY_BYTES / min(_seconds(lambda: target.copy_(source)) for _ in range(5))
+    return lambda: target.copy_(source)
 
 
 def _torch_blas(torch: Any) -> str:

@@ -192,7 +192,7 @@ DIRECTION = Direction("forward", 1.0, 1.5, None, OURS, PEER)
 REPORTS: dict[str, tuple[Callable[[], Any], str]] = {
     "kernels": (
         lambda: KernelsReport(
-            "today", MACHINE, "b", 2, {}, 1.0, 5, [CaseTime("k", "s", 1, [DIRECTION])], [], True
+            "today", MACHINE, "b", 2, {}, 5, [CaseTime("k", "s", 1, [DIRECTION], None)], [], True
         ),
         "k s, forward",
     ),

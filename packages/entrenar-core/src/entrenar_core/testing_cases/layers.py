@@ -109,24 +109,30 @@ def _embedding_grad(rows: int, width: int, count: int, add: bool) -> Case:
 
 CASES: dict[str, list[Case]] = {
     "activation.sigmoid": elementwise("x")(*SHAPES),
-    "activation.silu": [*elementwise("x")(*SHAPES), *elementwise("x")((5, 31), scale=30.0)],
+    "activation.silu": [
+        *elementwise("x")(*SHAPES, BEYOND_CACHES),
+        *elementwise("x")((5, 31), scale=30.0),
+    ],
     "activation.silu_grad": [
-        *elementwise("g", "x")(*SHAPES),
+        *elementwise("g", "x")(*SHAPES, BEYOND_CACHES),
         *elementwise("g", "x")((5, 31), scale=30.0),
     ],
-    "activation.gelu": [*_activation("x")(*SHAPES), *_activation("x")((5, 31), scale=30.0)],
+    "activation.gelu": [
+        *_activation("x")(*SHAPES, BEYOND_CACHES),
+        *_activation("x")((5, 31), scale=30.0),
+    ],
     "activation.gelu_grad": [
-        *_activation("g", "x")(*SHAPES),
+        *_activation("g", "x")(*SHAPES, BEYOND_CACHES),
         *_activation("g", "x")((5, 31), scale=30.0),
         *(_in_place(case, 2, WIDE) for case in _activation("g", "x")((2, WIDE))),
     ],
     "activation.softplus": elementwise("x")(*SHAPES),
     "activation.swiglu": [
-        *elementwise("gate", "up")(*SHAPES),
+        *elementwise("gate", "up")(*SHAPES, BEYOND_CACHES),
         *elementwise("gate", "up")((5, 31), scale=30.0),
     ],
     "activation.swiglu_grad": [
-        *elementwise("g", "gate", "up")(*SHAPES),
+        *elementwise("g", "gate", "up")(*SHAPES, BEYOND_CACHES),
         *elementwise("g", "gate", "up")((5, 31), scale=30.0),
         *(_in_place(case, 2, WIDE) for case in elementwise("g", "gate", "up")((2, WIDE))),
     ],
@@ -166,6 +172,7 @@ CASES: dict[str, list[Case]] = {
         _rms_norm(3, 16, scale=1e-4),
         _rms_norm(WIDE, 3),
         _rms_norm(2, WIDE),
+        _rms_norm(*BEYOND_CACHES),
     ],
     "norm.rms_norm_grad": [
         _norm_grad(1, 1),
@@ -174,9 +181,16 @@ CASES: dict[str, list[Case]] = {
         _norm_grad(33, 24, out=True, add=True),
         _norm_grad(WIDE, 3),
         _norm_grad(2, WIDE),
+        _norm_grad(*BEYOND_CACHES),
     ],
-    "softmax.softmax": [*elementwise("x")(*SHAPES), *elementwise("x")((5, 31), scale=40.0)],
+    "softmax.softmax": [
+        *elementwise("x")(*SHAPES, BEYOND_CACHES),
+        *elementwise("x")((5, 31), scale=40.0),
+    ],
     "softmax.softmax_grad": elementwise("g", "y")(*SHAPES, BEYOND_CACHES),
-    "softmax.log_softmax": [*elementwise("x")(*SHAPES), *elementwise("x")((5, 31), scale=40.0)],
+    "softmax.log_softmax": [
+        *elementwise("x")(*SHAPES, BEYOND_CACHES),
+        *elementwise("x")((5, 31), scale=40.0),
+    ],
     "softmax.log_softmax_grad": elementwise("g", "y")(*SHAPES, BEYOND_CACHES),
 }

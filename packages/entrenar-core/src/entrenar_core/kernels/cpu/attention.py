@@ -22,7 +22,7 @@ from entrenar_core.kernels.cpu.attention_plan import (
 )
 from entrenar_core.kernels.cpu.attention_tiles import CUTS, LSE, K, O, Q, V
 from entrenar_core.kernels.cpu.compile import F, inner, jit
-from entrenar_core.kernels.cpu.past_caches import BEYOND_CACHES, aligned
+from entrenar_core.kernels.cpu.past_caches import result
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.cpu.vector_loops import rotate
 from entrenar_core.kernels.cpu.vectors import WIDTH
@@ -33,10 +33,14 @@ PART = 512
 
 
 @inner
-def _rope_rows(first, last, x, cos, sin, y, sign):
+def _rope_rows(first, last, x, cos, sin, y, sign, past):
     heads, half = x.shape[1], x.shape[2] // 2
     for row in range(first, last):
         c, s = cos[row % cos.shape[0]], sin[row % sin.shape[0]]
+        if past:
+            xi, yi = x[row].ctypes.data, y[row].ctypes.data
+            rotate(xi, yi, heads, half // WIDTH, c.ctypes.data, s.ctypes.data, sign)
+            continue
         for h in range(heads):
             source, target = x[row, h], y[row, h]
             first_half, second_half = source[:half], source[half:]
@@ -47,39 +51,21 @@ def _rope_rows(first, last, x, cos, sin, y, sign):
                 to_second[j] = second_half[j] * c[j] + first_half[j] * turned
 
 
-@inner
-def _rope_rows_past_caches(first, last, x, cos, sin, y, sign):
-    heads, width = x.shape[1:]
-    for row in range(first, last):
-        c, s = cos[row % cos.shape[0]], sin[row % sin.shape[0]]
-        rotate(
-            x[row].ctypes.data, y[row].ctypes.data, heads, width // (2 * WIDTH), c.ctypes.data,
-            s.ctypes.data, sign,
-        )  # fmt: skip
-
-
 @jit
-def _rope(x, cos, sin, y, sign):
-    share_out(_rope_rows, x.shape[0], x.size, (x, cos, sin, y, sign))
-
-
-@jit
-def _rope_past_caches(x, cos, sin, y, sign):
-    share_out(_rope_rows_past_caches, x.shape[0], x.size, (x, cos, sin, y, sign))
+def _rope(x, cos, sin, y, sign, past):
+    share_out(_rope_rows, x.shape[0], x.size, (x, cos, sin, y, sign, past))
 
 
 @override("attention.rope", "float32")
 def rope(x, cos, sin, *, inverse=False):
     batch, time, heads, width = x.shape
-    y = np.empty(x.shape, np.float32)
+    y, past = result(x.shape)
     if y.size:
         # tables (T, D/2) are the same for each sequence
         tables = (np.ascontiguousarray(table).reshape(-1, width // 2) for table in (cos, sin))
         rows = np.ascontiguousarray(x).reshape(batch * time, heads, width)
-        turn = _rope
-        if y.nbytes >= BEYOND_CACHES and width % (2 * WIDTH) == 0:
-            turn, y = _rope_past_caches, aligned(x.shape)
-        turn(rows, *tables, y.reshape(rows.shape), F(-1 if inverse else 1))
+        past = past and width % (2 * WIDTH) == 0
+        _rope(rows, *tables, y.reshape(rows.shape), F(-1 if inverse else 1), past)
     return y
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_core.kernels.cpu.lanes import I16, Lanes, Variable, from_half, read, write
-from entrenar_core.kernels.cpu.past_caches import aligned, streams
+from entrenar_core.kernels.cpu.past_caches import result
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     F32,
@@ -126,8 +126,6 @@ def decoded(
     blocks = np.ascontiguousarray(blocks)
     shape = (len(blocks), blocks.shape[1] // size * block)
     assert out is None or (out.shape == shape and out.flags.c_contiguous)
-    past = out is None and streams(shape)
-    if out is None:
-        out = aligned(shape) if past else np.empty(shape, np.float32)
+    out, past = result(shape) if out is None else (out, False)
     run(blocks.ctypes.data, out.ctypes.data, out.size // block, int(past))
     return out

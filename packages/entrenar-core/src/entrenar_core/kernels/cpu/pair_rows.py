@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 
 from entrenar_core.kernels.attention_bf16 import FAR
-from entrenar_core.kernels.cpu.pairs import across, declared, dot, interleaved, rounded
+from entrenar_core.kernels.cpu.pairs import across, dot, interleaved, rounded
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
     F32,
@@ -25,6 +25,7 @@ from entrenar_core.kernels.cpu.vectors import (
     Builder,
     constant,
     counting,
+    declared,
     each_vector,
     exponential,
     load,

@@ -34,7 +34,6 @@ from llvmlite import ir
 
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
-    I8,
     I32,
     I64,
     INTEGER,
@@ -44,6 +43,8 @@ from entrenar_core.kernels.cpu.vectors import (
     Builder,
     constant,
     counting,
+    declared,
+    fetch,
     load,
     place,
     plus,
@@ -74,11 +75,6 @@ so the processor does not foresee it."""
 
 _HALVES = ir.VectorType(ir.IntType(16), 2 * WIDTH)
 _BIT = ir.IntType(1)
-
-
-def declared(builder: Builder, name: str, result: Any, *arguments: Any) -> Any:
-    found = builder.module.globals.get(name)
-    return found or ir.Function(builder.module, ir.FunctionType(result, arguments), name=name)
 
 
 def dot(builder: Builder, total: Any, x: Any, y: Any) -> Any:
@@ -133,13 +129,6 @@ def store_some(builder: Builder, value: Any, address: Any, mask: Any) -> None:
 # --- one tile of the result ----------------------------------------------------------------------
 
 
-def _fetch(builder: Builder, address: Any, *, writes: bool) -> None:
-    """Have a line of memory brought into the first-level cache."""
-    kind = I8.as_pointer()
-    fetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
-    builder.call(fetch, [builder.inttoptr(address, kind), I32(int(writes)), I32(3), I32(1)])
-
-
 def _sums(builder: Builder, rows: int, steps: Any, a: Any, b: Any) -> list[list[Any]]:
     """The sums of `rows` rows with all columns of a panel."""
     totals = [[variable(builder, constant(0.0)) for _ in range(VECTORS)] for _ in range(rows)]
@@ -192,7 +181,7 @@ def tile(builder, steps, a, b, c, c_row, rows, columns, add):
             for i in range(count):
                 row = place(builder, c, I64(i), c_row)
                 for j in range(VECTORS):
-                    _fetch(builder, place(builder, row, I64(j), BYTES), writes=True)
+                    fetch(builder, place(builder, row, I64(j), BYTES), writes=True)
             sums = _sums(builder, count, steps, a, b)
             _put(builder, sums, c, c_row, columns, add)
 
@@ -301,7 +290,7 @@ def _pack_beside(builder: Builder, width: int, given: Any) -> None:
             offset = builder.mul(group, I64(BYTES))
             first_at, second_at = builder.add(upper, offset), builder.add(lower, offset)
             for at in (first_at, second_at):
-                _fetch(builder, builder.add(at, ahead), writes=False)
+                fetch(builder, builder.add(at, ahead), writes=False)
             all_there = builder.and_(two, builder.icmp_signed(">=", left, I64(WIDTH)))
             with builder.if_else(all_there) as (full, ragged):
                 with full:

@@ -8,12 +8,25 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
-from entrenar_core.kernels.cpu.vectors import BYTES, I8, I32, WIDTH, Builder
+from entrenar_core.kernels.cpu.compile import inner
+from entrenar_core.kernels.cpu.vectors import (
+    BYTES,
+    I32,
+    INTEGER,
+    WIDTH,
+    Builder,
+    each_vector,
+    load,
+    routine,
+)
 
 BEYOND_CACHES = 2**24
 """Results of at least so many bytes are in no cache any more when they are used next."""
+
+PIECE = 256
+"""Numbers that are made before they are written past the caches: with more, memory waits for the
+processor while they are made, and the processor for memory after that."""
 
 
 def store_past(builder: Builder, value: Any, address: Any) -> None:
@@ -23,26 +36,32 @@ def store_past(builder: Builder, value: Any, address: Any) -> None:
     stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
 
 
-def read_ahead(builder: Builder, address: Any) -> None:
-    """Have the processor read what is at an address, which need not be there. By itself it reads
-    ahead up to the end of a page, and so does nothing while a row of that size is looked at once
-    more."""
-    pointer = I8.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-    name = "llvm.prefetch.p0"
-    prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name=name)
-    to_read, keep, data = I32(0), I32(3), I32(1)
-    builder.call(prefetch, [builder.inttoptr(address, pointer), to_read, keep, data])
-
-
-def streams(shape):
-    """Whether rows (N, D) of a result are to be written past the caches."""
-    return 4 * math.prod(shape) >= BEYOND_CACHES and shape[-1] % WIDTH == 0
-
-
 def aligned(shape):
     """An array that begins at a multiple of a vector's size."""
     size = math.prod(shape)
     room = np.empty(size + WIDTH, np.float32)
     begin = -room.ctypes.data % BYTES // 4
     return room[begin : begin + size].reshape(shape)
+
+
+def result(shape):
+    """An array for a result, and whether rows (…, D) of it are to be written past the caches."""
+    past = 4 * math.prod(shape) >= BEYOND_CACHES and shape[-1] % WIDTH == 0
+    return aligned(shape) if past else np.empty(shape, np.float32), past
+
+
+# --- in loops over pieces of flat arrays ---------------------------------------------------------
+
+
+@routine(*(INTEGER,) * 3)
+def _copy_past(builder, source, target, vectors):
+    with each_vector(builder, vectors) as offset:
+        value = load(builder, builder.add(source, offset))
+        store_past(builder, value, builder.add(target, offset))
+
+
+@inner
+def put_past(piece, target):
+    """Write what was made in `piece`, or as much of it as `target` takes, past the caches. No view
+    is to be taken of a piece for each: counting who holds it waits for what was written so."""
+    _copy_past(piece.ctypes.data, target.ctypes.data, target.size // WIDTH)

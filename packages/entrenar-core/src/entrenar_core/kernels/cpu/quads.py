@@ -23,7 +23,6 @@ from entrenar_core.kernels.cpu.pairs import (
     ROWS,
     VECTORS,
     below,
-    declared,
     load_some,
     store_some,
 )
@@ -40,6 +39,7 @@ from entrenar_core.kernels.cpu.vectors import (
     Builder,
     constant,
     counting,
+    declared,
     load,
     place,
     routine,

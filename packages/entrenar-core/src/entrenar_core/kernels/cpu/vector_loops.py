@@ -4,9 +4,6 @@ Why not in Python: numba's loops over a few vectors spend as long on checks of a
 over numbers as on the vectors.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from entrenar_core.kernels.cpu.past_caches import store_past
 from entrenar_core.kernels.cpu.vectors import (
     BYTES,
@@ -17,13 +14,12 @@ from entrenar_core.kernels.cpu.vectors import (
     LONGS,
     NUMBER,
     UNSIGNED,
-    WHOLES,
     WIDTH,
-    Builder,
     constant,
     counting,
     each_vector,
     exponential,
+    folded,
     greater,
     load,
     numbered,
@@ -231,14 +227,6 @@ def dot_with_rows(builder, x, rows_at, row, count, vectors, out, scale):
         store(builder, found, place(builder, out, piece, BYTES))
 
 
-def _across(builder: Builder, vector: Any, combine: Callable[..., Any]) -> Any:
-    """A vector of what `combine` makes of all numbers of one."""
-    for distance in (8, 4, 2, 1):
-        order = whole(WHOLES, *((j + distance) % WIDTH for j in range(WIDTH)))
-        vector = combine(builder, vector, builder.shuffle_vector(vector, vector, order))
-    return vector
-
-
 @routine(*(INTEGER,) * 7)
 def soften_rows(builder, at, row, rows, vectors, peaks, totals, factors):
     """Turn each x of a row into exp(x − peak), with the row's peak so far and here; update `peaks`
@@ -251,7 +239,7 @@ def soften_rows(builder, at, row, rows, vectors, peaks, totals, factors):
         with each_vector(builder, vectors) as step:
             x = load(builder, builder.add(here, step))
             builder.store(greater(builder, x, builder.load(highest)), highest)
-        peak = _across(builder, builder.load(highest), greater)
+        peak = folded(builder, builder.load(highest), greater)
         with each_vector(builder, vectors) as step:
             cell = builder.add(here, step)
             e = exponential(builder, builder.fsub(load(builder, cell), peak))
@@ -259,7 +247,7 @@ def soften_rows(builder, at, row, rows, vectors, peaks, totals, factors):
             builder.store(builder.fadd(builder.load(total), e), total)
         factor = exponential(builder, builder.fsub(old, peak))
         before = builder.fmul(spread(builder, load(builder, total_at, F32)), factor)
-        after = builder.fadd(before, _across(builder, builder.load(total), plus))
+        after = builder.fadd(before, folded(builder, builder.load(total), plus))
         for value, target in (
             (peak, peak_at),
             (after, total_at),

@@ -124,12 +124,14 @@ def variable(builder: Builder, value: Any) -> Any:
     return cgutils.alloca_once_value(builder, value)
 
 
+def declared(builder: Builder, name: str, result: Any, *arguments: Any) -> Any:
+    found = builder.module.globals.get(name)
+    return found or ir.Function(builder.module, ir.FunctionType(result, arguments), name=name)
+
+
 def exponential(builder: Builder, x: Any) -> Any:
     """eˣ as `elementary.exp` computes it, but 0 below e⁻⁸⁷, so also for −∞. NaN stays NaN."""
-    name = "llvm.floor.v16f32"
-    floor = builder.module.globals.get(name)
-    if floor is None:
-        floor = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name=name)
+    floor = declared(builder, "llvm.floor.v16f32", VECTOR, VECTOR)
     tiny = builder.fcmp_ordered("<", x, constant(-87.0))
     x = builder.select(tiny, constant(-87.0), x)
     k = builder.call(floor, [plus(builder, times(builder, x, constant(1.44269504)), constant(0.5))])
@@ -160,6 +162,23 @@ def swapped(builder: Builder, upper: Any, lower: Any, distance: int) -> tuple[An
         builder.shuffle_vector(upper, lower, whole(WHOLES, *order)) for order in (above, below)
     )
     return first, second
+
+
+def folded(builder: Builder, vector: Any, combine: Callable[..., Any]) -> Any:
+    """A vector of what `combine` makes of all numbers of one."""
+    for distance in (8, 4, 2, 1):
+        order = whole(WHOLES, *((j + distance) % WIDTH for j in range(WIDTH)))
+        vector = combine(builder, vector, builder.shuffle_vector(vector, vector, order))
+    return vector
+
+
+def fetch(builder: Builder, address: Any, *, writes: bool = False) -> None:
+    """Have a line of memory, which need not be there, brought into the first-level cache. By itself
+    the processor reads ahead up to the end of a page, and so does nothing while a row of that size
+    is looked at once more."""
+    kind = I8.as_pointer()
+    fetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), kind, I32, I32, I32)
+    builder.call(fetch, [builder.inttoptr(address, kind), I32(int(writes)), I32(3), I32(1)])
 
 
 @contextmanager
