@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from entrenar_core.kernels.cpu.threads import start_threads
 from entrenar_core.merge.tensor import merge_arrays
 from mergekit_arrays import adds_every_16th, related, steps_apart, theirs
 
@@ -28,6 +29,7 @@ EPSILON = float(np.finfo(np.float32).eps)
 def one_thread():
     """torch's threads round what they sum up, each its part: with one of them that is defined."""
     pytest.importorskip("mergekit")
+    start_threads()  # numba's, the first time: it sets how many torch has, too
     with threads(1):
         yield
 
@@ -341,3 +343,18 @@ def test_slerp_of_large_tensors_is_mergekits_and_as_far_from_the_exact_result():
     ours, their = (steps_apart(x, rounded) != 0 for x in (made.found, made.wanted))
     assert (steps_apart(made.found, made.wanted) == 0).mean() >= 0.9999
     assert 1e-3 < ours.mean() < 1e-2 and 1e-3 < their.mean() < 1e-2
+
+
+@pytest.mark.parametrize("t", [0.3, 1.2])
+def test_in_float32_slerp_is_nearer_to_mergekit_than_mergekit_with_two_threads(t):
+    """A last bit of an angle is in all elements: it is another one where MKL's sine is not the
+    nearest, and where two threads add up the norms."""
+    ours, theirs_of_two = [], []
+    for seed in range(8):
+        made = results(Case("slerp", {"t": t}, 1), LARGE[0], FLOAT32, seed=seed)
+        with threads(2):
+            of_two = results(Case("slerp", {"t": t}, 1), LARGE[0], FLOAT32, seed=seed).wanted
+        ours.append((steps_apart(made.found, made.wanted) == 0).mean())
+        theirs_of_two.append((steps_apart(of_two, made.wanted) == 0).mean())
+    assert np.mean(ours) > np.mean(theirs_of_two)
+    assert np.mean(theirs_of_two) < 0.9

@@ -40,9 +40,9 @@ from entrenar_core.kernels.cpu.pairs import (
 from entrenar_core.kernels.cpu.vectors import BYTES, await_handed, carray, hand_over, take
 from entrenar_core.kernels.held import Rows
 
-DEPTH = 768
+DEPTH = 1024
 """Numbers along k that are summed before the result is written, or added to. A panel of a is then
-12 KiB, a part of every first-level cache. A constant, since the order of sums follows from it."""
+16 KiB, at most half of a first-level cache. A constant, since the order of sums follows from it."""
 
 SHARE = 0.3
 """Of the second-level cache, what a block of panels may take: beside it pass the panels of the
