@@ -81,3 +81,11 @@ def test_the_gradients_of_the_weights_of_many_rows(arrays):
     mine = kernels.rms_norm_grad(g, x, weight, scale)[1]
     theirs = (g * (x.astype(np.float64) * scale[:, None])).sum(axis=0)
     np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.tier2
+@pytest.mark.parametrize("rows", [FEW, ROWS])
+def test_log_softmax_beside_a_large_peak(rows):
+    """Peak and logarithm may not be added up first: beside 10⁸ the logarithm is lost."""
+    found = kernels.log_softmax(np.full((rows, WIDTH), 1e8, np.float32))
+    np.testing.assert_allclose(found, -np.log(WIDTH), rtol=1e-6)
