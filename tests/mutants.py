@@ -50,7 +50,9 @@ class Group:
 OPS = f"{CORE}/src/entrenar_core/autograd/ops"
 LOSSES = (f"{OPS}/loss.py", f"{OPS}/linear_loss.py", f"{CORE}/src/entrenar_core/kernels/loss.py")
 GROUPS = {
-    "ops": Group((f"{OPS}/*.py",), (f"{CORE}/tests/autograd",), 0.85, without=LOSSES),
+    "ops": Group(
+        (f"{OPS}/*.py",), (f"{CORE}/tests/autograd", f"{CORE}/tests/distill"), 0.85, without=LOSSES
+    ),
     "losses": Group(LOSSES, (f"{CORE}/tests/autograd", f"{CORE}/tests/kernels"), 0.85),
     "optimizers": Group((f"{CORE}/src/entrenar_core/optim/*.py",), (f"{CORE}/tests/optim",), 0.85),
 }

@@ -143,6 +143,13 @@ def test_where_there_is_no_derivative_the_gradient_is_the_documented_one(kink, d
         assert difference(leaf.grad, wanted) <= 1e-7
 
 
+def test_the_gradient_of_a_power_of_zero_takes_no_logarithm_of_it():
+    """NumPy would warn, and warnings are errors here."""
+    x, y = Tensor([0.0, 2.0]), Tensor([3.0, 3.0], requires_grad=True)
+    ops.pow(x, y).sum().backward()
+    assert y.grad.tolist() == pytest.approx([0, 8 * np.log(2)], rel=1e-6)
+
+
 def test_logsumexp_of_large_numbers_has_the_precision_of_small_ones():
     x = Tensor([1000.0, 1000.0], requires_grad=True)
     y = ops.logsumexp(x)

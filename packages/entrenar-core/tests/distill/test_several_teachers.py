@@ -210,6 +210,6 @@ def test_a_batch_of_no_documents_has_no_route():
 
 def test_a_position_of_a_row_that_its_teacher_has_not_read_is_refused():
     part = live(1).expected(BATCH.part(slice(0, 1)))
-    owners = np.zeros((2, 9), int)
+    owners = np.zeros((3, 9), int)
     with pytest.raises(ShapeError, match="teacher 0 has not read row 1"):
-        ops.Routed([part], [np.array([0])], owners).check(18, 61)
+        ops.Routed([part], [np.array([0])], owners).check(27, 61)
