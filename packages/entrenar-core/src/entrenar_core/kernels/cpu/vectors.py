@@ -16,6 +16,7 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core import config as numba_config
 from numba.extending import intrinsic as untyped_intrinsic
 
 WIDTH = 16
@@ -281,7 +282,7 @@ def await_handed(_typing, _address, _count):
 
 
 @intrinsic
-def apart(_typing):
+def _apart(_typing):
     """Keep LLVM from copying the function that calls this into its callers: kernels would take
     several times as long to compile."""
 
@@ -290,3 +291,14 @@ def apart(_typing):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+def _nothing() -> None:
+    """Stands for what only compiled code knows, where nothing is compiled."""
+
+
+apart: Any = (
+    _nothing
+    if numba_config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
+    else _apart
+)
