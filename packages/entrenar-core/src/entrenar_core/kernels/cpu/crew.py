@@ -4,6 +4,7 @@ What they are told is numbers, so one that is compiled serves all types and layo
 """
 
 import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from entrenar_core.kernels.cpu.stamp import stamp
 from entrenar_core.kernels.cpu.threads import SERIAL, share_out
 from entrenar_core.kernels.cpu.vectors import intrinsic
 
-_I64 = ir.IntType(64)
+_I64, _NUMBERS = ir.IntType(64), ctypes.POINTER(ctypes.c_int64)
 MANY = SERIAL + 1
 """Elements that are too many for one thread."""
 
@@ -64,6 +65,10 @@ class Crew:
 
     def __call__(self, plan: np.ndarray, threads: int) -> None:
         """Call work(plan, 0) to work(plan, threads − 1)."""
+        if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+            for thread in range(threads):
+                self._work(plan.ctypes.data_as(_NUMBERS), thread)
+            return
         run(self.address, plan, threads)
 
     @property

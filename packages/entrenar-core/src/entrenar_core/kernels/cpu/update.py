@@ -113,7 +113,7 @@ def multiply(target, factor):
 @override("update.sum_of_squares", "float32")
 def sum_of_squares(x):
     partial = np.empty(BLOCKS, np.float32)
-    return _sum_of_squares(x, partial)
+    return float(_sum_of_squares(x, partial))
 
 
 @override("update.adam", "float32")
