@@ -101,6 +101,11 @@ def test_the_packages_have_one_version():
             "Distillation Divergence DIVERGENCES LiveTeacher MixedTeacher RoutedTeacher decide "
             "shared_vocabulary Vocabulary",
         ),
+        (
+            "entrenar_core.lora",
+            "LoraConfig Adapter adapt load_adapter PeftConfig StoredAdapter activate active "
+            "adapters_of disabled fuse strip unfuse Update AdapterContent content_of write_adapter",
+        ),
         ("entrenar_core.data.tokenizer", "Tokenizer train_bpe"),
         ("entrenar_core.train.loop", "TrainingLoop PhaseResult"),
         (
@@ -126,6 +131,16 @@ def test_the_packages_have_one_version():
 def test_the_documented_names_are_there(module, names):
     found = importlib.import_module(module)
     assert [name for name in names.split() if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize("package", ["entrenar_core.lora", "entrenar_core.train"])
+def test_names_that_are_loaded_late_are_listed_and_others_are_not_there(package):
+    found = importlib.import_module(package)
+    offered = [name for name in dir(found) if not name.startswith("_")]
+    assert len(offered) > 5
+    assert all(hasattr(found, name) for name in offered)
+    with pytest.raises(AttributeError, match=f"'{package}' has no attribute 'nothing'"):
+        found.nothing  # noqa: B018
 
 
 def test_type_checkers_see_the_names_that_core_offers():

@@ -135,3 +135,12 @@ def test_library_half_imports_only_the_standard_library():
 def test_tool_that_is_not_installed_is_not_found():
     with pytest.raises(NotFoundError, match="'entrenar-nothing'"):
         run_cli(["entrenar-nothing"])
+
+
+def test_a_command_does_not_end_with_a_search_for_garbage():
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()));"
+        "import entrenar_common.cli"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 1000

@@ -1,11 +1,14 @@
 """Compiled sums have the bits of those that their references give: their order is what they are."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from entrenar_core.kernels import summing
+from entrenar_core.kernels import merging, summing
 
 pytestmark = pytest.mark.tier2
+
+TYPES = np.float32, ml_dtypes.bfloat16, np.float16
 
 
 @pytest.mark.parametrize("n, k, columns", [(1, 1, 1), (2, 7001, 1), (3, 1000, 17), (999, 16, 32)])
@@ -18,10 +21,11 @@ def test_rows(n, k, columns):
     np.testing.assert_array_equal(sums, before)
 
 
+@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("n, k", [(1, 1), (2, 3), (2, 70_001), (3000, 5)])
-def test_squares(n, k):
+def test_squares(n, k, kind):
     rng = np.random.default_rng(k)
-    x = rng.standard_normal((n, k, 8)).astype(np.float32)
+    x = rng.standard_normal((n, k, 8)).astype(kind)
     sums = np.square(rng.standard_normal((n, 8))).astype(np.float32)
     before = sums.copy()
     np.testing.assert_array_equal(
@@ -30,10 +34,21 @@ def test_squares(n, k):
     np.testing.assert_array_equal(sums, before)
 
 
+@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("k", [1, 7, 1000])
-def test_products(k):
+def test_products(k, kind):
     rng = np.random.default_rng(k)
-    x = rng.standard_normal((2, 2 * k, 512)).astype(np.float32)[:, :k]
+    x = rng.standard_normal((2, 2 * k, 512)).astype(kind)[:, :k]
     lengths = np.array([31, 0.7], np.float32)
     wanted = summing.unit_products.reference(x, lengths)
     np.testing.assert_array_equal(summing.unit_products(x, lengths), wanted)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("n, size", [(1, 1), (2, 5000), (3, 70_001)])
+def test_combined_vectors(n, size, kind):
+    rng = np.random.default_rng(size)
+    inputs = rng.standard_normal((n, size)).astype(kind)
+    weights = rng.standard_normal(n).astype(np.float32)
+    wanted = merging.combine.reference(inputs, weights)
+    np.testing.assert_array_equal(merging.combine(inputs, weights), wanted)

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 import pytest
 
+from entrenar_core.kernels.cpu import threads
 from entrenar_core.kernels.cpu.compile import inner
 from entrenar_core.kernels.cpu.threads import SERIAL, share_out
+from entrenar_core.kernels.threads import spared
 
 pytestmark = pytest.mark.tier2
 
@@ -84,3 +87,22 @@ wait(numba.get_num_threads(), SERIAL + 1, flag.ctypes.data)
 def test_other_threads_of_python_go_on_meanwhile():
     """In a process of its own: with Python's lock kept it would wait for ever."""
     subprocess.run([sys.executable, "-c", WAITING], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("processors, left", [(0, 3), (1, 2), (2, 1), (9, 1)])
+def test_processors_that_are_spared_are_left_to_others(monkeypatch, processors, left):
+    counts = [3]
+    monkeypatch.setattr(threads, "number_of_threads", lambda: counts[-1])
+    monkeypatch.setattr(threads, "use_threads", counts.append)
+    with pytest.raises(ValueError), spared(processors):
+        assert counts[-1] == left
+        raise ValueError
+    assert counts[-1] == 3
+
+
+def test_threads_are_spared_by_the_calling_thread_alone():
+    before = numba.get_num_threads()
+    with spared(before), ThreadPoolExecutor(1) as pool:
+        assert numba.get_num_threads() == 1
+        assert pool.submit(numba.get_num_threads).result() == numba.config.NUMBA_NUM_THREADS
+    assert numba.get_num_threads() == before

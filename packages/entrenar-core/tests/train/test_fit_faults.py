@@ -87,6 +87,14 @@ def test_a_fault_at_any_operation_loses_nothing(ram_path, forever):
     assert ended > len(faults.calls) // 2
 
 
+def free_descriptors() -> list[int]:
+    """The numbers of files that are opened now, in order: first those between others."""
+    opened = [os.dup(0) for _ in range(6)]
+    for number in opened:
+        os.close(number)
+    return opened
+
+
 @pytest.mark.tier2
 def test_without_free_descriptors_a_save_is_refused_whole(ram_path):
     """The system's own EMFILE: with so few left, each way to fail is met in turn."""
@@ -95,10 +103,9 @@ def test_without_free_descriptors_a_save_is_refused_whole(ram_path):
     store.save(1, tensors=tensors, state={})
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     outcomes = []
+    numbers = free_descriptors()
     for free in range(6):
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + free, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (numbers[free], hard))
         try:
             store.save(2 + free, tensors=tensors, state={})
             outcomes.append("saved")

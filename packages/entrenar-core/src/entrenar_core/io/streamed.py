@@ -2,13 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from entrenar_core.io.files import AtomicWriter
+from entrenar_core.io.worker import Worker
 
 WAITING_BYTES = 16 * 2**20
 """What may wait to be written, unless it is one array alone."""
@@ -37,8 +38,8 @@ def written_behind(file: AtomicWriter) -> Iterator[Callable[[memoryview | bytes]
     for another thread, this one writes.
     """
     waiting: deque[tuple[int, Future[None]]] = deque()
-    with ThreadPoolExecutor(1, "write-behind") as pool:
-        if not _starts(pool):
+    with Worker("write-behind") as worker:
+        if not _starts(worker):
             yield file.write
             return
 
@@ -46,16 +47,16 @@ def written_behind(file: AtomicWriter) -> Iterator[Callable[[memoryview | bytes]
             size = memoryview(memory).nbytes
             while waiting and sum(n for n, _ in waiting) + size > WAITING_BYTES:
                 waiting.popleft()[1].result()
-            waiting.append((size, pool.submit(file.write, memory)))
+            waiting.append((size, worker.submit(file.write, memory)))
 
         yield write
         for _, written in waiting:
             written.result()
 
 
-def _starts(pool: ThreadPoolExecutor) -> bool:
+def _starts(worker: Worker) -> bool:
     try:
-        pool.submit(int).result()
+        worker.submit(int).result()
     except RuntimeError:  # as Python has it where the system starts no thread
         return False
     return True

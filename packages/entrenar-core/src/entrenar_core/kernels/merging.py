@@ -27,6 +27,17 @@ def task_vectors(inputs, *, work):
 
 
 @kernel
+def combine(inputs, weights):
+    """Σ wᵢxᵢ of inputs (n, size) and weights (n,), one after the other, each step in float32;
+    `inputs` is of any of the three types."""
+    wide = widen.reference(inputs) if inputs.dtype.name != "float32" else inputs
+    total = wide[0] * weights[0]
+    for row, weight in zip(wide[1:], weights[1:], strict=True):
+        total = total + row * weight
+    return total
+
+
+@kernel
 def scale_rows(x, factors, *, work):
     """x (n, size) times factors (n,), in place."""
     x[...] = in_numbers_of(x * factors[:, None], work)

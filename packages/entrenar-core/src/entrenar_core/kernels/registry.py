@@ -10,6 +10,7 @@ this library imports no compiler.
 import importlib
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -60,6 +61,7 @@ class Kernel:
         self._loaded.add(backend)
 
 
+@cache
 def code_of(backend: str, file: str) -> ModuleType | None:
     """The module with the overrides of `backend` for a kernel's file; None where there are none."""
     folder = f"{__package__}.{backend}"

@@ -21,16 +21,18 @@ def add_rows(x, sums):
 
 @kernel
 def add_squares(x, sums):
-    """`sums` (n, 8) and then, one after the other, the squares of the rows of x (n, k, 8)."""
+    """`sums` (n, 8) and then, one after the other, the squares of the rows of x (n, k, 8), which
+    are widened to the type of `sums`."""
     xp = array_module(x)
-    rows = xp.concatenate([sums[:, None], xp.square(x)], axis=1)
+    rows = xp.concatenate([sums[:, None], xp.square(x.astype(sums.dtype))], axis=1)
     return xp.add.reduce(rows, axis=1)
 
 
 @kernel
 def unit_products(x, lengths):
     """The products x[0]/lengths[0] · x[1]/lengths[1] of x (2, k, 512) as groups of 16 rows of 32
-    numbers each; the sums of the rows of a group, one after the other: (k, 32)."""
+    numbers each; the sums of the rows of a group, one after the other: (k, 32). x is widened to the
+    type of `lengths`."""
     xp = array_module(x)
-    a, b = x / lengths[:, None, None]
+    a, b = x.astype(lengths.dtype) / lengths[:, None, None]
     return xp.add.reduce((a * b).reshape(-1, ROWS, COLUMNS), axis=1)

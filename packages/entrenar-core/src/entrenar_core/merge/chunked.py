@@ -53,22 +53,22 @@ class UnitProducts:
         self._sum.add_groups(summing.unit_products(rows, self._lengths))
 
     def total(self, rest: np.ndarray) -> np.ndarray:
-        first, second = rest / self._lengths[:, None]
+        first, second = rest.astype(np.float32) / self._lengths[:, None]
         return added([first * second], self._sum)
 
 
 def chunked_norms(group: Group) -> np.ndarray:
     """The norms of all inputs, float32 (n,): of those of their chunks."""
-    squares = added(_flat(group), Chunked(group.size, lambda _: Squares()))
-    return np.sqrt(added([np.sqrt(squares)], Squares()))
+    squares = [
+        added(group.flat(tensor), Chunked(group.size, lambda _: Squares()))
+        for tensor in group.inputs
+    ]
+    return np.sqrt(added([np.sqrt(np.stack(squares))], Squares()))
 
 
 def chunked_cosine(group: Group, lengths: np.ndarray) -> np.float32:
     """The cosine between two inputs of such lengths (2,)."""
     order = Chunked(group.size, lambda size: UnitProducts(size, lengths))
-    parts = added(_flat(group), order)
+    vectors = (block.stored.reshape(2, -1) for block in group.blocks())
+    parts = added(vectors, order)
     return np.float32(added([parts], Cascaded(len(parts), as_wide=True)))
-
-
-def _flat(group: Group):
-    return (block.inputs.reshape(len(block.inputs), -1) for block in group.blocks())

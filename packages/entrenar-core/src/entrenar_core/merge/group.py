@@ -11,8 +11,10 @@ import numpy as np
 
 from entrenar_common.errors import UnsupportedError
 from entrenar_core import kernels
+from entrenar_core.io.worker import busy_workers
 from entrenar_core.kernels import merging
 from entrenar_core.kernels.narrow import is_narrow
+from entrenar_core.kernels.threads import spared
 
 ELEMENTS = 2**18
 """Of a block, unless one row has more: 1 MiB of float32 for each model."""
@@ -185,29 +187,47 @@ class Group:
 
     def blocks(self) -> Iterator[Block]:
         """All rows, some at a time, in order."""
-        rows, columns = self.rows_and_columns
-        step = min(max(1, self.elements // max(columns, 1)), max(rows, 1))
-        as_stored = all(tensor.dtype == self.work for tensor in self.inputs)
-        kind = self.work if as_stored else np.dtype(np.float32)
-        room = np.empty((len(self.inputs), step, columns), kind)
-        for start in range(0, rows, step):
-            part = slice(start, min(start + step, rows))
-            stored = room[:, : part.stop - start]
+        room = np.empty((len(self.inputs), self._step, self.rows_and_columns[1]), self._kind)
+        for part in self._parts():
+            stored = room[:, : part.stop - part.start]
             for tensor, found in zip(self.inputs, stored, strict=True):
-                self._read(tensor, part, found)
+                found[...] = self._read(tensor, part)
             if not stored.flags.c_contiguous:  # the last one, which has fewer rows
                 stored = np.ascontiguousarray(stored)
             yield Block(part, stored, self.work, self.base is not None)
         for tensor in self.inputs:
             tensor.release()
 
-    def _read(self, tensor: Rows, part: slice, out: np.ndarray) -> None:
+    def flat(self, tensor: Rows) -> Iterator[np.ndarray]:
+        """All numbers of one of the inputs, some at a time, in order; of the type of `stored` of
+        blocks, and views where they lie in memory like that."""
+        for part in self._parts():
+            yield np.ascontiguousarray(self._read(tensor, part)).reshape(-1)
+        tensor.release()
+
+    @cached_property
+    def _kind(self) -> np.dtype:
+        as_stored = all(tensor.dtype == self.work for tensor in self.inputs)
+        return self.work if as_stored else np.dtype(np.float32)
+
+    @cached_property
+    def _step(self) -> int:
+        rows, columns = self.rows_and_columns
+        return min(max(1, self.elements // max(columns, 1)), max(rows, 1))
+
+    def _parts(self) -> Iterator[slice]:
+        """Rows, some at a time. While they are worked on, workers are left their processors."""
+        rows = self.rows_and_columns[0]
+        for start in range(0, rows, self._step):
+            with spared(busy_workers()):
+                yield slice(start, min(start + self._step, rows))
+
+    def _read(self, tensor: Rows, part: slice) -> np.ndarray:
         rows = tensor.read(part)
-        if rows.dtype == out.dtype:
-            out[...] = rows
-            return
+        if rows.dtype == self.work == self._kind:
+            return rows
         wide = kernels.widen(np.ascontiguousarray(rows)) if is_narrow(rows) else rows
-        out[...] = wide if rows.dtype == self.work else rounded_to(wide, self.work)
+        return wide if rows.dtype == self.work else rounded_to(wide, self.work)
 
 
 def rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:

@@ -94,6 +94,7 @@ class Squares:
         self._sums = found.reshape(*lead, VECTOR)
 
     def total(self, rest: np.ndarray) -> np.ndarray:
+        rest = rest.astype(np.float32)
         four = rest.shape[-1] // 4 * 4
         found = _in_turn(self._sums, np.square(rest[..., :four]))
         for last in np.moveaxis(rest[..., four:], -1, 0):

@@ -3,21 +3,20 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from entrenar_common.errors import ConfigError
-from entrenar_core.convert.gguf import GGUFPlan
-from entrenar_core.convert.recipe import recipe_named
 from entrenar_core.data.load_tokenizer import has_tokenizer, load_tokenizer
 from entrenar_core.data.tokenizer import Tokenizer
 from entrenar_core.io import files
 from entrenar_core.io.files import sha256_file
 from entrenar_core.io.new_folder import check_new
 from entrenar_core.io.safetensors import write_file, write_folder
+from entrenar_core.io.worker import Worker
 from entrenar_core.lora.merge import check_output, copy_files
 from entrenar_core.merge.card import RECIPE, card
 from entrenar_core.merge.inputs import Input
@@ -42,9 +41,9 @@ MAX_SHARD_BYTES = 2 * 10**9
 class Hashes:
     """SHA-256 of the models' files, made in a thread of its own, which reads ahead by that."""
 
-    def __init__(self, inputs: Mapping[Any, Input], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, inputs: Mapping[Any, Input], worker: Worker) -> None:
         self._found: dict[str, dict[str, Future[str]]] = {
-            str(ref): {path.name: pool.submit(sha256_file, path) for path in model.paths}
+            str(ref): {path.name: worker.submit(sha256_file, path) for path in model.paths}
             for ref, model in inputs.items()
         }
 
@@ -63,6 +62,8 @@ def check_target(job: Job, output: Path, recipe: str | None) -> None:
     check_output(output, [model.path for model in job.inputs.values()])
     if output.suffix.lower() == GGUF:
         if recipe is not None:
+            from entrenar_core.convert.recipe import recipe_named
+
             recipe_named(recipe)
     elif recipe is not None:
         raise ConfigError(
@@ -90,8 +91,8 @@ def write_merge(
     a run that was cut off began is gone on with; files are whole or not there.
     """
     job.progress.start("merge", len(job.tensors))
-    with ThreadPoolExecutor(1, "hash-inputs") as pool:
-        hashes = Hashes(job.inputs, pool)
+    with Worker("hash-inputs") as worker:
+        hashes = Hashes(job.inputs, worker)
         try:
             if output.suffix.lower() == GGUF:
                 _gguf(job, output, quantization)
@@ -101,7 +102,7 @@ def write_merge(
                 _folder(job, output, recipe_text, hashes, version)
             return hashes.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            worker.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             job.progress.finish()
@@ -175,6 +176,10 @@ def _read_from(model: Input) -> list[Path]:
 
 
 def _gguf(job: Job, output: Path, quantization: str | None) -> None:
+    # what reads and writes all other formats is not loaded for a folder
+    from entrenar_core.convert.gguf import GGUFPlan
+    from entrenar_core.convert.recipe import recipe_named
+
     dtypes = {tensor.dtype.name for tensor in job.tensors.values() if tensor.is_number}
     stored = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
     recipe = recipe_named(quantization or stored[min(dtypes)])

@@ -14,6 +14,11 @@ def _ties(draw: Draw, *shape: int) -> np.ndarray:
     return np.round(draw.normal(*shape), 1)
 
 
+def _wide(numbers: np.ndarray) -> np.ndarray:
+    """As float32, if they are of half precision."""
+    return numbers.astype(np.result_type(np.float32, numbers.dtype))
+
+
 def _over(shapes=SHAPES):
     def cases(make) -> list[Case]:
         return [Case(f"{n} of {size}", lambda d, n=n, s=size: make(d, n, s)) for n, size in shapes]
@@ -112,6 +117,9 @@ CASES = {
     "merging.scale_rows": _worked(
         lambda d, n, size: {"x": d.normal(n, size), "factors": d.normal(n)}
     ),
+    "merging.combine": _over_all(
+        lambda d, n, size: {"inputs": d.normal(n, size), "weights": _wide(d.normal(n))}
+    ),
     "comparing.magnitudes": _over_all(lambda d, n, size: {"x": d.normal(n, size)}),
     "comparing.differences": [
         *(Case(f"{size}", lambda d, s=size: _pair(d, s)) for size in (1, 17, 4097, WIDE, 200_003)),
@@ -150,14 +158,14 @@ CASES = {
     "summing.add_squares": [
         Case(
             f"{k} vectors of {n}",
-            lambda d, n=n, k=k: {"x": d.normal(n, k, 8), "sums": abs(d.normal(n, 8))},
+            lambda d, n=n, k=k: {"x": d.normal(n, k, 8), "sums": _wide(abs(d.normal(n, 8)))},
         )
         for n, k in ((1, 1), (2, 3), (2, 4097), (WIDE, 2))
     ],
     "summing.unit_products": [
         Case(
             f"{k} groups",
-            lambda d, k=k: {"x": d.normal(2, k, 512), "lengths": 1 + abs(d.normal(2))},
+            lambda d, k=k: {"x": d.normal(2, k, 512), "lengths": _wide(1 + abs(d.normal(2)))},
         )
         for k in (1, 3, 129)
     ],

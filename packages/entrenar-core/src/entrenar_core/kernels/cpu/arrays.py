@@ -4,11 +4,10 @@ import ctypes
 
 import numba
 import numpy as np
-from numba.core import config as numba_config
 from numba.core import types
 from numba.np.numpy_support import as_dtype
 
-from entrenar_core.kernels.cpu.compile import inner
+from entrenar_core.kernels.cpu.compile import NOT_COMPILED, inner
 from entrenar_core.kernels.cpu.threads import SERIAL
 from entrenar_core.kernels.cpu.vectors import carray, intrinsic
 
@@ -19,7 +18,7 @@ PLAN = 16
 def _array_at(kind):
     """A function from an address to the array (rows, columns) of `kind` that lies there."""
 
-    if numba_config.DISABLE_JIT:
+    if NOT_COMPILED:
         number = np.ctypeslib.as_ctypes_type(as_dtype(kind))
         return lambda address, rows, columns: carray(
             ctypes.cast(int(address), ctypes.POINTER(number)), (rows, columns)

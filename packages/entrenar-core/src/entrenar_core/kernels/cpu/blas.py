@@ -9,9 +9,10 @@ import ctypes
 
 import llvmlite.binding
 import numpy as np
-from numba.core import config as numba_config
 from numba.core import types
 from numba.core.types import ExternalFunction
+
+from entrenar_core.kernels.cpu.compile import NOT_COMPILED
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
 """cblas's names for a layout and the two transposes."""
@@ -53,7 +54,7 @@ _i32, _i64, _f32 = types.int32, types.int64, types.float32
 def _external(name, result, *arguments):
     """The symbol as a function for compiled code, or, where numba is told not to compile
     (`NUMBA_DISABLE_JIT`, for coverage and debuggers), for Python."""
-    if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+    if NOT_COMPILED:
         kinds = {_i32: ctypes.c_int32, _i64: ctypes.c_int64, _f32: ctypes.c_float}
         library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
         function = getattr(library, _SYMBOLS[name])

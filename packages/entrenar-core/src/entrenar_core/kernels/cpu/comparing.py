@@ -17,7 +17,14 @@ from entrenar_core.kernels.cpu.arrays import (
 )
 from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.crew import Crew
-from entrenar_core.kernels.cpu.narrow import wide_bfloat16, wide_float16
+from entrenar_core.kernels.cpu.narrow import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    numbers_at,
+    wide_bfloat16,
+    wide_float16,
+)
 from entrenar_core.kernels.cpu.threads import BLOCK, share_out
 from entrenar_core.kernels.cpu.vectors import carray
 from entrenar_core.kernels.registry import override
@@ -139,9 +146,6 @@ def compare(changes, base, merged):
 SHARE = 64 * CHUNK
 """Elements whose differences one thread adds up."""
 
-FLOAT32, BFLOAT16, FLOAT16 = range(3)
-"""Kinds of numbers, as a crew is told."""
-
 WIDTHS = 4, 2, 2
 """Bytes of a number of each kind."""
 
@@ -201,19 +205,10 @@ def _chunk_at(plan, first, count):
 @inner
 def _numbers_at(plan, first, count, rooms):
     """So many elements of both as float32 numbers, those of narrow types in the rooms."""
-    kind, found, other = plan[3], rooms[0, :count], rooms[1, :count]
-    a, b = plan[4] + WIDTHS[kind] * first, plan[5] + WIDTHS[kind] * first
-    if kind == FLOAT32:
-        return floats(a, 1, count)[0], floats(b, 1, count)[0]
-    _widened(halves(a, 1, count)[0], found, kind)
-    _widened(halves(b, 1, count)[0], other, kind)
-    return found, other
-
-
-@inner
-def _widened(bits, out, kind):
-    for j in range(bits.size):
-        out[j] = wide_bfloat16(bits[j]) if kind == BFLOAT16 else wide_float16(bits[j])
+    kind = plan[3]
+    a = numbers_at(plan[4], kind, first, count, rooms[0])
+    b = numbers_at(plan[5], kind, first, count, rooms[1])
+    return a, b
 
 
 @inner

@@ -1,7 +1,8 @@
 """How kernels are compiled: lazily, cached on disk, keeping NaN and infinity."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ that a NaN in a batch stays visible."""
 
 F = np.float32
 
+_config: Any = numba_config
+
+NOT_COMPILED: bool = bool(_config.DISABLE_JIT)
+"""Whether numba was told to compile nothing (`NUMBA_DISABLE_JIT`), for coverage and debuggers: then
+all is done in Python."""
+
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept: `$NUMBA_CACHE_DIR`, else `entrenar/kernels` under the
@@ -30,9 +37,21 @@ def cache_folder() -> Path:
     return Path(base) / "entrenar" / "kernels"
 
 
+@contextmanager
+def cached() -> Iterator[None]:
+    """In the body numba is told to keep what it compiles in `cache_folder`. Other code in the
+    process keeps its own setting."""
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = str(cache_folder())
+    try:
+        yield
+    finally:
+        _config.CACHE_DIR = before
+
+
 def jit(function: Callable[..., Any], *, fastmath: set[str] | bool = KEEPS_NAN) -> Any:
     """`function` compiled at its first call, and cached in `cache_folder` where that can be
-    written. Other numba code in the process keeps its own cache setting.
+    written.
 
     `fastmath` is what LLVM may change, in the routines of `vectors` that are called too.
     """
@@ -41,19 +60,16 @@ def jit(function: Callable[..., Any], *, fastmath: set[str] | bool = KEEPS_NAN) 
         "error_model": "numpy",
         "no_cfunc_wrapper": True,
     }
-    if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+    if NOT_COMPILED:
         return function
-    before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
-    numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        dispatcher = numba.njit(cache=True, **options)(function)
-        stamp(dispatcher)
-        read_through_child(dispatcher)
-        return dispatcher
+        with cached():
+            dispatcher = numba.njit(cache=True, **options)(function)
+            stamp(dispatcher)
+            read_through_child(dispatcher)
+            return dispatcher
     except RuntimeError:  # numba found no folder that it can write: compile every time
         return numba.njit(**options)(function)
-    finally:
-        numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
 
 
 _PART: Any = {

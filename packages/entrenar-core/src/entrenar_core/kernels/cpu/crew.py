@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import config as numba_config
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from entrenar_core.kernels.cpu.compile import KEEPS_NAN, cache_folder, inner, jit
+from entrenar_core.kernels.cpu.compile import KEEPS_NAN, NOT_COMPILED, cached, inner, jit
 from entrenar_core.kernels.cpu.compiler import without_registries
 from entrenar_core.kernels.cpu.stamp import stamp
 from entrenar_core.kernels.cpu.threads import SERIAL, share_out
@@ -65,7 +64,7 @@ class Crew:
 
     def __call__(self, plan: np.ndarray, threads: int) -> None:
         """Call work(plan, 0) to work(plan, threads − 1)."""
-        if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+        if NOT_COMPILED:
             for thread in range(threads):
                 self._work(plan.ctypes.data_as(_NUMBERS), thread)
             return
@@ -82,13 +81,10 @@ class Crew:
         signature = (types.CPointer(types.int64), types.int64), types.void
         options = {"fastmath": self._fastmath, "error_model": "numpy"}
         found: Any = CFunc(self._work, signature, {}, options)
-        before = numba_config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
-        numba_config.CACHE_DIR = str(cache_folder())  # pyright: ignore[reportAttributeAccessIssue]
         # where numba finds no folder that it can write, it compiles every time
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError), cached():
             found.enable_caching()
             stamp(found)
             found._cache.load_overload = without_registries(found._cache)
-        numba_config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
         found.compile()
         return found

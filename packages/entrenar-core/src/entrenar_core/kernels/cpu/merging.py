@@ -3,21 +3,21 @@
 import numba
 import numpy as np
 
-from entrenar_core.kernels.cpu.arrays import PLAN, floats, threads_for, told
+from entrenar_core.kernels.cpu.arrays import PLAN, address, floats, threads_for, told
 from entrenar_core.kernels.cpu.compile import F, exactly, inner, inner_exactly
 from entrenar_core.kernels.cpu.crew import Crew
 from entrenar_core.kernels.cpu.narrow import (
+    KINDS,
     nearest_bfloat16,
     nearest_float16,
+    numbers_at,
     wide_bfloat16,
     wide_float16,
+    widen_to,
 )
 from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
 from entrenar_core.kernels.cpu.vectors import carray, get_thread_id
 from entrenar_core.kernels.registry import override
-
-STEPS = {"float32": 0, "bfloat16": 1, "float16": 2}
-"""The number that stands for a working type in compiled code."""
 
 CHUNK = 1024
 """Elements that one step after another is done with, in the first cache."""
@@ -35,17 +35,6 @@ def _settle(x, step):
             x[j] = wide_float16(nearest_float16(bits[j]))
 
 
-@inner
-def _widened(bits, out, kind):
-    """Bits of a narrow type as float32."""
-    if kind == 1:
-        for j in range(bits.size):
-            out[j] = wide_bfloat16(bits[j])
-    else:
-        for j in range(bits.size):
-            out[j] = wide_float16(bits[j])
-
-
 @inner_exactly
 def _subtract(model, base, out, step):
     for j in range(out.size):
@@ -59,9 +48,9 @@ def _narrow_task_vector_chunks(first, last, inputs, out, kind, step, rooms):
     for chunk in range(first, last):
         at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
         base, model = room[0, : inputs[0, at].size], room[1, : inputs[0, at].size]
-        _widened(inputs[0, at], base, kind)
+        widen_to(inputs[0, at], base, kind)
         for i in range(len(out)):
-            _widened(inputs[i + 1, at], model, kind)
+            widen_to(inputs[i + 1, at], model, kind)
             _subtract(model, base, out[i, at], step)
 
 
@@ -89,7 +78,7 @@ def _task_vectors(inputs, out, step):
 def _of_narrow(inputs, *, work):
     out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
     rooms = np.empty((numba.get_num_threads(), 2, CHUNK), np.float32)
-    kind, step = STEPS[inputs.dtype.name], STEPS[work]
+    kind, step = KINDS[inputs.dtype.name], KINDS[work]
     _narrow_task_vectors(inputs.view(np.uint16), out, kind, step, rooms)
     return out
 
@@ -97,7 +86,42 @@ def _of_narrow(inputs, *, work):
 @override("merging.task_vectors", "float32")
 def task_vectors(inputs, *, work):
     out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
-    _task_vectors(inputs, out, STEPS[work])
+    _task_vectors(inputs, out, KINDS[work])
+    return out
+
+
+@inner_exactly
+def _add_weighted(row, weight, out, is_first):
+    if is_first:
+        for j in range(out.size):
+            out[j] = row[j] * weight
+    else:
+        for j in range(out.size):
+            out[j] += row[j] * weight
+
+
+@inner_exactly
+def _combine_chunks(first, last, inputs, kind, weights, out):
+    room = np.empty(CHUNK, np.float32)
+    for chunk in range(first, last):
+        begin = chunk * CHUNK
+        found = out[begin : begin + CHUNK]
+        for i in range(weights.size):
+            row = numbers_at(inputs, kind, i * out.size + begin, found.size, room)
+            _add_weighted(row, weights[i], found, i == 0)
+
+
+@exactly
+def _combine(inputs, kind, weights, out):
+    chunks = (out.size + CHUNK - 1) // CHUNK
+    share_out(_combine_chunks, chunks, out.size * weights.size, (inputs, kind, weights, out))
+
+
+@override("merging.combine", *KINDS)
+def combine(inputs, weights):
+    inputs, out = np.ascontiguousarray(inputs), np.empty(inputs.shape[1], np.float32)
+    kind, weights = KINDS[inputs.dtype.name], np.asarray(weights, np.float32)
+    _combine(address(inputs), kind, weights, out)
     return out
 
 
@@ -119,7 +143,7 @@ def _scale_rows(x, factors, step):
 
 @override("merging.scale_rows", "float32")
 def scale_rows(x, factors, *, work):
-    _scale_rows(x, factors, STEPS[work])
+    _scale_rows(x, factors, KINDS[work])
     return x
 
 
@@ -227,7 +251,7 @@ def consensus(deltas, weights, base, *, elect, normalize, factor, work):
     deltas, base = np.ascontiguousarray(deltas), np.ascontiguousarray(base)
     threads = threads_for(size)
     rooms, options = np.empty((threads, n + 2, CHUNK), np.float32), (int(elect), int(normalize))
-    plan = told(n, size, threads, STEPS[work], deltas, base, out, numbers, rooms, *options)
+    plan = told(n, size, threads, KINDS[work], deltas, base, out, numbers, rooms, *options)
     _share_consensus(plan, threads)
     return out
 

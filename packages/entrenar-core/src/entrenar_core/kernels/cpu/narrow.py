@@ -2,9 +2,15 @@
 
 import numpy as np
 
+from entrenar_core.kernels.cpu.arrays import floats, halves
 from entrenar_core.kernels.cpu.compile import F, inner, jit
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import KERNELS, override
+
+KINDS = {"float32": 0, "bfloat16": 1, "float16": 2}
+"""The numbers that stand for types in compiled code."""
+
+FLOAT32, BFLOAT16, FLOAT16 = KINDS.values()
 
 
 @inner
@@ -24,6 +30,28 @@ def wide_float16(bits):
     special = shifted >= np.uint32(0x0F800000)  # infinity or NaN
     wide = np.uint32(shifted | np.uint32(0x7F800000)) if special else scaled
     return np.uint32(sign | wide).view(np.float32)
+
+
+@inner
+def widen_to(bits, out, kind):
+    """Bits of one of the narrow types as float32."""
+    if kind == BFLOAT16:
+        for j in range(bits.size):
+            out[j] = wide_bfloat16(bits[j])
+    else:
+        for j in range(bits.size):
+            out[j] = wide_float16(bits[j])
+
+
+@inner
+def numbers_at(address, kind, first, count, room):
+    """So many elements of what lies at an address, from one of them on, as float32: those of narrow
+    types are in the room (count or more,) then."""
+    if kind == FLOAT32:
+        return floats(address + 4 * first, 1, count)[0]
+    found = room[:count]
+    widen_to(halves(address + 2 * first, 1, count)[0], found, kind)
+    return found
 
 
 @inner

@@ -2,10 +2,17 @@
 
 import numpy as np
 
+from entrenar_core.kernels.cpu.arrays import address
 from entrenar_core.kernels.cpu.compile import exactly, inner_exactly
+from entrenar_core.kernels.cpu.narrow import KINDS, numbers_at
 from entrenar_core.kernels.cpu.threads import share_out
 from entrenar_core.kernels.registry import override
-from entrenar_core.kernels.summing import COLUMNS, ROWS
+from entrenar_core.kernels.summing import COLUMNS, LANES, ROWS
+
+PIECE = 128
+"""Rows of 8 that are widened at a time."""
+
+GROUP = ROWS * COLUMNS
 
 
 @inner_exactly
@@ -31,59 +38,71 @@ def add_rows(x, sums):
 
 
 @inner_exactly
-def _squares_of_rows(first, last, x, sums):
+def _add_squares_of(rows, sums):
     # eight names and no array of them: LLVM keeps them in one register
+    a, b, c, d = sums[0], sums[1], sums[2], sums[3]
+    e, f, g, h = sums[4], sums[5], sums[6], sums[7]
+    for j in range(len(rows)):
+        a += rows[j, 0] * rows[j, 0]
+        b += rows[j, 1] * rows[j, 1]
+        c += rows[j, 2] * rows[j, 2]
+        d += rows[j, 3] * rows[j, 3]
+        e += rows[j, 4] * rows[j, 4]
+        f += rows[j, 5] * rows[j, 5]
+        g += rows[j, 6] * rows[j, 6]
+        h += rows[j, 7] * rows[j, 7]
+    sums[0], sums[1], sums[2], sums[3] = a, b, c, d
+    sums[4], sums[5], sums[6], sums[7] = e, f, g, h
+
+
+@inner_exactly
+def _squares_of_rows(first, last, x, kind, size, sums):
+    room = np.empty(PIECE * LANES, np.float32)
     for i in range(first, last):
-        row, found = x[i], sums[i]
-        a, b, c, d = found[0], found[1], found[2], found[3]
-        e, f, g, h = found[4], found[5], found[6], found[7]
-        for j in range(len(row)):
-            a += row[j, 0] * row[j, 0]
-            b += row[j, 1] * row[j, 1]
-            c += row[j, 2] * row[j, 2]
-            d += row[j, 3] * row[j, 3]
-            e += row[j, 4] * row[j, 4]
-            f += row[j, 5] * row[j, 5]
-            g += row[j, 6] * row[j, 6]
-            h += row[j, 7] * row[j, 7]
-        found[0], found[1], found[2], found[3] = a, b, c, d
-        found[4], found[5], found[6], found[7] = e, f, g, h
+        for begin in range(0, size, PIECE * LANES):
+            count = min(PIECE * LANES, size - begin)
+            numbers = numbers_at(x, kind, i * size + begin, count, room)
+            _add_squares_of(numbers.reshape(-1, LANES), sums[i])
 
 
 @exactly
-def _add_squares(x, sums):
-    share_out(_squares_of_rows, len(x), x.size, (x, sums))
+def _add_squares(x, kind, size, sums):
+    share_out(_squares_of_rows, len(sums), len(sums) * size, (x, kind, size, sums))
 
 
-@override("summing.add_squares", "float32")
+@override("summing.add_squares", *KINDS)
 def add_squares(x, sums):
-    found = np.array(sums, np.float32)
-    _add_squares(np.ascontiguousarray(x), found)
+    x, found = np.ascontiguousarray(x), np.array(sums, np.float32)
+    _add_squares(address(x), KINDS[x.dtype.name], x.shape[1] * LANES, found)
     return found
 
 
 @inner_exactly
-def _products_of_groups(first, last, a, b, lengths, out):
+def _products_of_groups(first, last, a, b, kind, lengths, out):
     m, n = lengths[0], lengths[1]
+    rooms = np.empty((2, GROUP), np.float32)
     for group in range(first, last):
         found = out[group]
         for column in range(COLUMNS):
             found[column] = 0
+        u = numbers_at(a, kind, group * GROUP, GROUP, rooms[0])
+        v = numbers_at(b, kind, group * GROUP, GROUP, rooms[1])
         for row in range(ROWS):
             at = slice(row * COLUMNS, row * COLUMNS + COLUMNS)
-            u, v = a[group, at], b[group, at]
+            x, y = u[at], v[at]
             for column in range(COLUMNS):
-                found[column] += (u[column] / m) * (v[column] / n)
+                found[column] += (x[column] / m) * (y[column] / n)
 
 
 @exactly
-def _unit_products(a, b, lengths, out):
-    share_out(_products_of_groups, len(out), a.size, (a, b, lengths, out))
+def _unit_products(a, b, kind, lengths, out):
+    share_out(_products_of_groups, len(out), len(out) * GROUP, (a, b, kind, lengths, out))
 
 
-@override("summing.unit_products", "float32")
+@override("summing.unit_products", *KINDS)
 def unit_products(x, lengths):
     out = np.empty((x.shape[1], COLUMNS), np.float32)
     a, b = map(np.ascontiguousarray, x)
-    _unit_products(a, b, np.asarray(lengths, np.float32), out)
+    kind, lengths = KINDS[x.dtype.name], np.asarray(lengths, np.float32)
+    _unit_products(address(a), address(b), kind, lengths, out)
     return out

@@ -20,9 +20,8 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core import config as numba_config
 
-from entrenar_core.kernels.cpu.compile import inner
+from entrenar_core.kernels.cpu.compile import NOT_COMPILED, inner
 from entrenar_core.kernels.cpu.vectors import I8, I32, I64, Builder, intrinsic
 
 SERIAL = 16_384
@@ -63,6 +62,16 @@ def start_threads() -> None:
     numba.get_num_threads()  # loads the pool
     if not chosen:
         del os.environ["GOMP_SPINCOUNT"]
+
+
+def number_of_threads() -> int:
+    """That work is shared out to."""
+    return numba.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Share work that the calling thread has out to so many."""
+    numba.set_num_threads(count)
 
 
 @inner
@@ -188,11 +197,7 @@ def _loop(builder: Builder, kind: Any, count: int, call: Callable[..., None]) ->
     return function
 
 
-share_out: Any = (
-    _share_out
-    if numba_config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
-    else _compiled
-)
+share_out: Any = _share_out if NOT_COMPILED else _compiled
 """`share_out(work, units, size, arguments)`, in compiled code: call `work(first, last, *arguments)`
 for parts of range(units), by the calling thread alone where there are no more than `SERIAL`
 elements.

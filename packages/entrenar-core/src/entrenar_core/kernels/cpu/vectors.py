@@ -16,8 +16,9 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core import config as numba_config
 from numba.extending import intrinsic as untyped_intrinsic
+
+from entrenar_core.kernels.cpu.compile import NOT_COMPILED
 
 WIDTH = 16
 """Numbers in a vector, whatever the CPU has: LLVM splits them where its registers are shorter."""
@@ -297,8 +298,4 @@ def _nothing() -> None:
     """Stands for what only compiled code knows, where nothing is compiled."""
 
 
-apart: Any = (
-    _nothing
-    if numba_config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
-    else _apart
-)
+apart: Any = _nothing if NOT_COMPILED else _apart

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from entrenar_common.errors import NumericsError, UnsupportedError
+from entrenar_core.kernels import merging
 from entrenar_core.merge.angles import arccos, cos, sin
 from entrenar_core.merge.chunked import chunked_cosine, chunked_norms
 from entrenar_core.merge.group import Block, Group
@@ -33,10 +34,10 @@ def slerp(group: Group, *, t: float) -> Rule:
         angle = arccos(cosine)
         first, second = (sin(part * angle) / sin(angle) for part in (first, second))
 
+    parts = np.array([first, second], np.float32)
+
     def rule(block: Block) -> np.ndarray:
-        found = block.inputs[0] * first
-        found += block.inputs[1] * second
-        return found
+        return merging.combine(block.stored.reshape(2, -1), parts).reshape(block.shape)
 
     return rule
 
