@@ -282,6 +282,20 @@ def test_help_lists_own_options_before_common_ones(run):
     ]
 
 
+def test_a_command_that_was_called_without_its_tool_keeps_its_options():
+    @tool("entrenar-y", version="1")
+    def main() -> None:
+        """Try."""
+
+    @main.command()
+    @common_options
+    def show(out: Output) -> None:
+        """Show nothing."""
+
+    assert show.main([], standalone_mode=False) == 0
+    assert "-h, --help" in CliRunner().invoke(main, ["show", "-h"]).stdout
+
+
 def test_version_is_named_after_the_tool(run):
     assert run("--version").stdout == "entrenar-x 1.2.3\n"
 

@@ -51,12 +51,20 @@ __all__ = [
 
 EXIT_FINDING = 1
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+"""What click wants to know of each command."""
+
 # Python would look for what can be freed in all that was loaded, for 0.1 s, and then end
 atexit.register(gc.freeze)
 
 
 class _Reporting(click.Command):
     """A click command whose `main` reports every error in our form and with our exit code."""
+
+    def __init__(self, *args: Any, context_settings: Any = None, **extra: Any) -> None:
+        # each by itself, since a command that was called without its group once keeps its --help
+        settings = {**SETTINGS, **(context_settings or {})}
+        super().__init__(*args, context_settings=settings, **extra)
 
     def main(
         self,
@@ -202,10 +210,7 @@ def tool(name: str, *, version: str) -> Callable[[Callable[..., Any]], Group]:
 
     def decorate(function: Callable[..., Any]) -> Group:
         with_version = click.version_option(version, prog_name=name, message="%(prog)s %(version)s")
-        settings = {"help_option_names": ["-h", "--help"], "show_default": True}
-        return click.group(name, cls=Group, context_settings=settings)(
-            with_version(_with_options(function))
-        )
+        return click.group(name, cls=Group)(with_version(_with_options(function)))
 
     return decorate
 

@@ -11,11 +11,7 @@ from entrenar_common.cli import Command, Output, common_options
 from entrenar_shell import __version__
 
 
-@click.command(
-    "entrenar-shell",
-    cls=Command,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-)
+@click.command("entrenar-shell", cls=Command)
 @click.argument("script", required=False, metavar="[SCRIPT]")
 @click.option(
     "-c", "lines", multiple=True, metavar="LINE", help="Carry out LINE, and leave. Repeatable."

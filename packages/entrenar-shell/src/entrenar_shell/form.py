@@ -98,7 +98,6 @@ class Form:
             " ".join(path),
             params=[*arguments, *shorts, *params],
             help=f"{summary}\n\n{shown}" if examples else summary,
-            context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
         )
 
     def _argument(self, own: click.Command, name: str) -> click.Argument:

@@ -1,6 +1,5 @@
 """`kernels.merging` in one pass over memory each, some elements at a time in the first cache."""
 
-import numba
 import numpy as np
 
 from entrenar_core.kernels.cpu.arrays import PLAN, address, floats, threads_for, told
@@ -13,10 +12,9 @@ from entrenar_core.kernels.cpu.narrow import (
     numbers_at,
     wide_bfloat16,
     wide_float16,
-    widen_to,
 )
 from entrenar_core.kernels.cpu.threads import BLOCK, blocks_of, share_out
-from entrenar_core.kernels.cpu.vectors import carray, get_thread_id
+from entrenar_core.kernels.cpu.vectors import carray
 from entrenar_core.kernels.registry import override
 
 CHUNK = 1024
@@ -43,50 +41,28 @@ def _subtract(model, base, out, step):
 
 
 @inner_exactly
-def _narrow_task_vector_chunks(first, last, inputs, out, kind, step, rooms):
-    room = rooms[get_thread_id()]
+def _task_vector_chunks(first, last, inputs, kind, out, step):
+    rooms, size = np.empty((2, CHUNK), np.float32), out.shape[1]
     for chunk in range(first, last):
-        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
-        base, model = room[0, : inputs[0, at].size], room[1, : inputs[0, at].size]
-        widen_to(inputs[0, at], base, kind)
+        begin = chunk * CHUNK
+        count = min(CHUNK, size - begin)
+        base = numbers_at(inputs, kind, begin, count, rooms[0])
         for i in range(len(out)):
-            widen_to(inputs[i + 1, at], model, kind)
-            _subtract(model, base, out[i, at], step)
+            model = numbers_at(inputs, kind, (i + 1) * size + begin, count, rooms[1])
+            _subtract(model, base, out[i, begin : begin + CHUNK], step)
 
 
 @exactly
-def _narrow_task_vectors(inputs, out, kind, step, rooms):
+def _task_vectors(inputs, kind, out, step):
     chunks = (out.shape[1] + CHUNK - 1) // CHUNK
-    share_out(_narrow_task_vector_chunks, chunks, out.size, (inputs, out, kind, step, rooms))
+    share_out(_task_vector_chunks, chunks, out.size, (inputs, kind, out, step))
 
 
-@inner_exactly
-def _task_vector_chunks(first, last, inputs, out, step):
-    for chunk in range(first, last):
-        at = slice(chunk * CHUNK, chunk * CHUNK + CHUNK)
-        for i in range(len(out)):
-            _subtract(inputs[i + 1, at], inputs[0, at], out[i, at], step)
-
-
-@exactly
-def _task_vectors(inputs, out, step):
-    chunks = (out.shape[1] + CHUNK - 1) // CHUNK
-    share_out(_task_vector_chunks, chunks, out.size, (inputs, out, step))
-
-
-@override("merging.task_vectors", "bfloat16", "float16")
-def _of_narrow(inputs, *, work):
-    out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
-    rooms = np.empty((numba.get_num_threads(), 2, CHUNK), np.float32)
-    kind, step = KINDS[inputs.dtype.name], KINDS[work]
-    _narrow_task_vectors(inputs.view(np.uint16), out, kind, step, rooms)
-    return out
-
-
-@override("merging.task_vectors", "float32")
+@override("merging.task_vectors", *KINDS)
 def task_vectors(inputs, *, work):
+    inputs = np.ascontiguousarray(inputs)
     out = np.empty((len(inputs) - 1, inputs.shape[1]), np.float32)
-    _task_vectors(inputs, out, KINDS[work])
+    _task_vectors(address(inputs), KINDS[inputs.dtype.name], out, KINDS[work])
     return out
 
 
