@@ -11,8 +11,9 @@ from entrenar_core.io.worker import WINDOW, Worker, busy_workers
 
 @pytest.fixture
 def clock(monkeypatch):
-    now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    now = SimpleNamespace(seconds=0.0, waited=0.0)
+    clocks = {"monotonic": lambda: now.seconds, "thread_time": lambda: now.seconds - now.waited}
+    monkeypatch.setattr(worker, "time", SimpleNamespace(**clocks))
     return now
 
 
@@ -53,6 +54,16 @@ def test_what_was_done_and_is_over_counts(clock, share, busy):
         one.submit(work).result()
         clock.seconds = WINDOW
         assert busy_workers() == busy
+
+
+def test_to_have_waited_for_a_disk_is_no_work(clock):
+    def write():
+        clock.seconds += WINDOW
+        clock.waited += 0.6 * WINDOW
+
+    with Worker("one") as one:
+        one.submit(write).result()
+        assert busy_workers() == 0
 
 
 def test_a_failure_ends_the_work_too(clock):

@@ -33,15 +33,15 @@ class Worker(ThreadPoolExecutor):
         return super().submit(self._do, fn, *args, **kwargs)
 
     def _do(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._began = began = time.monotonic()
+        self._began, before = time.monotonic(), time.thread_time()
         try:
             return fn(*args, **kwargs)
         finally:
             self._began = None
-            self._worked += time.monotonic() - began
+            self._worked += time.thread_time() - before  # it may have waited for a disk
 
     def is_busy(self) -> bool:
-        """Whether it is at work for much of the time."""
+        """Whether it is at work for much of the time; what it does now is taken to be work."""
         now, began = time.monotonic(), self._began
         before, worked_before = self._seen
         if now - before >= WINDOW:
