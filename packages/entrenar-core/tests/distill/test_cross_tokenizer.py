@@ -141,6 +141,14 @@ def test_no_chunk_cuts_a_group(names):
                 assert inside.sum() == 1
 
 
+def test_what_comes_before_a_group_is_cut_by_itself():
+    matching = World("few merges", "many merges").matching
+    told = ops.FromHidden(np.zeros((1, 1)), np.zeros((400, 1)), shared=1)
+    groups = np.array([[10, 1, 0, 1]])
+    aligned = ops.Aligned(told, np.zeros(1, np.int64), groups, matching)
+    assert list(aligned.chunks(12, 4)) == [slice(0, 4), slice(4, 8), slice(8, 12)]
+
+
 def test_the_parts_make_up_the_loss():
     world = World("few merges", "many merges")
     task = world.objective(alpha=0.3, temperature=3.0)
