@@ -124,7 +124,7 @@ bench-inspect: .venv-parity/.installed ## Time entrenar-inspect beside safetenso
 ONLY_COMPILED = attention or 8200 or blocks. or matmul_bf16 or int8 or nf4 or low_rank
 
 coverage: export COVERAGE_FILE = .venv/coverage
-coverage: .venv/.dev ## Line and branch coverage of every package: some 8 min
+coverage: .venv/.dev ## Line and branch coverage of every package: some 20 min
 	@rm -rf .venv/coverage*
 	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not (parity or conformance)'
 	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -W ignore::RuntimeWarning \

@@ -4,10 +4,11 @@ import numpy as np
 
 from entrenar_core.kernels.cpu.compile import inner, jit
 from entrenar_core.kernels.cpu.narrow import (
+    FLOAT16,
+    KINDS,
     nearest_bfloat16,
     nearest_float16,
-    wide_bfloat16,
-    wide_float16,
+    widen_to,
 )
 from entrenar_core.kernels.cpu.products import product
 from entrenar_core.kernels.cpu.threads import share_out
@@ -22,18 +23,8 @@ DEEPEST = 128
 
 
 @inner
-def _widen(source, target, is_half):
-    if is_half:
-        for j in range(source.size):
-            target[j] = wide_float16(source[j])
-    else:
-        for j in range(source.size):
-            target[j] = wide_bfloat16(source[j])
-
-
-@inner
-def _round(source, target, is_half):
-    if is_half:
+def _round(source, target, kind):
+    if kind == FLOAT16:
         for j in range(source.size):
             target[j] = nearest_float16(source[j])
     else:
@@ -42,7 +33,7 @@ def _round(source, target, is_half):
 
 
 @inner
-def _add_blocks(first, last, weight, left, right, out, halves):
+def _add_blocks(first, last, weight, left, right, out, kinds):
     rows, columns = weight.shape
     depth = right.shape[0]
     piece = np.empty((ROWS, COLUMNS), np.float32)
@@ -51,7 +42,7 @@ def _add_blocks(first, last, weight, left, right, out, halves):
         for start in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - start)
             for i in range(count):
-                _widen(weight[begin + i, start : start + width], piece[i, :width], halves[0])
+                widen_to(weight[begin + i, start : start + width], piece[i, :width], kinds[0])
             product(
                 left.ctypes.data + 4 * depth * begin, 4 * depth, 4,
                 right.ctypes.data + 4 * start, 4 * columns,
@@ -59,26 +50,26 @@ def _add_blocks(first, last, weight, left, right, out, halves):
             )  # fmt: skip
             for i in range(count):
                 bits = piece[i, :width].view(np.uint32)
-                _round(bits, out[begin + i, start : start + width], halves[1])
+                _round(bits, out[begin + i, start : start + width], kinds[1])
 
 
 @jit
-def _add(weight, left, right, out, halves):
+def _add(weight, left, right, out, kinds):
     blocks = (weight.shape[0] + ROWS - 1) // ROWS
-    share_out(_add_blocks, blocks, weight.size, (weight, left, right, out, halves))
+    share_out(_add_blocks, blocks, weight.size, (weight, left, right, out, kinds))
 
 
-_IS_HALF = {"bfloat16": False, "float16": True}
+NARROW = "bfloat16", "float16"
 
 
-@override("low_rank.add_low_rank", "bfloat16", "float16")
+@override("low_rank.add_low_rank", *NARROW)
 def _add_low_rank(weight, left, right, *, out):
     fits = weight.shape[1] % VECTOR == 0 and right.shape[0] <= DEEPEST
-    if not fits or out.dtype.name not in _IS_HALF or left.dtype != np.float32:
+    if not fits or out.dtype.name not in NARROW or left.dtype != np.float32:
         return KERNELS["low_rank.add_low_rank"].reference(weight, left, right, out=out)
-    halves = _IS_HALF[weight.dtype.name], _IS_HALF[out.dtype.name]
+    kinds = KINDS[weight.dtype.name], KINDS[out.dtype.name]
     _add(
         weight.view(np.uint16), np.ascontiguousarray(left), np.ascontiguousarray(right),
-        out.view(np.uint16), halves,
+        out.view(np.uint16), kinds,
     )  # fmt: skip
     return out
