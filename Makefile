@@ -126,7 +126,7 @@ ONLY_COMPILED = attention or 8200 or blocks. or matmul_bf16 or int8 or nf4 or lo
 coverage: export COVERAGE_FILE = .venv/coverage
 coverage: .venv/.dev ## Line and branch coverage of every package: some 20 min
 	@rm -rf .venv/coverage*
-	@NUMBA_CACHE_DIR=.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not (parity or conformance)'
+	@NUMBA_CACHE_DIR=$(CURDIR)/.venv/coverage-kernels $(BIN)/coverage run -m pytest -q -m 'not (parity or conformance)'
 	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -W ignore::RuntimeWarning \
 		packages/entrenar-core/tests/kernels/test_overrides.py \
 		-k 'types_and_shapes and not ($(ONLY_COMPILED))'

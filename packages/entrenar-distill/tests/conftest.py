@@ -64,8 +64,8 @@ def world(tmp_path_factory) -> Path:
 def own_token_cache(tmp_path_factory):
     """Tokens are cached below a folder of the tests, compiled kernels where they always are."""
     patch = pytest.MonkeyPatch()
-    before = Path.home() / ".cache"
-    patch.setenv("NUMBA_CACHE_DIR", str(before / "entrenar" / "kernels"))
+    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
+    patch.setenv("NUMBA_CACHE_DIR", str(kernels))
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()

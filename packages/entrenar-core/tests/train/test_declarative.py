@@ -1,6 +1,7 @@
 """Trainings as one YAML file says them, from the file to the folder."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -41,7 +42,8 @@ SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
 def own_token_cache(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    patch.setenv("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "entrenar" / "kernels"))
+    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
+    patch.setenv("NUMBA_CACHE_DIR", str(kernels))
     yield
     patch.undo()
 
