@@ -18,6 +18,9 @@ from entrenar_core.prepare import prepare
 Calls = Iterator[tuple[str, Callable[[], Any]]]
 """(direction, call) pairs; a call is run before the next pair is asked for."""
 
+Medians = Callable[..., list[float]]
+"""Times calls in turns, so many `rounds`: the median seconds of each."""
+
 MB = 1_000_000
 _RNG = np.random.default_rng(0)
 
@@ -390,28 +393,31 @@ class ExtraCase:
     name: str
     unit: str
     limit: float
-    measure: Callable[[Callable[..., float]], float]
+    measure: Callable[[Medians], float]
 
 
-def _matmul_backward(seconds: Callable[..., float]) -> float:
+def _matmul_backward(medians: Medians) -> float:
     x, weight, g = normal(1024, 1024), normal(1024, 1024), normal(1024, 1024)
     out, dx, dweight = (np.empty((1024, 1024), np.float32) for _ in range(3))
+
+    def forward() -> None:
+        kernels.matmul(x, weight, trans_b=True, out=out)
 
     def backward() -> None:
         kernels.matmul(g, weight, out=dx)
         kernels.matmul(g, x, trans_a=True, out=dweight)
 
-    forward = seconds(lambda: kernels.matmul(x, weight, trans_b=True, out=out), rounds=21)
-    return seconds(backward, rounds=21) / forward
+    seconds, backward_seconds = medians(forward, backward, rounds=51)
+    return backward_seconds / seconds
 
 
-def _adam_on_a_million(seconds: Callable[..., float]) -> float:
+def _adam_on_a_million(medians: Medians) -> float:
     mine, _ = _parameters(1_000_000)
     optimizer = optim.Adam(mine)
-    return 1e3 * seconds(lambda: optimizer.step(1e-4), rounds=51)
+    return 1e3 * medians(lambda: optimizer.step(1e-4), rounds=51)[0]
 
 
-def _compilation(_seconds: Callable[..., float]) -> float:
+def _compilation(_medians: Medians) -> float:
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("NUMBA_CACHE_DIR")
         os.environ["NUMBA_CACHE_DIR"] = folder

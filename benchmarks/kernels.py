@@ -1,6 +1,6 @@
 """Operations and optimizers of entrenar beside PyTorch's, forward and backward, in one process.
 
-    python benchmarks/kernels.py [--only softmax] [--rounds 7] [--targets] [--json]
+    python benchmarks/kernels.py [--only softmax] [--rounds 15] [--targets] [--json]
 
 The two sides are called in turns with the same numbers and the same number of threads, and the
 medians compared. Sizes go from what a cache holds to 500 MB. Beyond the caches, the bandwidth that
@@ -39,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default="", help="kernels whose name contains this")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each side (7)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each side (15)")
     parser.add_argument("--targets", action="store_true", help="exit with 1 when one is missed")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error")
@@ -65,7 +65,7 @@ def main() -> None:
     for extra in EXTRAS:
         if options.only in extra.name:
             out.note(extra.name)
-            extras.append(Extra(extra.name, extra.unit, extra.limit, extra.measure(_seconds)))
+            extras.append(Extra(extra.name, extra.unit, extra.limit, extra.measure(_medians)))
     machine = environment()
     report = KernelsReport(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -95,7 +95,7 @@ def _case_time(case: Any, rounds: int, copy: Callable[[], Any]) -> CaseTime:
             for direction, seconds in _turn(side).items():
                 found.setdefault((name, direction), []).append(seconds)
         if bound:
-            copies.append(_seconds(copy, 3))
+            copies += _medians(copy, rounds=3)
     bandwidth = 2 * COPY_BYTES / median(copies) if bound else None
     directions = []
     for direction, moved in case.moved.items():
@@ -123,15 +123,17 @@ def _turn(side: Any) -> dict[str, float]:
     return {direction: median(values) for direction, values in times.items()}
 
 
-def _seconds(call: Callable[[], Any], rounds: int = 7) -> float:
-    """The median time of a call, after one that warms up."""
-    call()
-    times = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
+def _medians(*calls: Callable[[], Any], rounds: int) -> list[float]:
+    """The median seconds of each call, made in turns after one of each that warms up."""
+    for call in calls:
         call()
-        times.append(time.perf_counter() - begun)
-    return median(times)
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, found in zip(calls, times, strict=True):
+            begun = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - begun)
+    return [median(found) for found in times]
 
 
 def _copy() -> Callable[[], Any]:
