@@ -10,6 +10,7 @@ minute to the next. With `--targets`, exits with 1 when one is missed.
 """
 
 import argparse
+import ctypes
 import gc
 import importlib.util
 import os
@@ -60,7 +61,7 @@ def main() -> None:
         if options.only in case.kernel:
             out.note(f"{case.kernel} {case.size}")
             times.append(_case_time(case, options.rounds, copy))
-            gc.collect()
+            _give_back()
     extras = []
     for extra in EXTRAS:
         if options.only in extra.name:
@@ -143,6 +144,15 @@ def _copy() -> Callable[[], Any]:
     source = torch.ones(COPY_BYTES // 4)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
+
+
+def _give_back() -> None:
+    """Give the memory that a case has freed back to the system: the next one's arrays have other
+    sizes, and would be put beside what is kept."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _torch_blas(torch: Any) -> str:
