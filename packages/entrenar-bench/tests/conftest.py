@@ -1,6 +1,5 @@
 """Studies of a few runs whose clock goes only when told."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from entrenar_common.testing import Clock
 from entrenar_core import models
 from entrenar_core.data.tokenizer import train_bpe
 from entrenar_core.io.os_calls import os_calls
+from entrenar_core.kernels.cpu.compile import cache_folder
 
 SHAPE = {
     "hidden_size": 16,
@@ -70,6 +70,5 @@ def config(tmp_path) -> Path:
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch) -> None:
     """Token ids are cached in the test's folder, compiled kernels where they are."""
-    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache_folder()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

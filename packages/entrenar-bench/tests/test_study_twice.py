@@ -1,8 +1,6 @@
 """Studies are reproducible: `benchmarks/study_twice.py` on a toy, and what it would notice."""
 
-import os
 import shutil
-from pathlib import Path
 
 import click.testing
 import pytest
@@ -10,6 +8,7 @@ import study_twice
 
 from entrenar_bench.cli import main
 from entrenar_bench.toy import CONFIG
+from entrenar_core.kernels.cpu.compile import cache_folder
 
 pytestmark = pytest.mark.tier3
 
@@ -23,7 +22,6 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(place):
     """What differs between the same studies."""
-    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
 
     def run(folder, *arguments):
         patch.chdir(folder)
@@ -31,7 +29,7 @@ def found(place):
         assert done.exit_code == 0, done.output
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUMBA_CACHE_DIR", str(kernels))
+        patch.setenv("NUMBA_CACHE_DIR", str(cache_folder()))
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         patch.setattr(study_twice, "entrenar_bench", run)
         return study_twice.made(place, ["--config", CONFIG], seeds="2", toy=True)

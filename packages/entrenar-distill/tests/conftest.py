@@ -18,6 +18,7 @@ import yaml
 from entrenar_core import models
 from entrenar_core.data.tokenizer import Tokenizer, train_bpe
 from entrenar_core.io.os_calls import os_calls
+from entrenar_core.kernels.cpu.compile import cache_folder
 from entrenar_core.train.metrics import READINGS, MetricsLog
 from entrenar_distill import pipeline
 from entrenar_distill.config import resolve
@@ -64,8 +65,7 @@ def world(tmp_path_factory) -> Path:
 def own_token_cache(tmp_path_factory):
     """Tokens are cached below a folder of the tests, compiled kernels where they always are."""
     patch = pytest.MonkeyPatch()
-    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
-    patch.setenv("NUMBA_CACHE_DIR", str(kernels))
+    patch.setenv("NUMBA_CACHE_DIR", str(cache_folder()))
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()

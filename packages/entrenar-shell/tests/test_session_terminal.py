@@ -1,7 +1,6 @@
 """A session from end to end, as typed on a terminal of 80 and of 200 columns: a model from a
 (loopback) hub, its memory and layers, a distillation, its export; and the session gone on with."""
 
-import os
 import re
 import stat
 import time
@@ -13,6 +12,7 @@ import pytest
 from entrenar_common.progress import NullProgress
 from entrenar_common.testing import render_plain
 from entrenar_core.io.safetensors_file import SafetensorsFile
+from entrenar_core.kernels.cpu.compile import cache_folder
 from entrenar_inspect.layers import layers
 from entrenar_inspect.opening import open_artifact
 from hub_server import repository, serving
@@ -105,13 +105,12 @@ def start(hub, tmp_path_factory):
     def start(folder: Path, *options: str, columns: int = 80) -> Shell:
         if not (folder / "text").exists():
             (folder / "text").symlink_to(text)
-        kernels = os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache/entrenar/kernels"
         env = environment(
             folder,
             HF_ENDPOINT=served.endpoint,
             HF_HOME=str(folder / "hf"),
             HF_HUB_DISABLE_PROGRESS_BARS="1",  # they are drawn when a thread has time for it
-            NUMBA_CACHE_DIR=str(kernels),
+            NUMBA_CACHE_DIR=str(cache_folder()),
         )
         return Shell([*WORDS, *options], env=env, cwd=folder, columns=columns, rows=40)
 

@@ -24,6 +24,7 @@ from entrenar_core import models
 from entrenar_core.convert.export import export
 from entrenar_core.data.tokenizer import train_bpe
 from entrenar_core.io.safetensors import SafetensorsFile
+from entrenar_core.kernels.cpu.compile import cache_folder
 from entrenar_core.train.callbacks import Callback
 from entrenar_core.train.declarative import plan, resolve, train_from_yaml
 from entrenar_core.train.declarative.inputs import read_inputs
@@ -41,9 +42,8 @@ SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
 @pytest.fixture(scope="module", autouse=True)
 def own_token_cache(tmp_path_factory):
     patch = pytest.MonkeyPatch()
+    patch.setenv("NUMBA_CACHE_DIR", str(cache_folder()))
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    kernels = os.environ.get("NUMBA_CACHE_DIR", Path.home() / ".cache/entrenar/kernels")
-    patch.setenv("NUMBA_CACHE_DIR", str(kernels))
     yield
     patch.undo()
 
@@ -413,7 +413,6 @@ LONG = {"training": {"max_steps": 7, "evaluate_every": 3}, "optimizer": {"lr": 0
 @pytest.fixture
 def stopped_at(monkeypatch):
     """Sends this process SIGTERM in that step of the next training."""
-    import os
     import signal
 
     append = MetricsLog.append
